@@ -1,0 +1,299 @@
+//! The one image or audio of a message, given by URL.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::{Violation, ViolationCode, address};
+
+const MAX_URL_BYTES: usize = 2048;
+
+/// An image or an audio, never both.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Media {
+    /// `.jpg`, `.jpeg` or `.png`.
+    Image(MediaUrl),
+    /// `.ogg`, `.mp3` or `.wav`.
+    Audio(MediaUrl),
+}
+
+impl Media {
+    /// The array of images on the published page.
+    pub const IMAGE_FIELD: &'static str = "image_urls";
+    /// The array of audios on the published page.
+    pub const AUDIO_FIELD: &'static str = "audio_urls";
+
+    /// Checks the URL of an image.
+    ///
+    /// # Errors
+    /// A violation of field `image_urls`.
+    pub fn image(url: String, hosts: HostPolicy) -> Result<Self, Violation> {
+        MediaUrl::new(Self::IMAGE_FIELD, "image", &[".jpg", ".jpeg", ".png"], url, hosts).map(Media::Image)
+    }
+
+    /// Checks the URL of an audio.
+    ///
+    /// # Errors
+    /// A violation of field `audio_urls`.
+    pub fn audio(url: String, hosts: HostPolicy) -> Result<Self, Violation> {
+        MediaUrl::new(Self::AUDIO_FIELD, "audio", &[".ogg", ".mp3", ".wav"], url, hosts).map(Media::Audio)
+    }
+
+    /// The URL, whatever it leads to.
+    pub fn url(&self) -> &MediaUrl {
+        match self {
+            Media::Image(url) | Media::Audio(url) => url,
+        }
+    }
+}
+
+/// An absolute `http` or `https` URL, kept exactly as it was sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MediaUrl(Box<str>);
+
+/// Which hosts a media URL may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostPolicy {
+    /// Only hosts that are reachable from the public internet: internal services will fetch these URLs.
+    #[default]
+    PublicOnly,
+    /// Any host, for development.
+    Any,
+}
+
+impl MediaUrl {
+    fn new(
+        field: &'static str,
+        noun: &str,
+        extensions: &[&str],
+        text: String,
+        hosts: HostPolicy,
+    ) -> Result<Self, Violation> {
+        let violation = |code, message: String| Violation { field: field.into(), code, message: message.into() };
+        let invalid = |what: &str| violation(ViolationCode::InvalidUrl, format!("The {noun} URL {what}"));
+        if text.len() > MAX_URL_BYTES {
+            let message = format!("The {noun} URL has {} bytes; send at most {MAX_URL_BYTES}", text.len());
+            return Err(violation(ViolationCode::TooLong, message));
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(invalid("has white space or a control character; percent-encode it"));
+        }
+        let authority = authority(&text)
+            .ok_or_else(|| invalid("must be absolute and begin with 'http://' or 'https://' and a host"))?;
+        // A backslash is a slash to browsers and part of the host to others: whoever fetches the URL must not go
+        // elsewhere than where this check looked.
+        if text.contains('\\') {
+            return Err(invalid("has a backslash; percent-encode it"));
+        }
+        if authority.contains('@') {
+            return Err(invalid("must not carry a user name or password"));
+        }
+        let url = Url::parse(&text).map_err(|_| invalid("is not a valid URL"))?;
+        let host = url.host().ok_or_else(|| invalid("must name a host"))?;
+        if hosts == HostPolicy::PublicOnly && !address::is_public(&host) {
+            let message = format!("The {noun} URL names a host that is not reachable from the public internet");
+            return Err(violation(ViolationCode::PrivateHost, message));
+        }
+        let path = percent_decode_str(url.path()).decode_utf8_lossy().to_ascii_lowercase();
+        if !extensions.iter().any(|extension| path.ends_with(extension)) {
+            let message = format!("The path of the {noun} URL must end in {}", extensions.join(", "));
+            return Err(violation(ViolationCode::UnsupportedExtension, message));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Takes a URL that was checked when it was accepted; the rules of today do not apply to it.
+    pub fn from_stored(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text as sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Scheme, host, port and path: what stays the same when a link is signed again.
+    pub(super) fn unsigned_part(&self) -> String {
+        match Url::parse(&self.0) {
+            Ok(mut url) => {
+                url.set_query(None);
+                url.set_fragment(None);
+                url.into()
+            }
+            // Unreachable for what was accepted; the whole text is then the stricter comparison.
+            Err(_) => self.0.clone().into(),
+        }
+    }
+}
+
+/// What stands between `http(s)://` and the path, if anything does.
+fn authority(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let authority = rest.split(['/', '?', '#']).next()?;
+    (http && !authority.is_empty()).then_some(authority)
+}
+
+// A signed URL is a secret and any URL is content.
+impl fmt::Debug for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Media::Image(_) => "Image(…)",
+            Media::Audio(_) => "Audio(…)",
+        })
+    }
+}
+
+impl fmt::Debug for MediaUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MediaUrl({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn image(url: &str) -> Result<Media, ViolationCode> {
+        Media::image(url.to_owned(), HostPolicy::PublicOnly).map_err(|v| v.code)
+    }
+
+    #[test]
+    fn public_urls_with_an_accepted_extension_are_kept_as_sent() {
+        for url in [
+            "https://example.com/images/food.jpg",
+            "HTTPS://EXAMPLE.com/a.JPEG",
+            "http://example.com:8080/a.png?sig=a%20b&x=@#frag",
+            "https://bücher.example/straße/bild.png",
+            "https://xn--bcher-kva.example/a.png",
+            "https://example.com/a%2EJPG",
+            "https://8.8.8.8/a.jpg",
+            "https://[2606:4700::1111]/a.jpg",
+            "https://[64:ff9b::808:808]/a.jpg",
+            "https://192.0.0.9/a.jpg",
+            "https://notlocalhost/a.jpg",
+        ] {
+            assert_eq!(image(url).as_ref().map(|m| m.url().as_str()), Ok(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_not_public_are_refused_in_any_spelling() {
+        for host in [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "a.localhost",
+            "a.localhost.",
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "１２７.0.0.1",
+            "10.1.2.3",
+            "172.31.255.255",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "192.0.0.1",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "[::]",
+            "[::1]",
+            "[::ffff:8.8.8.8]",
+            "[::ffff:7f00:1]",
+            "[::127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "[64:ff9b::10.0.0.1]",
+            "[64:ff9b:1::1]",
+            "[fe80::1]",
+            "[fc00::1]",
+            "[fd12::1]",
+            "[ff02::1]",
+            "[2001:db8::1]",
+            "[2001::1]",
+            "[2002:7f00:1::]",
+            "[3fff::1]",
+            "[5f00::1]",
+            "[100::1]",
+            "[fec0::1]",
+        ] {
+            assert_eq!(image(&format!("http://{host}/a.jpg")), Err(ViolationCode::PrivateHost), "{host}");
+            assert!(Media::image(format!("http://{host}/a.jpg"), HostPolicy::Any).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_absolute_http_url_is_refused() {
+        for url in [
+            "",
+            "food.jpg",
+            "/food.jpg",
+            "//example.com/a.jpg",
+            "ftp://example.com/a.jpg",
+            "https:example.com/a.jpg",
+            "https:/example.com/a.jpg",
+            "https:///a.jpg",
+            "http://",
+            "https://user@example.com/a.jpg",
+            "https://u:p@example.com/a.jpg",
+            "https://@example.com/a.jpg",
+            "https://exa mple.com/a.jpg",
+            " https://example.com/a.jpg",
+            "https://example.com/a.jpg\n",
+            "https://example.com\\@evil.com/a.jpg",
+            "https://example.com:99999/a.jpg",
+            "https://[::1/a.jpg",
+            "javascript:a.jpg",
+            "data:image/png,a.png",
+            "https://example.com/a\u{0}.jpg",
+            "https://1.2.3.4.5/a.jpg",
+        ] {
+            assert_eq!(image(url), Err(ViolationCode::InvalidUrl), "{url:?}");
+        }
+        assert_eq!(image(&format!("https://example.com/{}.jpg", "a".repeat(2048))), Err(ViolationCode::TooLong));
+    }
+
+    #[test]
+    fn the_extension_is_judged_on_the_path_alone() {
+        for url in [
+            "https://example.com/a.gif",
+            "https://example.com/a?x=.jpg",
+            "https://example.com/a#.jpg",
+            "https://example.jpg",
+            "https://example.com/a.jpg/",
+            "https://example.com/a.ogg",
+        ] {
+            assert_eq!(image(url), Err(ViolationCode::UnsupportedExtension), "{url}");
+        }
+        let audio = |url: &str| Media::audio(url.to_owned(), HostPolicy::PublicOnly).map_err(|v| v.code);
+        assert!(audio("https://example.com/a.ogg").is_ok() && audio("https://example.com/a.MP3?x").is_ok());
+        assert_eq!(audio("https://example.com/a.jpg"), Err(ViolationCode::UnsupportedExtension));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken_or_refused_without_a_panic(text in "(https?://)?\\PC*") {
+            let _ = Media::image(text.clone(), HostPolicy::PublicOnly);
+            let _ = Media::audio(text, HostPolicy::Any);
+        }
+
+        #[test]
+        fn every_private_ipv4_number_is_refused(host in 0x0a00_0000..=0x0aff_ffff_u32) {
+            prop_assert_eq!(image(&format!("http://{host}/a.jpg")), Err(ViolationCode::PrivateHost));
+            prop_assert_eq!(image(&format!("http://{host:#x}/a.jpg")), Err(ViolationCode::PrivateHost));
+        }
+    }
+}

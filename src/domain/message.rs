@@ -1,0 +1,326 @@
+//! The message, and the one place where a submission becomes one.
+
+use std::{borrow::Cow, fmt};
+
+use super::{
+    Error, Fingerprint, FromId, HostPolicy, Kind, Media, MessageKey, MessageSid, OrgId, Sender, Timestamp, Violation,
+    ViolationCode, Violations, ids::Environment,
+};
+
+/// A message that keeps every rule of the contract and is not accepted yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    key: MessageKey,
+    content: Content,
+    fingerprint: Fingerprint,
+}
+
+/// What a message says. Each part was checked when it was made, so any combination of parts is valid.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The end user.
+    pub from_id: FromId,
+    /// When the user sent it, by the caller's word.
+    pub timestamp: Timestamp,
+    /// The text; an empty text is not the same as none.
+    pub body: Option<String>,
+    /// One image or audio.
+    pub media: Option<Media>,
+}
+
+/// A message that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What identifies it.
+    pub key: MessageKey,
+    /// What it says.
+    pub content: Content,
+    /// When the service accepted it.
+    pub accepted_at: Timestamp,
+}
+
+impl NewMessage {
+    /// The published name of the text.
+    pub const BODY_FIELD: &'static str = "message_body";
+
+    /// Joins parts that were checked one by one.
+    pub fn new(key: MessageKey, content: Content) -> Self {
+        let fingerprint = Fingerprint::of(&content);
+        Self { key, content, fingerprint }
+    }
+
+    /// What identifies it.
+    pub fn key(&self) -> &MessageKey {
+        &self.key
+    }
+
+    /// What it says.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Tells a faithful retry from another content.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The message once it is accepted.
+    pub fn into_message(self, accepted_at: Timestamp) -> Message {
+        Message { key: self.key, content: self.content, accepted_at }
+    }
+}
+
+impl Message {
+    /// Whose list it is in.
+    pub fn sender(&self) -> Sender {
+        Sender { org: self.key.org.clone(), env: self.key.env, from_id: self.content.from_id.clone() }
+    }
+}
+
+/// Makes a [`NewMessage`] from wire fields and reports every broken rule at once.
+///
+/// Both edges call it: JSON first notes what only JSON can get wrong with [`MessageBuilder::reject`].
+#[derive(Debug)]
+pub struct MessageBuilder {
+    hosts: HostPolicy,
+    from_id: Option<FromId>,
+    sid: Option<MessageSid>,
+    timestamp: Option<Timestamp>,
+    body: Option<String>,
+    images: Vec<String>,
+    audios: Vec<String>,
+    rejected: Vec<Violation>,
+}
+
+impl MessageBuilder {
+    /// Fields in the order of the published page, which is the order of the reported violations.
+    const FIELDS: [&'static str; 6] = [
+        FromId::FIELD,
+        MessageSid::FIELD,
+        Timestamp::FIELD,
+        NewMessage::BODY_FIELD,
+        Media::IMAGE_FIELD,
+        Media::AUDIO_FIELD,
+    ];
+
+    /// A builder without any field.
+    pub fn new(hosts: HostPolicy) -> Self {
+        Self {
+            hosts,
+            from_id: None,
+            sid: None,
+            timestamp: None,
+            body: None,
+            images: Vec::new(),
+            audios: Vec::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    /// Takes the end user; empty counts as missing.
+    pub fn from_id(&mut self, text: impl Into<Box<str>>) {
+        self.from_id = self.keep(FromId::new(text));
+    }
+
+    /// Takes the message's id; empty counts as missing.
+    pub fn message_sid(&mut self, text: impl Into<Box<str>>) {
+        self.sid = self.keep(MessageSid::new(text));
+    }
+
+    /// Takes the time of sending, parsed by one of [`Timestamp`]'s constructors.
+    pub fn timestamp(&mut self, parsed: Result<Timestamp, Violation>) {
+        self.timestamp = self.keep(parsed);
+    }
+
+    /// Takes the text.
+    pub fn body(&mut self, text: String) {
+        self.body = Some(text);
+    }
+
+    /// Takes one more image URL.
+    pub fn image_url(&mut self, url: String) {
+        self.images.push(url);
+    }
+
+    /// Takes one more audio URL.
+    pub fn audio_url(&mut self, url: String) {
+        self.audios.push(url);
+    }
+
+    /// Notes that the wire's form of `field` is wrong; it is then not reported as missing too.
+    pub fn reject(&mut self, field: &'static str, code: ViolationCode, message: impl Into<Cow<'static, str>>) {
+        self.rejected.push(Violation { field: field.into(), code, message: message.into() });
+    }
+
+    /// The message for `org` and `env`.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidMessage`] with every violation.
+    pub fn build(mut self, org: OrgId, env: Environment) -> Result<NewMessage, Error> {
+        let media = self.media();
+        for (field, absent) in [
+            (FromId::FIELD, self.from_id.is_none()),
+            (MessageSid::FIELD, self.sid.is_none()),
+            (Timestamp::FIELD, self.timestamp.is_none()),
+        ] {
+            if absent && !self.rejected.iter().any(|v| v.field == field) {
+                self.reject(field, ViolationCode::Missing, format!("Missing '{field}'"));
+            }
+        }
+        match (self.from_id, self.sid, self.timestamp) {
+            (Some(from_id), Some(sid), Some(timestamp)) if self.rejected.is_empty() => {
+                let content = Content { from_id, timestamp, body: self.body, media };
+                Ok(NewMessage::new(MessageKey { org, env, sid }, content))
+            }
+            _ => {
+                self.rejected.sort_by_key(|v| Self::FIELDS.iter().position(|f| *f == v.field));
+                let mut violations = Violations::default();
+                for violation in self.rejected {
+                    violations.check::<()>(Err(violation));
+                }
+                Err(violations.into_error(Kind::InvalidMessage))
+            }
+        }
+    }
+
+    fn media(&mut self) -> Option<Media> {
+        let (images, audios) = (std::mem::take(&mut self.images), std::mem::take(&mut self.audios));
+        for (field, urls) in [(Media::IMAGE_FIELD, &images), (Media::AUDIO_FIELD, &audios)] {
+            if urls.len() > 1 {
+                let message = format!(
+                    "'{field}' has {} items; send one, and the others as messages with their own 'message_sid'",
+                    urls.len()
+                );
+                self.reject(field, ViolationCode::TooManyMedia, message);
+            }
+        }
+        if !images.is_empty() && !audios.is_empty() {
+            self.reject(
+                Media::AUDIO_FIELD,
+                ViolationCode::TooManyMedia,
+                "Send either an image or an audio, and the other as a message with its own 'message_sid'",
+            );
+        }
+        let hosts = self.hosts;
+        let checked: Vec<_> = images
+            .into_iter()
+            .map(|url| Media::image(url, hosts))
+            .chain(audios.into_iter().map(|url| Media::audio(url, hosts)))
+            .collect();
+        let mut media = None;
+        for result in checked {
+            // Each URL is checked though only one can be kept, so that all mistakes are told at once.
+            media = self.keep(result).or(media);
+        }
+        media
+    }
+
+    fn keep<T>(&mut self, result: Result<T, Violation>) -> Option<T> {
+        result.map_err(|violation| self.rejected.push(violation)).ok()
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content")
+            .field("from_id", &self.from_id)
+            .field("timestamp", &self.timestamp)
+            .field("body_bytes", &self.body.as_ref().map(String::len))
+            .field("media", &self.media)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> MessageBuilder {
+        let mut builder = MessageBuilder::new(HostPolicy::PublicOnly);
+        builder.from_id("user_abc123");
+        builder.message_sid("msg_xyz789");
+        builder.timestamp(Timestamp::from_seconds(1_672_531_200));
+        builder
+    }
+
+    fn build(builder: MessageBuilder) -> Result<NewMessage, Error> {
+        builder.build(OrgId::new("acme").expect("valid"), Environment::Dev)
+    }
+
+    #[test]
+    fn the_three_required_fields_are_enough() {
+        let message = build(builder()).expect("valid");
+        assert_eq!(message.key().sid.as_str(), "msg_xyz789");
+        assert_eq!((&message.content().body, &message.content().media), (&None, &None));
+    }
+
+    #[test]
+    fn every_broken_rule_is_reported_at_once_in_the_order_of_the_page() {
+        let mut builder = MessageBuilder::new(HostPolicy::PublicOnly);
+        builder.audio_url("https://example.com/a.jpg".into());
+        builder.image_url("nonsense".into());
+        builder.image_url("https://10.0.0.1/a.jpg".into());
+        builder.timestamp(Timestamp::parse("yesterday"));
+        builder.from_id("a\u{7}b");
+        let error = build(builder).expect_err("invalid");
+        assert_eq!(error.kind(), Kind::InvalidMessage);
+        let found: Vec<_> = error.violations().iter().map(|v| (v.field.as_ref(), v.code)).collect();
+        assert_eq!(
+            found,
+            [
+                ("from_id", ViolationCode::ControlCharacter),
+                ("message_sid", ViolationCode::Missing),
+                ("timestamp", ViolationCode::InvalidTimestamp),
+                ("image_urls", ViolationCode::TooManyMedia),
+                ("image_urls", ViolationCode::InvalidUrl),
+                ("image_urls", ViolationCode::PrivateHost),
+                ("audio_urls", ViolationCode::TooManyMedia),
+                ("audio_urls", ViolationCode::UnsupportedExtension),
+            ]
+        );
+        assert!(error.public_message().contains("Missing 'message_sid'"));
+    }
+
+    #[test]
+    fn a_field_of_the_wrong_type_is_not_reported_as_missing_too() {
+        let mut builder = MessageBuilder::new(HostPolicy::PublicOnly);
+        builder.reject(FromId::FIELD, ViolationCode::WrongType, "'from_id' must be a string");
+        builder.message_sid("s");
+        builder.timestamp(Timestamp::from_seconds(1));
+        let error = build(builder).expect_err("invalid");
+        assert_eq!(error.public_message(), "'from_id' must be a string");
+    }
+
+    #[test]
+    fn a_link_signed_again_leaves_the_fingerprint_as_it_was() {
+        let with = |url: &str, at: &str| {
+            let mut builder = builder();
+            builder.timestamp(Timestamp::parse(at));
+            builder.image_url(url.into());
+            *build(builder).expect("valid").fingerprint()
+        };
+        let first = with("https://example.com/a.jpg?sig=1", "1672531200");
+        assert!(first.matches(&with("https://EXAMPLE.com:443/a.jpg?sig=2#x", "2023-01-01T01:00:00+01:00")));
+        assert!(!first.matches(&with("https://example.com/b.jpg?sig=1", "1672531200")));
+        assert!(!first.matches(&with("https://example.com/a.jpg?sig=1", "1672531201")));
+    }
+
+    #[test]
+    fn an_empty_text_is_not_the_same_as_none() {
+        let mut with_empty = builder();
+        with_empty.body(String::new());
+        let (empty, none) = (build(with_empty).expect("valid"), build(builder()).expect("valid"));
+        assert!(!empty.fingerprint().matches(none.fingerprint()));
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        let mut builder = builder();
+        builder.body("very private".into());
+        builder.image_url("https://example.com/secret.jpg".into());
+        let shown = format!("{:?}", build(builder).expect("valid"));
+        for content in ["private", "secret", "user_abc123", "msg_xyz789"] {
+            assert!(!shown.contains(content), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What a message is: ids, timestamp, media, message, key, error. No I/O, no async, no protocol.
+//!
+//! Every type here is made by a checked constructor, so a value that exists is a value that is valid.
+//! The rules are those of the published page and of `docs/http-api.md`; nobody else checks them again.
+
+mod address;
+mod clock;
+mod error;
+mod fingerprint;
+mod ids;
+mod key;
+mod media;
+mod message;
+mod timestamp;
+
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, Kind, Violation, ViolationCode, Violations};
+pub use fingerprint::Fingerprint;
+pub use ids::{Environment, FromId, MessageKey, MessageSid, OrgId, Sender};
+pub use key::{KeyId, KeyOwner, KeyRecord, KeyText, NewKey, PresentedKey, Scope, Scopes, SecretHash};
+pub use media::{HostPolicy, Media, MediaUrl};
+pub use message::{Content, Message, MessageBuilder, NewMessage};
+pub use timestamp::Timestamp;

@@ -1,0 +1,8 @@
+//! `message-webhook` takes users' messages in by JSON webhook and gRPC, each exactly once.
+//!
+//! `ARCHITECTURE.md` is the map: what each module is for, which may know which, and where to change what.
+
+pub mod domain;
+pub mod protocol;
+pub mod service;
+pub mod store;

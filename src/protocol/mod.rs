@@ -1,0 +1,5 @@
+//! The two edges and what they share. `http` and `grpc` mirror each other file by file and never import each other.
+
+pub mod grpc;
+pub mod http;
+pub mod status;

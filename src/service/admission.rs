@@ -1,0 +1,97 @@
+//! Back-pressure and quota: how much is let in before the store is asked.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::{Environment, Error, Kind, OrgId};
+
+/// What admission lets in.
+#[derive(Debug, Clone)]
+pub struct AdmissionLimits {
+    /// Submissions that may wait for the store at once; one more is answered 503.
+    pub in_flight: usize,
+    /// Submissions a second of one org and environment, with a burst of as many; `None` for no limit.
+    pub per_org_per_second: Option<NonZeroU32>,
+}
+
+/// Decides whether a submission may go to the store now.
+pub struct Admission {
+    in_flight: Arc<Semaphore>,
+    quota: Option<DefaultKeyedRateLimiter<(OrgId, Environment)>>,
+}
+
+/// Held while the store works on a submission.
+#[derive(Debug)]
+pub struct Permit {
+    _in_flight: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// Admission within `limits`.
+    pub fn new(limits: &AdmissionLimits) -> Self {
+        Self {
+            in_flight: Arc::new(Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS))),
+            quota: limits.per_org_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
+        }
+    }
+
+    /// Lets one submission in.
+    ///
+    /// # Errors
+    /// [`Kind::RateLimited`] and [`Kind::Overloaded`], each with the time after which a retry may succeed.
+    pub fn admit(&self, org: &OrgId, env: Environment) -> Result<Permit, Error> {
+        if let Some(quota) = &self.quota
+            && let Err(not_until) = quota.check_key(&(org.clone(), env))
+        {
+            let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
+            return Err(Error::new(
+                Kind::RateLimited,
+                "This organisation sends more messages a second than it may; wait and send again",
+            )
+            .with_retry_after(wait.max(Duration::from_secs(1))));
+        }
+        let in_flight = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
+            Error::new(Kind::Overloaded, "The service has more work than it can take; send again in a moment")
+                .with_retry_after(Duration::from_secs(1))
+        })?;
+        Ok(Permit { _in_flight: in_flight })
+    }
+
+    /// Forgets organisations that have been idle; called now and then so that memory stays bounded.
+    pub fn forget_idle(&self) {
+        if let Some(quota) = &self.quota {
+            quota.retain_recent();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acme() -> OrgId {
+        OrgId::new("acme").expect("valid")
+    }
+
+    #[test]
+    fn one_submission_more_than_may_wait_is_overload_until_another_ends() {
+        let admission = Admission::new(&AdmissionLimits { in_flight: 1, per_org_per_second: None });
+        let first = admission.admit(&acme(), Environment::Dev).expect("room");
+        let error = admission.admit(&acme(), Environment::Dev).expect_err("full");
+        assert_eq!((error.kind(), error.retry_after()), (Kind::Overloaded, Some(Duration::from_secs(1))));
+        drop(first);
+        assert!(admission.admit(&acme(), Environment::Dev).is_ok());
+    }
+
+    #[test]
+    fn one_org_over_its_quota_is_told_when_to_come_back_and_the_other_environment_is_not() {
+        let admission = Admission::new(&AdmissionLimits { in_flight: 9, per_org_per_second: NonZeroU32::new(1) });
+        assert!(admission.admit(&acme(), Environment::Dev).is_ok());
+        let error = admission.admit(&acme(), Environment::Dev).expect_err("over quota");
+        assert_eq!(error.kind(), Kind::RateLimited);
+        assert!(error.retry_after().is_some());
+        assert!(admission.admit(&acme(), Environment::Prod).is_ok());
+    }
+}

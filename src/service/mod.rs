@@ -1,0 +1,165 @@
+//! What can be done with messages and keys. Knows no protocol and no backend; both edges call it, and every rule
+//! that is not a message's own shape stands here: who may do what, admission, the deadline.
+
+mod admission;
+mod keys;
+mod readiness;
+
+use std::{sync::Arc, time::Duration};
+
+pub use admission::{Admission, AdmissionLimits};
+pub use keys::{Caller, Keys};
+pub use readiness::{Readiness, ReadinessState};
+
+use crate::{
+    domain::{
+        Environment, Error, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId, Scope, Timestamp,
+    },
+    store::{MessageStore, Outcome},
+};
+
+/// Submit, get, list and follow messages.
+pub struct MessageService {
+    store: Arc<dyn MessageStore>,
+    admission: Admission,
+    limits: Limits,
+}
+
+/// What the service itself limits, the same for both protocols.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest submission, in bytes: of the JSON body or of the encoded gRPC message.
+    pub body_bytes: usize,
+    /// For how long a call waits for the store before it answers 503.
+    pub store_deadline: Duration,
+    /// Which hosts media URLs may name.
+    pub media_hosts: HostPolicy,
+    /// What admission lets in.
+    pub admission: AdmissionLimits,
+}
+
+/// The proof that a caller may do one thing in one org and environment; only [`MessageService::authorize`] makes it.
+#[derive(Debug, Clone)]
+pub struct Authorized {
+    org: OrgId,
+    env: Environment,
+    scope: Scope,
+}
+
+/// What a submission is answered with, on every protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message's id, as it was sent.
+    pub sid: MessageSid,
+    /// Whether the message had been accepted before.
+    pub duplicate: bool,
+    /// Of a duplicate: whether its content is what was accepted first. `true` for a first acceptance.
+    pub payload_matches: bool,
+    /// When the message was first accepted.
+    pub accepted_at: Timestamp,
+    /// Until when a repetition is known as a duplicate.
+    pub duplicates_until: Timestamp,
+}
+
+impl MessageService {
+    /// A service over `store`.
+    pub fn new(store: Arc<dyn MessageStore>, limits: Limits) -> Self {
+        Self { store, admission: Admission::new(&limits.admission), limits }
+    }
+
+    /// The service's limits, for the edges that must know them before there is a message.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Lets `caller` use `scope` in `org` and `env`.
+    ///
+    /// # Errors
+    /// [`Kind::PermissionDenied`]; an org that nobody ever used looks the same.
+    pub fn authorize(&self, caller: &Caller, org: OrgId, env: Environment, scope: Scope) -> Result<Authorized, Error> {
+        if !caller.owns(&org, env) {
+            return Err(Error::new(
+                Kind::PermissionDenied,
+                "This API key belongs to another organisation or environment",
+            ));
+        }
+        if !caller.scopes().contains(scope) {
+            return Err(Error::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'")));
+        }
+        Ok(Authorized { org, env, scope })
+    }
+
+    /// Accepts `message` or recognises it as a duplicate.
+    ///
+    /// # Errors
+    /// [`Kind::RateLimited`], [`Kind::Overloaded`], [`Kind::DeadlineExceeded`] and whatever the store cannot do. After
+    /// an error of the last two kinds the message may be accepted nevertheless: the caller repeats it.
+    pub async fn submit(&self, authorized: &Authorized, message: NewMessage) -> Result<Receipt, Error> {
+        authorized.expect_target(Scope::Submit, &message.key().org, message.key().env)?;
+        let _permit = self.admission.admit(&message.key().org, message.key().env)?;
+        let sid = message.key().sid.clone();
+        let fingerprint = *message.fingerprint();
+        let outcome = self.within_deadline(self.store.submit(message)).await?;
+        Ok(match outcome {
+            Outcome::Accepted(acceptance) => Receipt {
+                sid,
+                duplicate: false,
+                payload_matches: true,
+                accepted_at: acceptance.accepted_at,
+                duplicates_until: acceptance.duplicates_until,
+            },
+            Outcome::Duplicate { first, fingerprint: known } => Receipt {
+                sid,
+                duplicate: true,
+                payload_matches: known.is_none_or(|known| known.matches(&fingerprint)),
+                accepted_at: first.accepted_at,
+                duplicates_until: first.duplicates_until,
+            },
+        })
+    }
+
+    /// The message with `sid`.
+    ///
+    /// # Errors
+    /// [`Kind::MessageNotFound`], also when it is past its retention.
+    pub async fn get(&self, authorized: &Authorized, sid: MessageSid) -> Result<Message, Error> {
+        authorized.expect_scope(Scope::Read)?;
+        let key = MessageKey { org: authorized.org.clone(), env: authorized.env, sid };
+        let message = self.within_deadline(self.store.get(&key)).await?;
+        message.ok_or_else(|| Error::new(Kind::MessageNotFound, "No message with this 'message_sid' is kept"))
+    }
+
+    async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.limits.store_deadline, call).await {
+            Ok(result) => result,
+            Err(elapsed) => Err(Error::new(
+                Kind::DeadlineExceeded,
+                "The store did not answer in time; send the message again with the same 'message_sid'",
+            )
+            .with_retry_after(Duration::from_secs(1))
+            .with_cause(elapsed)),
+        }
+    }
+}
+
+impl Authorized {
+    /// The organisation.
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+
+    /// The environment.
+    pub fn env(&self) -> Environment {
+        self.env
+    }
+
+    fn expect_scope(&self, scope: Scope) -> Result<(), Error> {
+        // A bug at an edge, not a caller's mistake: it asked for one scope and uses another.
+        if self.scope == scope { Ok(()) } else { Err(Error::internal("authorized for another scope")) }
+    }
+
+    fn expect_target(&self, scope: Scope, org: &OrgId, env: Environment) -> Result<(), Error> {
+        self.expect_scope(scope)?;
+        if self.org == *org && self.env == env { Ok(()) } else { Err(Error::internal("authorized for another target")) }
+    }
+}

@@ -1,0 +1,60 @@
+//! Whether this process takes work: one value, shown by `/readyz` and by gRPC health.
+
+use tokio::sync::watch;
+
+/// Where a process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadinessState {
+    /// Ports are bound, the store is not open yet.
+    Starting,
+    /// Takes work.
+    Ready,
+    /// The store cannot accept now.
+    StoreUnavailable,
+    /// Shuts down: no new work.
+    Draining,
+}
+
+/// The one value; cheap to clone and to watch.
+#[derive(Debug, Clone)]
+pub struct Readiness(watch::Sender<ReadinessState>);
+
+impl Readiness {
+    /// A process that has just begun.
+    pub fn starting() -> Self {
+        Self(watch::Sender::new(ReadinessState::Starting))
+    }
+
+    /// Moves on to `state`; draining is final.
+    pub fn set(&self, state: ReadinessState) {
+        self.0.send_if_modified(|current| {
+            let moves = *current != ReadinessState::Draining && *current != state;
+            if moves {
+                *current = state;
+            }
+            moves
+        });
+    }
+
+    /// The present state.
+    pub fn get(&self) -> ReadinessState {
+        *self.0.borrow()
+    }
+
+    /// Follows the state.
+    pub fn watch(&self) -> watch::Receiver<ReadinessState> {
+        self.0.subscribe()
+    }
+}
+
+impl ReadinessState {
+    /// The word that `/readyz` answers and logs use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReadinessState::Starting => "starting",
+            ReadinessState::Ready => "ready",
+            ReadinessState::StoreUnavailable => "store_unavailable",
+            ReadinessState::Draining => "draining",
+        }
+    }
+}

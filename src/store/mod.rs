@@ -1,0 +1,169 @@
+//! What a store of messages promises, in the words of the domain; [`embedded`] keeps the promise on one machine.
+//!
+//! Every promise below has a named test in `tests/it/conformance/`, which runs against every store.
+
+pub mod embedded;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{Error, Fingerprint, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
+
+/// Messages accepted exactly once, read back, listed and fed; and the API keys.
+///
+/// Errors of every method: [`crate::domain::Kind::StoreUnavailable`] when the store cannot decide now (the
+/// same call may be repeated), [`crate::domain::Kind::Internal`] for a bug or damage. "Missing" is never an error.
+#[async_trait]
+pub trait MessageStore: Send + Sync + 'static {
+    /// Accepts `message` unless one with its key was accepted within the retention time.
+    ///
+    /// Durability: both outcomes are answered only when the message they speak of is durable; from then on every
+    /// reader sees it. Atomicity: of any number of concurrent or repeated calls with one key at most one is told
+    /// [`Outcome::Accepted`]. Cancellation: dropping the future does not undo the call; the message may be accepted.
+    /// After an error the message may or may not be accepted; a repeated call tells.
+    async fn submit(&self, message: NewMessage) -> Result<Outcome, Error>;
+
+    /// The message with `key`, or `None` when none was accepted within the retention time.
+    async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error>;
+
+    /// The messages of `sender`, the newest accepted first: at most `limit`, after the place where `after` left off.
+    ///
+    /// Messages accepted while a caller pages on do not shift the pages.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::InvalidArgument`] for a token that this store did not give.
+    async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: usize) -> Result<MessagePage, Error>;
+
+    /// The accepted messages after `cursor` in the order of the feed, within `limit`; an empty page when there are
+    /// none yet. A message larger than the byte limit comes alone.
+    ///
+    /// Reading on from [`FeedPage::next`], or from any item's cursor, misses no message.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::CursorExpired`] when messages after `cursor` are past their retention,
+    /// [`crate::domain::Kind::InvalidArgument`] for a cursor of another store.
+    async fn feed(&self, cursor: &Cursor, limit: FeedLimit) -> Result<FeedPage, Error>;
+
+    /// The cursor of a place in the feed.
+    async fn feed_cursor(&self, start: FeedStart) -> Result<Cursor, Error>;
+
+    /// Returns when [`MessageStore::feed`] may have something after `cursor`, at once if it has already; returns too
+    /// when the store closes.
+    async fn feed_grown(&self, cursor: &Cursor) -> Result<(), Error>;
+
+    /// For how long a message and the memory of its key are kept.
+    fn retention(&self) -> Duration;
+
+    /// Stores a new key; it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::Internal`] when a key with this id exists, which random ids do not.
+    async fn create_key(&self, key: KeyRecord) -> Result<(), Error>;
+
+    /// The key with `id`, revoked or expired ones too.
+    async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error>;
+
+    /// All keys, or those of `org`, in the order of their ids.
+    async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error>;
+
+    /// Revokes the key with `id` as of `at`; the first revocation's time stays. `None` when there is no such key.
+    async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error>;
+
+    /// Notes when keys were last used. Best effort: a crash may lose the latest notes, and unknown ids are ignored.
+    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error>;
+
+    /// Whether the store can accept and read now; the answer behind readiness.
+    async fn check(&self) -> Result<(), Error>;
+
+    /// Finishes what was submitted, makes it durable and releases the store. Later calls to other methods give
+    /// [`crate::domain::Kind::StoreUnavailable`].
+    async fn close(&self) -> Result<(), Error>;
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This call's message was accepted.
+    Accepted(Acceptance),
+    /// A message with this key was accepted before; it stays as it was.
+    Duplicate {
+        /// The first acceptance.
+        first: Acceptance,
+        /// The fingerprint of what was accepted first; `None` when its content was erased.
+        fingerprint: Option<Fingerprint>,
+    },
+}
+
+/// The times of an acceptance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acceptance {
+    /// When the message was accepted.
+    pub accepted_at: Timestamp,
+    /// Until when a repetition is known as a duplicate: `accepted_at` plus the retention time.
+    pub duplicates_until: Timestamp,
+}
+
+/// Where a list goes on; opaque to everyone but the store that gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageToken(pub Box<[u8]>);
+
+/// One page of a sender's messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessagePage {
+    /// The messages, the newest accepted first.
+    pub messages: Vec<Message>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<PageToken>,
+}
+
+/// A place in the feed; opaque to everyone but the store that gave it, at most 64 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub Box<[u8]>);
+
+/// Where a reader of the feed begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedStart {
+    /// Before the oldest message that is kept.
+    Start,
+    /// After the newest message that is accepted.
+    Now,
+    /// Before the first message accepted at or after this time.
+    Time(Timestamp),
+}
+
+/// How much one page of the feed may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedLimit {
+    /// At most this many messages.
+    pub messages: usize,
+    /// At most about this many bytes of stored messages.
+    pub bytes: usize,
+}
+
+/// One page of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedPage {
+    /// The messages in the order of the feed.
+    pub items: Vec<FeedItem>,
+    /// Where the next page begins, also after an empty page.
+    pub next: Cursor,
+}
+
+/// One message of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedItem {
+    /// The message.
+    pub message: Message,
+    /// The place right after it.
+    pub cursor: Cursor,
+}
+
+/// A key as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedKey {
+    /// The key.
+    pub record: KeyRecord,
+    /// When it was last used, to the minute or so; `None` for never.
+    pub last_used_at: Option<Timestamp>,
+}
