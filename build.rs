@@ -3,7 +3,11 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 const PROTO_ROOT: &str = "proto";
-const PROTO_FILES: &[&str] = &["messagewebhook/v1/message.proto", "messagewebhook/v1/message_service.proto"];
+const PROTO_FILES: &[&str] = &[
+    "messagewebhook/v1/key_service.proto",
+    "messagewebhook/v1/message.proto",
+    "messagewebhook/v1/message_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Without this line Cargo would run this script after a change to any file of the package.

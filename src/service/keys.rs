@@ -1,44 +1,229 @@
 //! Who is calling, and the keys that tell.
 
-use crate::domain::{Environment, KeyId, KeyOwner, KeyRecord, OrgId, Scopes};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-/// Somebody whose key was checked.
+use parking_lot::{Mutex, RwLock};
+use quick_cache::sync::Cache;
+
+use crate::{
+    domain::{
+        Clock, Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, PresentedKey, Scope, Scopes, Timestamp,
+    },
+    store::{ListedKey, MessageStore},
+};
+
+/// After this age one caller looks the key up again, while the others go on with what is known.
+const REFRESH_AFTER: Duration = Duration::from_secs(2);
+/// After this age nobody goes on with what is known: within it a revocation anywhere bites.
+const USABLE_FOR: Duration = Duration::from_secs(4);
+/// A key's last use is noted once in this time.
+const NOTE_USE_EVERY: Duration = Duration::from_secs(60);
+/// About 200 bytes each.
+const CACHED_KEYS: usize = 10_000;
+
+/// Somebody whose key was checked; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Caller {
-    key_id: KeyId,
-    owner: KeyOwner,
-    scopes: Scopes,
+pub struct Caller(Arc<KeyRecord>);
+
+/// Checks presented keys against the store, the keys of a file, and a cache of seconds.
+///
+/// [`super::KeyManager`] creates, lists and revokes.
+pub struct Keys {
+    pub(super) store: Arc<dyn MessageStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    cache: Cache<KeyId, Arc<Known>>,
+    filed: RwLock<HashMap<KeyId, Arc<KeyRecord>>>,
+    uses: Mutex<Uses>,
 }
 
-/// Checks presented keys against the store, a keys file and a cache of seconds; creates, lists and revokes.
-pub struct Keys {}
+/// What a look-up found; "no such key" is known for as long.
+struct Known {
+    record: Option<Arc<KeyRecord>>,
+    looked_up: Instant,
+    being_refreshed: AtomicBool,
+    use_noted: AtomicBool,
+}
+
+#[derive(Default)]
+struct Uses {
+    last: HashMap<KeyId, Timestamp>,
+    unsaved: HashMap<KeyId, Timestamp>,
+}
+
+impl Keys {
+    /// Keys of `store`; `clock` decides what is expired.
+    pub fn new(store: Arc<dyn MessageStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, cache: Cache::new(CACHED_KEYS), filed: RwLock::default(), uses: Mutex::default() }
+    }
+
+    /// The caller who presents `key_text`, the whole `mw_…` text.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthenticated`] with one text for what is no key, unknown, expired or revoked; an error of the store
+    /// when the key is not in the cache.
+    pub async fn authenticate(&self, key_text: &str) -> Result<Caller, Error> {
+        let presented = PresentedKey::parse(key_text).ok_or_else(unauthenticated)?;
+        let known = self.known(&presented.id).await?;
+        let record = known.record.as_ref().ok_or_else(unauthenticated)?;
+        let now = self.clock.now();
+        if !presented.proves(record) || !record.is_live(now) {
+            return Err(unauthenticated());
+        }
+        // Once for each look-up, so that the lock below is not on the path of every call.
+        if !known.use_noted.swap(true, Ordering::Relaxed) {
+            self.uses.lock().note(&record.id, now);
+        }
+        Ok(Caller(Arc::clone(record)))
+    }
+
+    /// Replaces the keys that exist beside the store's; a key that is no longer among them ends at once.
+    pub fn replace_filed(&self, records: Vec<KeyRecord>) {
+        let filed = records.into_iter().map(|record| (record.id.clone(), Arc::new(record))).collect();
+        *self.filed.write() = filed;
+        self.cache.clear();
+    }
+
+    /// Saves when keys were last used. Called every few seconds and before the store closes.
+    ///
+    /// # Errors
+    /// Those of the store; the notes are then saved by the next call.
+    pub async fn save_uses(&self) -> Result<(), Error> {
+        let unsaved: Vec<_> = {
+            let mut uses = self.uses.lock();
+            let now = self.clock.now();
+            let filed = self.filed.read();
+            uses.last.retain(|id, at| filed.contains_key(id) || at.saturating_add(NOTE_USE_EVERY) > now);
+            uses.unsaved.drain().filter(|(id, _)| !filed.contains_key(id)).collect()
+        };
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        let result = self.store.touch_keys(unsaved.clone()).await;
+        if result.is_err() {
+            let mut uses = self.uses.lock();
+            for (id, at) in unsaved {
+                uses.unsaved.entry(id).or_insert(at);
+            }
+        }
+        result
+    }
+
+    pub(super) fn filed(&self, id: &KeyId) -> Option<Arc<KeyRecord>> {
+        self.filed.read().get(id).cloned()
+    }
+
+    pub(super) fn list_filed(&self) -> Vec<ListedKey> {
+        let uses = self.uses.lock();
+        let listed = |record: &Arc<KeyRecord>| ListedKey {
+            record: (**record).clone(),
+            last_used_at: uses.last.get(&record.id).copied(),
+        };
+        self.filed.read().values().map(listed).collect()
+    }
+
+    pub(super) fn forget(&self, id: &KeyId) {
+        self.cache.remove(id);
+    }
+
+    async fn known(&self, id: &KeyId) -> Result<Arc<Known>, Error> {
+        let Some(known) = self.cache.get(id) else {
+            return self.look_up(id).await;
+        };
+        let age = known.looked_up.elapsed();
+        if age < REFRESH_AFTER {
+            return Ok(known);
+        }
+        if age >= USABLE_FOR {
+            return self.look_up(id).await;
+        }
+        // Many calls find the entry old at once; one of them asks the store. If that one's client hangs up, the
+        // entry lives on until it is not usable.
+        if known.being_refreshed.swap(true, Ordering::Relaxed) {
+            return Ok(known);
+        }
+        Ok(self.look_up(id).await.unwrap_or(known))
+    }
+
+    async fn look_up(&self, id: &KeyId) -> Result<Arc<Known>, Error> {
+        // Taken before the read, so that the age of what is known is never understated.
+        let looked_up = Instant::now();
+        let record = match self.filed(id) {
+            Some(record) => Some(record),
+            None => self.store.key(id).await?.map(Arc::new),
+        };
+        let known = Arc::new(Known {
+            record,
+            looked_up,
+            being_refreshed: AtomicBool::new(false),
+            use_noted: AtomicBool::new(false),
+        });
+        self.cache.insert(id.clone(), Arc::clone(&known));
+        Ok(known)
+    }
+}
+
+impl Uses {
+    fn note(&mut self, id: &KeyId, now: Timestamp) {
+        if self.last.get(id).is_some_and(|last| last.saturating_add(NOTE_USE_EVERY) > now) {
+            return;
+        }
+        self.last.insert(id.clone(), now);
+        self.unsaved.insert(id.clone(), now);
+    }
+}
+
+/// The one answer to no key and to a bad one: it does not tell which ids exist.
+pub fn unauthenticated() -> Error {
+    Error::new(
+        Kind::Unauthenticated,
+        "No valid API key: send 'Authorization: Bearer <api_key>' with a key that is neither expired nor revoked",
+    )
+}
 
 impl Caller {
     /// The holder of `record`'s key.
     pub fn of(record: &KeyRecord) -> Self {
-        Self { key_id: record.id.clone(), owner: record.owner.clone(), scopes: record.scopes }
+        Self(Arc::new(record.clone()))
     }
 
     /// The key's public name, for logs.
     pub fn key_id(&self) -> &KeyId {
-        &self.key_id
+        &self.0.id
     }
 
     /// To whom the key belongs.
     pub fn owner(&self) -> &KeyOwner {
-        &self.owner
+        &self.0.owner
     }
 
     /// What the key may do.
     pub fn scopes(&self) -> Scopes {
-        self.scopes
+        self.0.scopes
     }
 
     /// Whether the key belongs to `org` and `env`, or to the platform.
     pub fn owns(&self, org: &OrgId, env: Environment) -> bool {
-        match &self.owner {
+        match &self.0.owner {
             KeyOwner::Org { org: own_org, env: own_env } => own_org == org && *own_env == env,
             KeyOwner::Platform => true,
         }
+    }
+
+    /// Lets only a key with `scope` on.
+    ///
+    /// # Errors
+    /// [`Kind::PermissionDenied`].
+    pub fn require(&self, scope: Scope) -> Result<(), Error> {
+        if self.scopes().contains(scope) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'")))
     }
 }

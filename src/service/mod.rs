@@ -2,13 +2,15 @@
 //! that is not a message's own shape stands here: who may do what, admission, the deadline.
 
 mod admission;
+mod key_manager;
 mod keys;
 mod readiness;
 
 use std::{sync::Arc, time::Duration};
 
 pub use admission::{Admission, AdmissionLimits};
-pub use keys::{Caller, Keys};
+pub use key_manager::{KeyManager, KeyRequest};
+pub use keys::{Caller, Keys, unauthenticated};
 pub use readiness::{Readiness, ReadinessState};
 
 use crate::{
@@ -83,9 +85,7 @@ impl MessageService {
                 "This API key belongs to another organisation or environment",
             ));
         }
-        if !caller.scopes().contains(scope) {
-            return Err(Error::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'")));
-        }
+        caller.require(scope)?;
         Ok(Authorized { org, env, scope })
     }
 

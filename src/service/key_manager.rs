@@ -1,0 +1,159 @@
+//! Creating, listing and revoking keys, and who may.
+
+use crate::{
+    domain::{
+        Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, NewKey, OrgId, Scope, Scopes, Timestamp, ViolationCode,
+    },
+    store::ListedKey,
+};
+
+use super::{Caller, Keys};
+
+/// Managing keys as far as one manager may; only [`Keys::as_operator`] and [`Keys::as_caller`] make it.
+#[derive(Clone, Copy)]
+pub struct KeyManager<'a> {
+    keys: &'a Keys,
+    manager: Manager<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Manager<'a> {
+    /// Holds the store's directory or its control socket.
+    Operator,
+    Caller(&'a Caller),
+}
+
+/// A key to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// To whom it will belong.
+    pub owner: KeyOwner,
+    /// What it may do; never empty.
+    pub scopes: Scopes,
+    /// From when on it is refused; in the future.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Keys {
+    /// Manages every key.
+    pub fn as_operator(&self) -> KeyManager<'_> {
+        KeyManager { keys: self, manager: Manager::Operator }
+    }
+
+    /// Manages keys with the rights of `caller`: a key of an organisation and environment manages that one's keys and
+    /// grants no scope that it lacks; a platform key manages all.
+    ///
+    /// # Errors
+    /// [`Kind::PermissionDenied`] without the scope `admin`.
+    pub fn as_caller<'a>(&'a self, caller: &'a Caller) -> Result<KeyManager<'a>, Error> {
+        caller.require(Scope::Admin)?;
+        Ok(KeyManager { keys: self, manager: Manager::Caller(caller) })
+    }
+}
+
+impl KeyManager<'_> {
+    /// Creates a key; its text is in the answer and nowhere else. It works at once.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] for no scope or an expiry in the past, [`Kind::PermissionDenied`] for a key that this
+    /// manager may not grant, and those of the store.
+    pub async fn create(&self, request: KeyRequest) -> Result<NewKey, Error> {
+        let now = self.keys.clock.now();
+        if request.scopes.is_empty() {
+            let message = "A key needs at least one scope of 'submit', 'read', 'stream' and 'admin'";
+            return Err(Error::invalid_argument("scopes", ViolationCode::Missing, message));
+        }
+        if request.expires_at.is_some_and(|expiry| expiry <= now) {
+            let message = "A key must expire in the future, or never";
+            return Err(Error::invalid_argument("expires_at", ViolationCode::InvalidValue, message));
+        }
+        self.require_grant(&request)?;
+        let key = NewKey::generate(request.owner, request.scopes, now, request.expires_at)?;
+        self.keys.store.create_key(key.record.clone()).await?;
+        // Somebody may have tried this id while it was unknown.
+        self.keys.forget(&key.record.id);
+        Ok(key)
+    }
+
+    /// The keys of `org` and `env` as far as they are named, those of a keys file too, revoked and expired ones
+    /// included, in the order of their ids. Platform keys are in the list when no org is named.
+    ///
+    /// # Errors
+    /// [`Kind::PermissionDenied`] for another's org or env, and those of the store.
+    pub async fn list(&self, org: Option<&OrgId>, env: Option<Environment>) -> Result<Vec<ListedKey>, Error> {
+        let (org, env) = self.narrow(org, env)?;
+        let mut listed = self.keys.store.keys(org).await?;
+        for filed in self.keys.list_filed() {
+            listed.retain(|key| key.record.id != filed.record.id);
+            listed.push(filed);
+        }
+        listed.retain(|key| match &key.record.owner {
+            KeyOwner::Org { org: own_org, env: own_env } => {
+                org.is_none_or(|org| org == own_org) && env.is_none_or(|env| env == *own_env)
+            }
+            KeyOwner::Platform => org.is_none() && env.is_none(),
+        });
+        listed.sort_by(|a, b| a.record.id.cmp(&b.record.id));
+        Ok(listed)
+    }
+
+    /// Revokes a key; on this process it ends at once, on others within seconds. The first revocation's time stays.
+    ///
+    /// # Errors
+    /// [`Kind::KeyNotFound`], also for a key that this manager may not manage; [`Kind::InvalidArgument`] for one that
+    /// a keys file holds; those of the store.
+    pub async fn revoke(&self, id: &KeyId) -> Result<KeyRecord, Error> {
+        let not_found = || Error::new(Kind::KeyNotFound, "There is no key with this id");
+        if let Some(filed) = self.keys.filed(id) {
+            self.require_manages(&filed.owner).map_err(|_| not_found())?;
+            let message = "This key comes from the keys file; take its entry out of that file";
+            return Err(Error::invalid_argument("key_id", ViolationCode::InvalidValue, message));
+        }
+        let record = self.keys.store.key(id).await?.ok_or_else(not_found)?;
+        self.require_manages(&record.owner).map_err(|_| not_found())?;
+        let revoked = self.keys.store.revoke_key(id, self.keys.clock.now()).await?.ok_or_else(not_found)?;
+        self.keys.forget(id);
+        Ok(revoked)
+    }
+
+    fn require_grant(&self, request: &KeyRequest) -> Result<(), Error> {
+        self.require_manages(&request.owner)?;
+        let Manager::Caller(caller) = self.manager else { return Ok(()) };
+        if *caller.owner() == KeyOwner::Platform {
+            return Ok(());
+        }
+        match request.scopes.iter().find(|scope| !caller.scopes().contains(*scope)) {
+            Some(scope) => Err(Error::new(
+                Kind::PermissionDenied,
+                format!("This API key lacks the scope '{scope}' and so cannot grant it"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn require_manages(&self, owner: &KeyOwner) -> Result<(), Error> {
+        let manages = match self.manager {
+            Manager::Operator => true,
+            Manager::Caller(caller) => *caller.owner() == KeyOwner::Platform || caller.owner() == owner,
+        };
+        if manages {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::PermissionDenied,
+            "This API key manages only the keys of its own organisation and environment",
+        ))
+    }
+
+    fn narrow<'b>(
+        &'b self,
+        org: Option<&'b OrgId>,
+        env: Option<Environment>,
+    ) -> Result<(Option<&'b OrgId>, Option<Environment>), Error> {
+        let Manager::Caller(caller) = self.manager else { return Ok((org, env)) };
+        let KeyOwner::Org { org: own_org, env: own_env } = caller.owner() else { return Ok((org, env)) };
+        let (org, env) = (org.unwrap_or(own_org), env.unwrap_or(*own_env));
+        self.require_manages(&KeyOwner::Org { org: org.clone(), env })?;
+        Ok((Some(org), Some(env)))
+    }
+}
