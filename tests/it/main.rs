@@ -1,0 +1,13 @@
+//! All integration tests in one binary: one link step, one harness.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails loudly, that is its purpose"
+)]
+
+mod architecture;
