@@ -1,0 +1,146 @@
+//! The two servers, each a process of its own on the first core.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::load::Target;
+
+const SERVER_CORE: &str = "0";
+const LOAD_CORE: &str = "1";
+
+/// Moves this process to the core of the load generator.
+pub fn pin_self() {
+    let pid = std::process::id().to_string();
+    let status = Command::new("taskset").args(["-c", "-p", LOAD_CORE, &pid]).stdout(Stdio::null()).status();
+    assert!(status.expect("taskset (util-linux)").success(), "two cores are needed");
+}
+
+pub struct Ceiling {
+    process: Process,
+    target: Target,
+}
+
+pub struct Service {
+    process: Process,
+    target: Target,
+    started_in: Duration,
+}
+
+struct Process(Child);
+
+impl Ceiling {
+    pub fn start() -> Self {
+        let addr = free_addr();
+        let program = std::env::current_exe().expect("this program");
+        let process = Process::start(
+            Command::new("taskset").args(["-c", SERVER_CORE]).arg(program).args(["ceiling", &addr.to_string()]),
+        );
+        wait_for(|| TcpStream::connect(addr).is_ok());
+        Self { process, target: Target { addr, key: "k".repeat(70) } }
+    }
+
+    pub fn target(&self) -> &Target {
+        let Self { process: Process(_running), target } = self;
+        target
+    }
+}
+
+impl Service {
+    /// Starts the service on `dir`, with a new key for org `bench`.
+    pub fn start(dir: &Path) -> Self {
+        let program = env!("CARGO_BIN_EXE_message-webhook");
+        let key = Command::new(program)
+            .args(["keys", "create", "--org", "bench", "--env", "dev", "--data-dir"])
+            .arg(dir)
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("the service's binary");
+        assert!(key.status.success(), "no key");
+        let key = String::from_utf8(key.stdout).expect("a key is ASCII").trim().to_owned();
+        let [http, grpc, admin] = [free_addr(), free_addr(), free_addr()];
+        let mut command = Command::new("taskset");
+        command.args(["-c", SERVER_CORE, program, "serve", "--data-dir"]).arg(dir);
+        for (flag, addr) in [("--http-addr", http), ("--grpc-addr", grpc), ("--admin-addr", admin)] {
+            command.args([flag, &addr.to_string()]);
+        }
+        let log = fs::File::create(dir.with_extension("log")).expect("writable directory");
+        let begun = Instant::now();
+        let process = Process::start(command.stderr(log));
+        wait_for(|| is_ready(admin));
+        Self { process, target: Target { addr: http, key }, started_in: begun.elapsed() }
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// From the start of the process to the first time that it said "ready".
+    pub fn started_in(&self) -> Duration {
+        self.started_in
+    }
+
+    pub fn resident_mb(&self) -> u64 {
+        self.process.memory_mb("VmRSS:")
+    }
+
+    pub fn peak_mb(&self) -> u64 {
+        self.process.memory_mb("VmHWM:")
+    }
+
+    /// Stops it as an operator does.
+    pub fn stop(mut self) {
+        let pid = self.process.0.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+        let status = self.process.0.wait().expect("a child that ends");
+        assert!(status.success(), "the service stopped with {status}");
+    }
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("taskset (util-linux)"))
+    }
+
+    fn memory_mb(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("/proc");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a known field");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kib / 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error says that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_addr() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(admin) else { return false };
+    let mut answer = String::new();
+    let request = format!("GET /readyz HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).is_ok()
+        && stream.read_to_string(&mut answer).is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}
+
+fn wait_for(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not ready after 60 s");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
