@@ -2,7 +2,9 @@
 //!
 //! `ARCHITECTURE.md` is the map: what each module is for, which may know which, and where to change what.
 
+pub mod config;
 pub mod domain;
 pub mod protocol;
 pub mod service;
 pub mod store;
+pub mod telemetry;

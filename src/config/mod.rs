@@ -1,0 +1,16 @@
+//! Settings: one table drives the TOML file, the environment, the flags, the help and the printed configuration.
+//!
+//! A setting `http_addr` is `http_addr` in the file, `MESSAGE_WEBHOOK_HTTP_ADDR` in the environment and `--http-addr`
+//! as a flag; the later of these wins. Unknown names are refused, and all mistakes are reported at once.
+
+mod keys_file;
+mod load;
+mod show;
+mod table;
+mod value;
+
+pub use keys_file::{entry as keys_file_entry, parse as parse_keys_file};
+pub use load::{ENV_PREFIX, Given, Loaded, Mistakes, Source, load};
+pub use show::show;
+pub use table::{Config, SETTINGS, Setting};
+pub use value::{LogFilter, LogFormat, Origin};

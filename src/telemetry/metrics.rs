@@ -1,0 +1,84 @@
+//! Metrics of the process, rendered for Prometheus.
+
+use std::{sync::OnceLock, time::Instant};
+
+use ::metrics::{describe_gauge, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use super::names;
+
+/// Buckets of every histogram of seconds: from a tenth of a millisecond to ten seconds.
+const SECONDS_BUCKETS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The process's metrics. All values of this type show the same ones.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    handle: &'static PrometheusHandle,
+    begun: Instant,
+}
+
+impl Metrics {
+    /// Sets the recorder up, the first time.
+    pub fn install() -> Self {
+        static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+        let handle = HANDLE.get_or_init(|| {
+            let builder = PrometheusBuilder::new();
+            // An empty list of buckets is the one error, and then histograms are summaries.
+            let builder = builder.set_buckets(SECONDS_BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            if ::metrics::set_global_recorder(recorder).is_err() {
+                tracing::warn!("another recorder of metrics was set up before; /metrics shows nothing of it");
+            }
+            for (name, description) in names::GAUGES {
+                describe_gauge!(*name, *description);
+            }
+            handle
+        });
+        Self { handle, begun: Instant::now() }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "rust_version" => env!("CARGO_PKG_RUST_VERSION"))
+            .set(1.0);
+        gauge!(names::UPTIME_SECONDS).set(self.begun.elapsed().as_secs_f64());
+        if let Some(bytes) = resident_bytes() {
+            gauge!(names::PROCESS_RESIDENT_MEMORY_BYTES).set(bytes as f64);
+        }
+        // On systems without /proc the two are absent.
+        if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+            gauge!(names::PROCESS_OPEN_FDS).set(open.count() as f64);
+        }
+        if let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+            gauge!(names::PROCESS_MAX_FDS).set(most as f64);
+        }
+        self.handle.render()
+    }
+
+    /// Folds recorded samples together; called every few seconds so that memory stays bounded.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_rendered_tells_the_process_and_its_build() {
+        let text = Metrics::install().render();
+        for (name, description) in names::GAUGES.iter().filter(|(name, _)| *name != names::READINESS) {
+            assert!(text.contains(&format!("# HELP {name} {description}")), "{name} in {text}");
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} in {text}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Logs and metrics of the process. Neither ever holds a message's content, an end user's id or a key's secret.
+
+pub mod names;
+
+mod logs;
+mod metrics;
+
+pub use logs::init_logs;
+pub use metrics::Metrics;
