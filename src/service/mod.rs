@@ -2,6 +2,7 @@
 //! that is not a message's own shape stands here: who may do what, admission, the deadline.
 
 mod admission;
+mod feed;
 mod key_manager;
 mod keys;
 mod readiness;
@@ -9,22 +10,34 @@ mod readiness;
 use std::{sync::Arc, time::Duration};
 
 pub use admission::{Admission, AdmissionLimits};
+pub use feed::{FeedFrame, FeedReader, HEARTBEAT, StreamAccess, StreamFrom};
 pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys, unauthenticated};
 pub use readiness::{Readiness, ReadinessState};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     domain::{
-        Environment, Error, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId, Scope, Timestamp,
+        Environment, Error, FromId, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId, Scope,
+        Sender, Timestamp,
     },
-    store::{MessageStore, Outcome},
+    store::{MessagePage, MessageStore, Outcome, PageLimit, PageToken},
 };
+
+/// Messages on a page of a list when the caller names no number.
+pub const DEFAULT_PAGE: usize = 50;
+/// The most messages on a page of a list.
+pub const MAX_PAGE: usize = 500;
+/// A page or a frame of the feed holds at most this many bytes of messages, unless one message is larger.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 /// Submit, get, list and follow messages.
 pub struct MessageService {
     store: Arc<dyn MessageStore>,
     admission: Admission,
     limits: Limits,
+    stopping: CancellationToken,
 }
 
 /// What the service itself limits, the same for both protocols.
@@ -64,9 +77,10 @@ pub struct Receipt {
 }
 
 impl MessageService {
-    /// A service over `store`.
-    pub fn new(store: Arc<dyn MessageStore>, limits: Limits) -> Self {
-        Self { store, admission: Admission::new(&limits.admission), limits }
+    /// A service over `store`. When `stopping` is cancelled, readers of the feed are sent away, for they would never
+    /// finish by themselves.
+    pub fn new(store: Arc<dyn MessageStore>, limits: Limits, stopping: CancellationToken) -> Self {
+        Self { store, admission: Admission::new(&limits.admission), limits, stopping }
     }
 
     /// The service's limits, for the edges that must know them before there is a message.
@@ -127,6 +141,33 @@ impl MessageService {
         let key = MessageKey { org: authorized.org.clone(), env: authorized.env, sid };
         let message = self.within_deadline(self.store.get(&key)).await?;
         message.ok_or_else(|| Error::new(Kind::MessageNotFound, "No message with this 'message_sid' is kept"))
+    }
+
+    /// The messages of the end user `from_id`, the newest accepted first; `page_size` 0 is [`DEFAULT_PAGE`], and more
+    /// than [`MAX_PAGE`] counts as that.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] for a page token that this service did not give.
+    pub async fn list(
+        &self,
+        authorized: &Authorized,
+        from_id: FromId,
+        page_size: usize,
+        after: Option<&PageToken>,
+    ) -> Result<MessagePage, Error> {
+        authorized.expect_scope(Scope::Read)?;
+        let sender = Sender { org: authorized.org.clone(), env: authorized.env, from_id };
+        let messages = if page_size == 0 { DEFAULT_PAGE } else { page_size.min(MAX_PAGE) };
+        let limit = PageLimit { messages, bytes: PAGE_BYTES };
+        self.within_deadline(self.store.list(&sender, after, limit)).await
+    }
+
+    fn require_scope(&self, caller: &Caller, scope: Scope) -> Result<(), Error> {
+        if caller.scopes().contains(scope) {
+            Ok(())
+        } else {
+            Err(Error::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'")))
+        }
     }
 
     async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -4,11 +4,14 @@
 
 pub mod embedded;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use data_encoding::BASE64URL_NOPAD;
 
-use crate::domain::{Error, Fingerprint, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
+use crate::domain::{
+    Error, Fingerprint, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp, ViolationCode,
+};
 
 /// Messages accepted exactly once, read back, listed and fed; and the API keys.
 ///
@@ -27,13 +30,14 @@ pub trait MessageStore: Send + Sync + 'static {
     /// The message with `key`, or `None` when none was accepted within the retention time.
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error>;
 
-    /// The messages of `sender`, the newest accepted first: at most `limit`, after the place where `after` left off.
+    /// The messages of `sender`, the newest accepted first: within `limit`, after the place where `after` left off. A message
+    /// larger than the byte limit comes alone.
     ///
     /// Messages accepted while a caller pages on do not shift the pages.
     ///
     /// # Errors
     /// [`crate::domain::Kind::InvalidArgument`] for a token that this store did not give.
-    async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: usize) -> Result<MessagePage, Error>;
+    async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error>;
 
     /// The accepted messages after `cursor` in the order of the feed, within `limit`; an empty page when there are
     /// none yet. A message larger than the byte limit comes alone.
@@ -43,7 +47,7 @@ pub trait MessageStore: Send + Sync + 'static {
     /// # Errors
     /// [`crate::domain::Kind::CursorExpired`] when messages after `cursor` are past their retention,
     /// [`crate::domain::Kind::InvalidArgument`] for a cursor of another store.
-    async fn feed(&self, cursor: &Cursor, limit: FeedLimit) -> Result<FeedPage, Error>;
+    async fn feed(&self, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error>;
 
     /// The cursor of a place in the feed.
     async fn feed_cursor(&self, start: FeedStart) -> Result<Cursor, Error>;
@@ -108,6 +112,16 @@ pub struct Acceptance {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken(pub Box<[u8]>);
 
+impl PageToken {
+    /// Reads what `Display` wrote.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::InvalidArgument`] of field `page_token`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        decode("page_token", "This is no page token of this service; send one that it gave, or none", text).map(Self)
+    }
+}
+
 /// One page of a sender's messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessagePage {
@@ -117,9 +131,20 @@ pub struct MessagePage {
     pub next: Option<PageToken>,
 }
 
-/// A place in the feed; opaque to everyone but the store that gave it, at most 64 bytes.
+/// A place in the feed; opaque to everyone but the store that gave it, at most 64
+/// characters as callers get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub Box<[u8]>);
+
+impl Cursor {
+    /// Reads what `Display` wrote.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::InvalidArgument`] of field `cursor`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        decode("cursor", "This is no cursor of this service; send one that it gave, or begin elsewhere", text).map(Self)
+    }
+}
 
 /// Where a reader of the feed begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,9 +157,10 @@ pub enum FeedStart {
     Time(Timestamp),
 }
 
-/// How much one page of the feed may hold.
+/// How much one page of a list or of the feed may hold. `messages` 0 is a page without messages: it only checks the
+/// place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FeedLimit {
+pub struct PageLimit {
     /// At most this many messages.
     pub messages: usize,
     /// At most about this many bytes of stored messages.
@@ -166,4 +192,25 @@ pub struct ListedKey {
     pub record: KeyRecord,
     /// When it was last used, to the minute or so; `None` for never.
     pub last_used_at: Option<Timestamp>,
+}
+
+/// As callers get it: base64url without padding.
+impl fmt::Display for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64URL_NOPAD.encode(&self.0))
+    }
+}
+
+/// As callers get it: base64url without padding.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64URL_NOPAD.encode(&self.0))
+    }
+}
+
+fn decode(field: &'static str, problem: &'static str, text: &str) -> Result<Box<[u8]>, Error> {
+    match BASE64URL_NOPAD.decode(text.as_bytes()) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(_) => Err(Error::invalid_argument(field, ViolationCode::InvalidValue, problem)),
+    }
 }

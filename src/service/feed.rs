@@ -1,0 +1,152 @@
+//! Following the feed: who sees what, heartbeats, the end at shutdown. One reader is one caller's position; it holds no
+//! more than one page, so a slow caller slows only itself.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Caller, MessageService, PAGE_BYTES};
+use crate::{
+    domain::{Environment, Error, KeyOwner, Kind, OrgId, Scope},
+    store::{Cursor, FeedItem, FeedStart, MessageStore, PageLimit},
+};
+
+/// How often a reader without news is sent its cursor.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// At most this much in one frame.
+const FRAME: PageLimit = PageLimit { messages: 1000, bytes: PAGE_BYTES };
+
+/// The proof that a caller may follow a part of the feed; only [`MessageService::authorize_stream`] makes it.
+#[derive(Debug, Clone)]
+pub struct StreamAccess {
+    org: Option<OrgId>,
+    env: Option<Environment>,
+}
+
+/// Where a caller wants to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamFrom {
+    /// At a place that is found when the stream begins.
+    Start(FeedStart),
+    /// Right after what the caller has seen.
+    Cursor(Cursor),
+}
+
+/// One caller's position in the feed.
+pub struct FeedReader {
+    store: Arc<dyn MessageStore>,
+    access: StreamAccess,
+    cursor: Cursor,
+    last_frame: Instant,
+    stopping: CancellationToken,
+}
+
+/// What a reader is handed at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedFrame {
+    /// Messages in the order of the feed; none in a heartbeat.
+    pub items: Vec<FeedItem>,
+    /// The place after this frame: after messages that the caller may not see, too.
+    pub cursor: Cursor,
+}
+
+impl MessageService {
+    /// Lets `caller` follow the feed: a key of an org its own org and environment, a platform key everything or what
+    /// the filter leaves.
+    ///
+    /// # Errors
+    /// [`Kind::PermissionDenied`] for another org or environment, or without the scope `stream`.
+    pub fn authorize_stream(
+        &self,
+        caller: &Caller,
+        org: Option<OrgId>,
+        env: Option<Environment>,
+    ) -> Result<StreamAccess, Error> {
+        match caller.owner() {
+            KeyOwner::Org { org: own_org, env: own_env } => {
+                let (org, env) = (org.unwrap_or_else(|| own_org.clone()), env.unwrap_or(*own_env));
+                let authorized = self.authorize(caller, org, env, Scope::Stream)?;
+                Ok(StreamAccess { org: Some(authorized.org), env: Some(authorized.env) })
+            }
+            KeyOwner::Platform => {
+                self.require_scope(caller, Scope::Stream)?;
+                Ok(StreamAccess { org, env })
+            }
+        }
+    }
+
+    /// A reader of what `access` shows, from `from` on.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] for a cursor of another store, [`Kind::CursorExpired`] for one that is too old.
+    pub async fn stream(&self, access: StreamAccess, from: StreamFrom) -> Result<FeedReader, Error> {
+        let cursor = match from {
+            StreamFrom::Start(start) => self.within_deadline(self.store.feed_cursor(start)).await?,
+            StreamFrom::Cursor(cursor) => {
+                // A bad cursor is told before the stream is said to be open.
+                let nothing = PageLimit { messages: 0, bytes: 0 };
+                self.within_deadline(self.store.feed(&cursor, nothing)).await?;
+                cursor
+            }
+        };
+        Ok(FeedReader {
+            store: Arc::clone(&self.store),
+            access,
+            cursor,
+            last_frame: Instant::now(),
+            stopping: self.stopping.clone(),
+        })
+    }
+}
+
+impl FeedReader {
+    /// The next frame: at once where there are messages, else when there are or a heartbeat is due. May be dropped at
+    /// any time and called again: the position moves only when a frame is returned.
+    ///
+    /// # Errors
+    /// [`Kind::Draining`] when the service stops, [`Kind::CursorExpired`] when retention overtook the reader, and what
+    /// the store cannot do now. The reader stays where it was.
+    pub async fn next(&mut self) -> Result<FeedFrame, Error> {
+        let mut cursor = self.cursor.clone();
+        let items = loop {
+            if self.stopping.is_cancelled() {
+                return Err(self.draining());
+            }
+            let page = self.store.feed(&cursor, FRAME).await?;
+            let at_end = page.items.is_empty();
+            cursor = page.next;
+            let items: Vec<_> = page.items.into_iter().filter(|item| self.access.shows(item)).collect();
+            let heartbeat = self.last_frame + HEARTBEAT;
+            if !items.is_empty() || Instant::now() >= heartbeat {
+                break items;
+            }
+            if at_end {
+                tokio::select! {
+                    grown = self.store.feed_grown(&cursor) => grown?,
+                    () = tokio::time::sleep_until(heartbeat) => {}
+                    () = self.stopping.cancelled() => {}
+                }
+            } else {
+                // Pages of others' messages may come from memory without a pause: let other tasks run.
+                tokio::task::yield_now().await;
+            }
+        };
+        self.last_frame = Instant::now();
+        self.cursor = cursor.clone();
+        Ok(FeedFrame { items, cursor })
+    }
+
+    fn draining(&self) -> Error {
+        Error::new(Kind::Draining, "The service is shutting down; follow the feed again from your last cursor")
+            .with_retry_after(Duration::from_secs(1))
+    }
+}
+
+impl StreamAccess {
+    fn shows(&self, item: &FeedItem) -> bool {
+        let key = &item.message.key;
+        self.org.as_ref().is_none_or(|org| *org == key.org) && self.env.is_none_or(|env| env == key.env)
+    }
+}
