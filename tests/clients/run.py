@@ -1,0 +1,140 @@
+"""Foreign clients against the real server: curl, Python requests, grpcurl and Python grpcio.
+
+    python tests/clients/run.py target/debug/message-webhook
+
+Starts the server on free ports and an empty store, runs every check of every client, and ends with a line that counts
+them. A client that is not installed is a failure.
+"""
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.request
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+
+class Server:
+    """The server as a process, with one key of each kind that the checks need."""
+
+    def __init__(self, program, folder):
+        self.program = program
+        self.data_dir = os.path.join(folder, "data")
+        self.http, self.grpc, self.admin = (f"127.0.0.1:{port}" for port in free_ports(3))
+        # Made while no server runs; a server that runs is asked for others below.
+        self.key = self.create_key("--org", "acme", "--env", "dev", "--scope", "submit", "--scope", "read")
+        self.submit_only_key = self.create_key("--org", "acme", "--env", "dev")
+        self.read_only_key = self.create_key("--org", "acme", "--env", "dev", "--scope", "read")
+        self.log = open(os.path.join(folder, "server.log"), "w+")
+        self.process = subprocess.Popen(
+            [program, "serve", "--data-dir", self.data_dir]
+            + ["--http-addr", self.http, "--grpc-addr", self.grpc, "--admin-addr", self.admin],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+        )
+        self.wait_until_ready()
+        self.prod_key = self.create_key("--org", "acme", "--env", "prod")
+        self.other_key = self.create_key("--org", "other", "--env", "dev")
+        self.platform_key = self.create_key("--platform", "--scope", "submit", "--scope", "read")
+
+    def create_key(self, *arguments):
+        return self.keys("create", *arguments).strip()
+
+    def keys(self, *arguments):
+        command = [self.program, "keys", arguments[0], "--data-dir", self.data_dir, *arguments[1:]]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert done.returncode == 0, f"keys {arguments[0]}: {done.stderr}"
+        return done.stdout
+
+    def url(self, org="acme", env="dev"):
+        return f"http://{self.http}/{org}/{env}/v1/message-webhook"
+
+    def wait_until_ready(self):
+        end = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=5) as answer:
+                    assert answer.status == 200
+                    return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < end, "not ready:\n" + self.read_log()
+                time.sleep(0.02)
+
+    def read_log(self):
+        self.log.flush()
+        return pathlib.Path(self.log.name).read_text()
+
+    def stop(self):
+        """SIGTERM; the server must end well by itself."""
+        self.process.terminate()
+        try:
+            return self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+def free_ports(count):
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+def main():
+    program = os.path.abspath(sys.argv[1])
+    passed = failed = 0
+    folder = tempfile.mkdtemp(prefix="message-webhook-clients-")
+    server = Server(program, folder)
+    try:
+        for name in ("curl_client", "requests_client", "grpcurl_client", "grpcio_client"):
+            try:
+                checks = __import__(name).checks(server, folder)
+            except Exception:
+                traceback.print_exc()
+                print(f"client {name} ... FAILED")
+                failed += 1
+                continue
+            for check in checks:
+                promise = check.__name__.replace("_", " ")
+                try:
+                    check()
+                except Exception:
+                    traceback.print_exc()
+                    print(f"{name}: {promise} ... FAILED")
+                    failed += 1
+                else:
+                    print(f"{name}: {promise} ... ok")
+                    passed += 1
+        log = server.read_log()
+        secrets = [server.key, server.platform_key, "user_abc123", "gruyere"]
+        if any(secret in log for secret in secrets):
+            print("server log: has a key or a content in it ... FAILED")
+            failed += 1
+        else:
+            print("server log: has no key and no content in it ... ok")
+            passed += 1
+    finally:
+        code = server.stop()
+    if code == 0:
+        passed += 1
+        print("server: ends with 0 on SIGTERM ... ok")
+    else:
+        failed += 1
+        print(f"server: ended with {code} on SIGTERM ... FAILED")
+    if failed:
+        print("---- server log\n" + server.read_log())
+    server.log.close()
+    shutil.rmtree(folder)
+    print(f"clients: {passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
