@@ -1,0 +1,185 @@
+//! The documents say what the code does, as far as a test can tell.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use message_webhook::{
+    config::SETTINGS,
+    domain::{Kind, ViolationCode},
+    protocol::status,
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// The first cells of the rows below the heading that begins with `heading`, without back quotes.
+fn first_cells(text: &str, heading: &str) -> BTreeSet<String> {
+    let (_, table) = text.split_once(heading).expect("the heading");
+    let rows = table.lines().skip_while(|line| !line.starts_with("|--")).skip(1);
+    rows.take_while(|line| line.starts_with('|')).map(|row| cells(row)[0].trim_matches('`').to_owned()).collect()
+}
+
+fn cells(row: &str) -> Vec<&str> {
+    row.trim().trim_matches('|').split('|').map(str::trim).collect()
+}
+
+#[test]
+fn every_error_code_is_documented_with_its_status_and_no_other_is() {
+    let text = read("docs/error-codes.md");
+    let known: BTreeSet<_> = Kind::ALL.iter().map(|kind| status::of(*kind).code.to_owned()).collect();
+    assert_eq!(first_cells(&text, "# Error codes"), known);
+    for kind in Kind::ALL {
+        let face = status::of(kind);
+        let head = format!("| `{}` | {} | ", face.code, face.http.as_u16());
+        let row = text.lines().find(|line| line.starts_with(&head)).unwrap_or_else(|| panic!("no row '{head}'"));
+        let grpc = cells(row)[2];
+        // What only JSON can get wrong has no gRPC code.
+        let json_only = kind == Kind::MalformedJson && grpc == "–";
+        assert!(json_only || grpc.starts_with(&format!("`{}`", grpc_name(face.grpc))), "{row}");
+    }
+}
+
+fn grpc_name(code: tonic::Code) -> String {
+    // `InvalidArgument` in Rust is `INVALID_ARGUMENT` in gRPC.
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[test]
+fn every_field_code_is_documented_and_no_other_is() {
+    let known: BTreeSet<_> = ViolationCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    assert_eq!(first_cells(&read("docs/error-codes.md"), "## Codes of single fields"), known);
+}
+
+#[test]
+fn every_setting_is_documented_as_the_code_has_it() {
+    let name = "docs/configuration.md";
+    let text = read(name);
+    let (begin, end) = ("<!-- begin settings -->\n", "<!-- end settings -->");
+    let (head, rest) = text.split_once(begin).expect("the mark");
+    let (tables, tail) = rest.split_once(end).expect("the mark");
+    let wanted = settings_tables();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(root().join(name), format!("{head}{begin}{wanted}{end}{tail}")).expect("writable docs");
+    } else {
+        assert_eq!(tables, wanted, "run: UPDATE_DOCS=1 cargo test --test it docs::");
+    }
+}
+
+fn settings_tables() -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for setting in SETTINGS {
+        if setting.section != section {
+            section = setting.section;
+            writeln!(text, "\n## {section}\n\n| setting | value | default | what it does |\n|---|---|---|---|")
+                .unwrap();
+        }
+        let value = setting.value_name.replace('|', "\\|");
+        let default = if setting.default.is_empty() { "none".to_owned() } else { format!("`{}`", setting.default) };
+        let help = setting.help.trim().replace('|', "\\|");
+        writeln!(text, "| `{}` | {value} | {default} | {help} |", setting.name).unwrap();
+    }
+    text.push('\n');
+    text
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut broken = Vec::new();
+    for file in documents() {
+        let text = fs::read_to_string(&file).expect("readable");
+        for link in links(&text) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") || path.starts_with("mailto:") {
+                continue;
+            }
+            let target = if path.is_empty() { file.clone() } else { file.parent().expect("a folder").join(path) };
+            let has_anchor = || anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
+            if !target.exists() || !has_anchor() {
+                broken.push(format!("{}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// All Markdown files that are part of the project.
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("readable folder") {
+            let path = entry.expect("readable entry").path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && name != "target" {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".md") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() >= 7, "the documents were not found");
+    found
+}
+
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+/// The anchors of a document's headings, as web pages name them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let anchor = |heading: &str| {
+        let kept = heading.to_lowercase().replace(' ', "-");
+        kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn the_published_example_stands_in_the_documents_unchanged() {
+    let published = serde_json::json!({
+        "from_id": "user_abc123",
+        "message_sid": "msg_xyz789",
+        "timestamp": "1672531200",
+        "message_body": "Here is my meal, this is gruyere cheese btw.",
+        "image_urls": ["https://example.com/images/food.jpg"],
+        "audio_urls": [],
+    });
+    for name in ["README.md", "docs/http-api.md"] {
+        let text = read(name);
+        let start = text.find("{\n").unwrap_or_else(|| panic!("{name} shows no message"));
+        let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<serde_json::Value>();
+        assert_eq!(values.next().unwrap().unwrap_or_else(|e| panic!("{name}: {e}")), published, "{name}");
+    }
+}
+
+#[test]
+fn every_script_that_a_document_names_exists() {
+    for file in documents() {
+        let text = fs::read_to_string(&file).expect("readable");
+        for rest in text.split("scripts/").skip(1) {
+            let name: String =
+                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
+            assert!(name.is_empty() || root().join("scripts").join(&name).exists(), "{}: {name}", file.display());
+        }
+    }
+}
