@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod domain;
+pub mod middleware;
 pub mod protocol;
 pub mod service;
 pub mod store;

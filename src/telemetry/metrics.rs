@@ -2,7 +2,7 @@
 
 use std::{sync::OnceLock, time::Instant};
 
-use ::metrics::{describe_gauge, gauge};
+use ::metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use super::names;
@@ -33,6 +33,12 @@ impl Metrics {
             }
             for (name, description) in names::GAUGES {
                 describe_gauge!(*name, *description);
+            }
+            for (name, description) in names::COUNTERS {
+                describe_counter!(*name, *description);
+            }
+            for (name, description) in names::HISTOGRAMS {
+                describe_histogram!(*name, *description);
             }
             handle
         });

@@ -12,6 +12,26 @@ pub const PROCESS_RESIDENT_MEMORY_BYTES: &str = "process_resident_memory_bytes";
 pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
 /// How many it may have open.
 pub const PROCESS_MAX_FDS: &str = "process_max_fds";
+/// Requests answered, with labels `protocol`, `route` and `status`: the HTTP status, or gRPC's code by its number.
+pub const REQUESTS_TOTAL: &str = "message_webhook_requests_total";
+/// From a request's head to its answer's head; labels `protocol` and `route`.
+pub const REQUEST_DURATION_SECONDS: &str = "message_webhook_request_duration_seconds";
+/// Submissions that were acknowledged; labels `protocol` and `outcome`: `accepted`, `duplicate`, or
+/// `duplicate_mismatch` where the content was another than the first.
+pub const SUBMISSIONS_TOTAL: &str = "message_webhook_submissions_total";
+/// Calls that failed; labels `protocol` and `code`, the published word of the error.
+pub const REJECTED_TOTAL: &str = "message_webhook_rejected_total";
+
+/// Each counter with its description.
+pub(super) const COUNTERS: &[(&str, &str)] = &[
+    (REQUESTS_TOTAL, "Requests answered, by HTTP status or gRPC code"),
+    (SUBMISSIONS_TOTAL, "Submissions acknowledged: accepted, duplicate, or duplicate_mismatch if the content differed"),
+    (REJECTED_TOTAL, "Calls that failed, by the published code of the error"),
+];
+
+/// Each histogram with its description.
+pub(super) const HISTOGRAMS: &[(&str, &str)] =
+    &[(REQUEST_DURATION_SECONDS, "Seconds from a request's head to its answer's head")];
 
 /// Each gauge with its description.
 pub(super) const GAUGES: &[(&str, &str)] = &[

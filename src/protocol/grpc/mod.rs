@@ -1,4 +1,29 @@
-//! The gRPC API.
+//! The gRPC API for internal services: the same rules as the webhook's, through the same code.
+//!
+//! The files mirror those of the HTTP edge; what gRPC alone has stands beside them.
+
+mod error;
+mod framework;
+mod get;
+mod health;
+mod message;
+mod submit;
+mod target;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, body::Body, service::Routes};
+
+use self::v1::{
+    GetMessageRequest, GetMessageResponse, SubmitMessageRequest, SubmitMessageResponse,
+    message_service_server::{MessageService as MessageRpcs, MessageServiceServer},
+};
+use crate::{
+    domain::Error,
+    protocol::call::{Edge, Report, RequestId, Route},
+    service::{Caller, MessageService, Readiness},
+};
 
 /// Generated from `proto/messagewebhook/v1`.
 #[allow(
@@ -9,4 +34,106 @@
 )]
 pub mod v1 {
     tonic::include_proto!("messagewebhook.v1");
+}
+
+/// What `proto/` says, for reflection.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messagewebhook.v1.bin"));
+
+/// Well above the limit of a message, which the service's own check enforces with its own words; this one is for what
+/// should not even be held in memory.
+const DECODING_HEADROOM: usize = 4 * 1024 * 1024;
+
+const SUBMIT: Route = Route { name: "submit", needs_key: true };
+const GET: Route = Route { name: "get", needs_key: true };
+const HEALTH: Route = Route { name: "health", needs_key: false };
+const REFLECTION: Route = Route { name: "reflection", needs_key: false };
+
+/// Every route, for metrics.
+const ROUTES: &[Route] = &[SUBMIT, GET, HEALTH, REFLECTION, Route::NONE];
+
+/// The route of a path. A method that is missing here is never let through to a caller: it would find no [`Caller`].
+fn route_of(path: &str) -> Route {
+    match path {
+        "/messagewebhook.v1.MessageService/SubmitMessage" => SUBMIT,
+        "/messagewebhook.v1.MessageService/GetMessage" => GET,
+        _ if path.starts_with("/grpc.health.v1.Health/") => HEALTH,
+        _ if path.starts_with("/grpc.reflection.v1.ServerReflection/") => REFLECTION,
+        _ => Route::NONE,
+    }
+}
+
+/// The gRPC edge; cheap to clone.
+#[derive(Clone)]
+pub struct Grpc(Arc<Parts>);
+
+struct Parts {
+    service: Arc<MessageService>,
+    readiness: Readiness,
+    closing: CancellationToken,
+    edge: Arc<Edge<Body>>,
+}
+
+impl Grpc {
+    /// An edge over `service`, whose health is `readiness`. Streams that would never end by themselves end when
+    /// `closing` is cancelled, so that the listener can.
+    pub fn new(service: Arc<MessageService>, readiness: Readiness, closing: CancellationToken) -> Self {
+        let edge = Edge { report: Report::new("grpc"), route_of, routes: ROUTES, render: error::render };
+        Self(Arc::new(Parts { service, readiness, closing, edge: Arc::new(edge) }))
+    }
+
+    /// What the layers of [`crate::middleware::grpc`] need to know.
+    pub fn edge(&self) -> Arc<Edge<Body>> {
+        Arc::clone(&self.0.edge)
+    }
+
+    /// All services, as one for the listener. They need the layers of [`crate::middleware::grpc`], which find out who
+    /// calls.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::Internal`] when the descriptors that were built in cannot be read.
+    pub fn routes(&self) -> Result<framework::Framed<Routes>, Error> {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(Error::internal)?;
+        let limit = self.0.service.limits().body_bytes.saturating_mul(2).saturating_add(DECODING_HEADROOM);
+        let routes = Routes::new(MessageServiceServer::new(self.clone()).max_decoding_message_size(limit))
+            .add_service(health::server(&self.0.readiness, &self.0.closing))
+            .add_service(reflection)
+            .prepare();
+        Ok(framework::Framed::new(routes, self.edge()))
+    }
+
+    /// Tells, logs and counts a failure of a method.
+    fn refuse(&self, error: &Error, route: Route, id: &RequestId) -> Status {
+        self.0.edge.report.failure(error, route, id);
+        error::status(error, id)
+    }
+}
+
+/// Unwrap, convert, call, convert: see the functions.
+#[tonic::async_trait]
+impl MessageRpcs for Grpc {
+    async fn submit_message(
+        &self,
+        request: Request<SubmitMessageRequest>,
+    ) -> Result<Response<SubmitMessageResponse>, Status> {
+        let (id, request) = (id_of(&request), request);
+        submit::submit(self, request, &id).await.map(Response::new).map_err(|error| self.refuse(&error, SUBMIT, &id))
+    }
+
+    async fn get_message(&self, request: Request<GetMessageRequest>) -> Result<Response<GetMessageResponse>, Status> {
+        let (id, request) = (id_of(&request), request);
+        get::get(self, request).await.map(Response::new).map_err(|error| self.refuse(&error, GET, &id))
+    }
+}
+
+fn id_of<T>(request: &Request<T>) -> RequestId {
+    RequestId::of(request.metadata().as_ref())
+}
+
+/// Who calls, as the key layer found out.
+fn caller_of<T>(request: &mut Request<T>) -> Result<Caller, Error> {
+    request.extensions_mut().remove().ok_or_else(|| Error::internal("a method without a checked key"))
 }

@@ -1,1 +1,80 @@
-//! The JSON webhook.
+//! The JSON webhook, as the published page has it: `POST /{org_id}/{env}/v1/message-webhook` and nothing else.
+//!
+//! The files mirror those of the gRPC edge, except that the page has no way to look a message up, and that a JSON body
+//! has to be read before there is anything to convert.
+
+mod body;
+mod error;
+mod headers;
+mod message;
+mod submit;
+mod target;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+
+use crate::{
+    domain::{Error, Kind},
+    protocol::call::{Edge, Report, RequestId, Route},
+    service::{Keys, MessageService},
+};
+
+const SUBMIT: Route = Route { name: "submit", needs_key: false };
+
+/// The HTTP edge; cheap to clone.
+#[derive(Clone)]
+pub struct Http(Arc<Parts>);
+
+struct Parts {
+    service: Arc<MessageService>,
+    keys: Arc<Keys>,
+    body_timeout: Duration,
+    edge: Arc<Edge<Body>>,
+}
+
+impl Http {
+    /// An edge over `service`; a body must be complete within `body_timeout`.
+    pub fn new(service: Arc<MessageService>, keys: Arc<Keys>, body_timeout: Duration) -> Self {
+        let edge =
+            Edge { report: Report::new("http"), route_of, routes: &[SUBMIT, Route::NONE], render: error::render };
+        Self(Arc::new(Parts { service, keys, body_timeout, edge: Arc::new(edge) }))
+    }
+
+    /// What the layers of [`crate::middleware::http`] need to know.
+    pub fn edge(&self) -> Arc<Edge<Body>> {
+        Arc::clone(&self.0.edge)
+    }
+
+    /// The routes. The order of their checks is [`submit::handle`]'s, so every method comes to it.
+    pub fn router(&self) -> Router {
+        Router::new().route(target::PATTERN, any(submit::handle)).fallback(no_such_path).with_state(self.clone())
+    }
+}
+
+/// Whether `path` exists, whatever may be done with it.
+pub fn exists(path: &str) -> bool {
+    target::parse(path).is_ok()
+}
+
+fn route_of(path: &str) -> Route {
+    if exists(path) { SUBMIT } else { Route::NONE }
+}
+
+async fn no_such_path(State(http): State<Http>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    http.0.edge.reject(&not_found(), Route::NONE, &id)
+}
+
+fn not_found() -> Error {
+    Error::new(
+        Kind::NotFound,
+        "There is no such path; send messages to /{org_id}/{env}/v1/message-webhook, where env is 'dev' or 'prod'",
+    )
+}

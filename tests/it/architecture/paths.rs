@@ -93,6 +93,10 @@ impl Walk {
     /// Notes every leaf of a use tree: `a::{b, c::d as e}`.
     fn use_tree(&mut self, module: &[String], head: &[String], tokens: &[TokenTree]) {
         for branch in tokens.split(|token| is_punct(token, ',')) {
+            // After a comma at the end of a list.
+            if branch.is_empty() {
+                continue;
+            }
             let mut path = head.to_vec();
             let mut leaf = true;
             let mut alias = None;

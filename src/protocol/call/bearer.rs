@@ -1,0 +1,62 @@
+//! Who is calling, by the `authorization` header of HTTP or the metadata of that name on gRPC.
+
+use std::time::Duration;
+
+use http::{HeaderMap, header::AUTHORIZATION};
+
+use crate::{
+    domain::{Error, Kind},
+    service::{Caller, Keys},
+};
+
+/// The caller whose key `headers` carry as `Bearer <api_key>`.
+///
+/// # Errors
+/// [`Kind::Unauthenticated`]; [`Kind::DeadlineExceeded`] when the store did not know within `deadline`, and whatever
+/// else it cannot do.
+pub async fn authenticate(keys: &Keys, headers: &HeaderMap, deadline: Duration) -> Result<Caller, Error> {
+    let key = bearer(headers).ok_or_else(|| {
+        Error::new(Kind::Unauthenticated, "Send an API key in one header, as 'Authorization: Bearer <api_key>'")
+    })?;
+    match tokio::time::timeout(deadline, keys.authenticate(key)).await {
+        Ok(result) => result,
+        Err(elapsed) => Err(Error::new(
+            Kind::DeadlineExceeded,
+            "The API key could not be checked in time; send the request again in a moment",
+        )
+        .with_retry_after(Duration::from_secs(1))
+        .with_cause(elapsed)),
+    }
+}
+
+/// The one token of scheme `Bearer`, in any case (RFC 9110). Two headers are none: which of them counts would be a guess.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_a_single_bearer_token_is_a_key() {
+        let of = |values: &[&'static str]| {
+            let headers: HeaderMap =
+                values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_static(value))).collect();
+            bearer(&headers).map(str::to_owned)
+        };
+        for good in ["Bearer k", "bearer k", "BEARER  k "] {
+            assert_eq!(of(&[good]).as_deref(), Some("k"), "{good}");
+        }
+        for bad in ["", "Bearer", "Bearer ", "Basic k", "k", "Bearerk"] {
+            assert_eq!(of(&[bad]), None, "{bad}");
+        }
+        assert_eq!(of(&["Bearer k", "Bearer k"]), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! What the framework refuses before a method is called (a message that is no protobuf or too large to hold, an
+//! unknown method) is told like everything else: with the codes of the table and with details.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tonic::{Code, Status, body::Body};
+use tower::Service;
+
+use crate::{
+    domain::{Error, Kind},
+    protocol::call::{Edge, RequestId, Route},
+};
+
+/// See the module.
+#[derive(Clone)]
+pub struct Framed<S> {
+    inner: S,
+    edge: Arc<Edge<Body>>,
+}
+
+impl<S> Framed<S> {
+    pub(super) fn new(inner: S, edge: Arc<Edge<Body>>) -> Self {
+        Self { inner, edge }
+    }
+}
+
+impl<S, R> Service<Request<R>> for Framed<S>
+where
+    S: Service<Request<R>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Framing<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let id = RequestId::of(request.headers());
+        let route = (self.edge.route_of)(request.uri().path());
+        Framing { inner: self.inner.call(request), id, route, edge: Arc::clone(&self.edge) }
+    }
+}
+
+pin_project! {
+    /// The answer, once there is one.
+    pub struct Framing<F> {
+        #[pin]
+        inner: F,
+        id: RequestId,
+        route: Route,
+        edge: Arc<Edge<Body>>,
+    }
+}
+
+impl<F> Future for Framing<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(response) = ready!(this.inner.poll(cx));
+        let error = refusal(&response, *this.route);
+        Poll::Ready(Ok(match error {
+            Some(error) => this.edge.reject(&error, *this.route, this.id),
+            None => response,
+        }))
+    }
+}
+
+/// The error behind an answer that is the framework's own. Those of our methods carry details.
+fn refusal(response: &Response<Body>, route: Route) -> Option<Error> {
+    let headers = response.headers();
+    let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
+    let is_ours = headers.contains_key(Status::GRPC_STATUS_DETAILS);
+    // Health and reflection are others' protocols, with their own words.
+    let is_foreign = !route.needs_key && route != Route::NONE;
+    if is_ours || is_foreign {
+        return None;
+    }
+    match code {
+        Code::Ok | Code::Cancelled => None,
+        Code::Unimplemented if route == Route::NONE => {
+            Some(Error::new(Kind::NotFound, "There is no such method; server reflection lists those that there are"))
+        }
+        Code::Unimplemented => {
+            Some(Error::new(Kind::UnsupportedContentEncoding, "Send the message without compression"))
+        }
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Some(Error::new(Kind::BodyTooLarge, "The message is too large; send a shorter one"))
+        }
+        // Where a stream of bytes does not decode, tonic says INTERNAL, or UNKNOWN where it breaks off.
+        Code::Internal | Code::Unknown => {
+            Some(Error::new(Kind::InvalidArgument, "The request is not one valid protobuf message of this method"))
+        }
+        other @ (Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated) => Some(Error::internal(format!("the framework answered {other:?}"))),
+    }
+}

@@ -1,0 +1,50 @@
+//! Takes a message in: unwrap, convert, call, convert.
+
+use prost::Message as _;
+use tonic::Request;
+
+use super::{
+    Grpc, caller_of, message, target,
+    v1::{SubmitMessageRequest, SubmitMessageResponse, SubmitOutcome},
+};
+use crate::{
+    domain::{Error, Kind, Scope},
+    protocol::call::RequestId,
+    service::Receipt,
+};
+
+/// The lines stand in the order of the contract's checks; the key was checked before the message was read.
+pub(super) async fn submit(
+    grpc: &Grpc,
+    mut request: Request<SubmitMessageRequest>,
+    id: &RequestId,
+) -> Result<SubmitMessageResponse, Error> {
+    let Grpc(edge) = grpc;
+    let limits = edge.service.limits();
+    let caller = caller_of(&mut request)?;
+    let request = request.into_inner();
+    let (org, env) = target::resolve(&caller, &request.org_id, request.env)?;
+    let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
+    if request.encoded_len() > limits.body_bytes {
+        return Err(too_large(limits.body_bytes));
+    }
+    let message = message::from_wire(request, limits.media_hosts).build(authorized.org().clone(), authorized.env())?;
+    let receipt = edge.service.submit(&authorized, message).await?;
+    edge.edge.report.receipt(&receipt, &authorized, id);
+    Ok(to_wire(&receipt))
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(Kind::BodyTooLarge, format!("The message is larger than {limit} bytes; send a shorter one"))
+}
+
+fn to_wire(receipt: &Receipt) -> SubmitMessageResponse {
+    let outcome = if receipt.duplicate { SubmitOutcome::Duplicate } else { SubmitOutcome::Accepted };
+    SubmitMessageResponse {
+        outcome: outcome.into(),
+        message_sid: receipt.sid.as_str().to_owned(),
+        accepted_at: Some(message::time_to_wire(receipt.accepted_at)),
+        duplicates_until: Some(message::time_to_wire(receipt.duplicates_until)),
+        payload_mismatch: !receipt.payload_matches,
+    }
+}

@@ -1,0 +1,67 @@
+//! The JSON form of an error.
+
+use axum::{body::Body, response::Response};
+use http::{
+    HeaderValue,
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+
+use crate::{
+    domain::{Error, Kind, Violation},
+    protocol::{call::RequestId, status},
+};
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    status: &'static str,
+    code: &'static str,
+    message: &'a str,
+    errors: Vec<ViolationBody<'a>>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct ViolationBody<'a> {
+    field: &'a str,
+    code: &'static str,
+    message: &'a str,
+}
+
+impl<'a> ViolationBody<'a> {
+    fn of(violation: &'a Violation) -> Self {
+        Self { field: &violation.field, code: violation.code.as_str(), message: &violation.message }
+    }
+}
+
+/// The answer to a call that failed with `error`.
+pub(super) fn render(error: &Error, id: &RequestId) -> Response {
+    let face = status::of(error.kind());
+    let body = ErrorBody {
+        status: "error",
+        code: face.code,
+        message: error.public_message(),
+        errors: error.violations().iter().map(ViolationBody::of).collect(),
+        request_id: id.as_str(),
+    };
+    // Texts always have a JSON form.
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = face.http;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    if let Some(delay) = error.retry_after() {
+        // Whole seconds, rounded up: sooner would be too soon.
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, seconds.max(1).into());
+    }
+    if error.kind() == Kind::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if error.kind() == Kind::MethodNotAllowed {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}

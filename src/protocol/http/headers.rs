@@ -1,0 +1,79 @@
+//! What the headers of a submission must say.
+
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
+
+use crate::domain::{Error, Kind};
+
+/// Lets JSON in, with any parameters, and no encoding of the content.
+///
+/// # Errors
+/// [`Kind::UnsupportedMediaType`], [`Kind::UnsupportedContentEncoding`]
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Error> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let is_json = match (types.next(), types.next()) {
+        (Some(value), None) => value.to_str().is_ok_and(is_json),
+        // Two types are as good as none: which of them counts would be a guess.
+        _ => false,
+    };
+    if !is_json {
+        return Err(Error::new(
+            Kind::UnsupportedMediaType,
+            "Send JSON, with the header 'Content-Type: application/json'",
+        ));
+    }
+    let is_identity = |value: &http::HeaderValue| {
+        value.to_str().is_ok_and(|value| value.split(',').all(|coding| coding.trim().eq_ignore_ascii_case("identity")))
+    };
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
+        return Err(Error::new(
+            Kind::UnsupportedContentEncoding,
+            "Send the body without compression and without the header 'Content-Encoding'",
+        ));
+    }
+    Ok(())
+}
+
+/// `application/json`, or a type whose name says that it is JSON (`+json`, RFC 6839).
+fn is_json(value: &str) -> bool {
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(subtype) = essence.strip_prefix("application/") else { return false };
+    subtype == "json" || subtype.strip_suffix("+json").is_some_and(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn json_is_recognised_whatever_its_case_and_parameters() {
+        for good in
+            ["application/json", "Application/JSON", "application/json;charset=utf-8", "application/problem+json ; a=b"]
+        {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in ["", "json", "text/json", "text/plain", "application/jsonp", "application/+json", "application/xml"]
+        {
+            assert!(!is_json(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn any_encoding_but_identity_is_refused() {
+        let kind = |encoding: &'static str| {
+            let headers = HeaderMap::from_iter([
+                (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (CONTENT_ENCODING, HeaderValue::from_static(encoding)),
+            ]);
+            check(&headers).err().map(|error| error.kind())
+        };
+        assert_eq!(kind("Identity"), None);
+        for encoding in ["gzip", "identity, br", ""] {
+            assert_eq!(kind(encoding), Some(Kind::UnsupportedContentEncoding), "{encoding}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Takes a message in: unwrap, convert, call, convert.
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use http::{Method, header::CONTENT_TYPE};
+use serde::Serialize;
+
+use super::{Http, SUBMIT, body, error, headers, message, target};
+use crate::{
+    domain::{Error, Kind, Scope},
+    protocol::call::{RequestId, authenticate},
+    service::Receipt,
+};
+
+/// Any method on the webhook's path, or on one that only looks like it.
+pub(super) async fn handle(State(http): State<Http>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    match submit(&http, request, &id).await {
+        Ok(receipt) => render(&receipt),
+        Err(error) => http.0.edge.reject(&error, SUBMIT, &id),
+    }
+}
+
+/// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400,
+/// then the service's own (429, 503).
+async fn submit(http: &Http, request: Request, id: &RequestId) -> Result<Receipt, Error> {
+    let Http(edge) = http;
+    let limits = edge.service.limits();
+    let (parts, body) = request.into_parts();
+    let (org, env) = target::parse(parts.uri.path())?;
+    if parts.method != Method::POST {
+        return Err(Error::new(Kind::MethodNotAllowed, "Send messages with the method POST"));
+    }
+    let caller = authenticate(&edge.keys, &parts.headers, limits.store_deadline).await?;
+    let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
+    headers::check(&parts.headers)?;
+    let body = body::read(body, limits.body_bytes, edge.body_timeout).await?;
+    let message = message::parse(&body, limits.media_hosts)?.build(authorized.org().clone(), authorized.env())?;
+    let receipt = edge.service.submit(&authorized, message).await?;
+    edge.edge.report.receipt(&receipt, &authorized, id);
+    Ok(receipt)
+}
+
+#[derive(Serialize)]
+struct ReceiptBody<'a> {
+    status: &'static str,
+    message: &'static str,
+    message_sid: &'a str,
+    duplicate: bool,
+    accepted_at: String,
+    duplicates_until: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_matches: Option<bool>,
+}
+
+fn render(receipt: &Receipt) -> Response {
+    let body = ReceiptBody {
+        status: "success",
+        message: if receipt.duplicate { "Already processed" } else { "Message received and processed" },
+        message_sid: receipt.sid.as_str(),
+        duplicate: receipt.duplicate,
+        accepted_at: receipt.accepted_at.to_string(),
+        duplicates_until: receipt.duplicates_until.to_string(),
+        payload_matches: (!receipt.payload_matches).then_some(false),
+    };
+    // Texts and booleans always have a JSON form.
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, error::JSON);
+    response
+}

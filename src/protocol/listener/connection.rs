@@ -1,0 +1,156 @@
+//! One connection from its first byte to its end.
+
+use std::{convert::Infallible, error::Error as StdError, pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::oneshot, time::timeout};
+use tower::Service;
+
+use super::{
+    ConnectionLimits,
+    activity::{Activity, Counted},
+    guard::{Guarded, WhenIdle},
+};
+
+/// What an HTTP/2 client with prior knowledge sends first.
+const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Enough for a body of 256 KiB to come in few reads; small, because an idle connection keeps what it has grown to.
+const H1_BUFFER_BYTES: usize = 64 * 1024;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    H1,
+    H2,
+}
+
+/// Serves one client until it leaves, is too slow, or `stopped` asks for the end.
+pub(super) async fn serve<S, B>(
+    mut stream: TcpStream,
+    service: S,
+    limits: Arc<ConnectionLimits>,
+    mut stopped: oneshot::Receiver<Infallible>,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    // Answers are small and written whole: waiting to fill a segment would only delay them. Failing costs latency only.
+    let _ = stream.set_nodelay(true);
+    let Some((version, read)) = first_bytes(&mut stream, &limits, &mut stopped).await else { return };
+    let activity = Arc::new(Activity::default());
+    let service = Counted { service, activity: Arc::clone(&activity) };
+    let (idle, when_idle) = match version {
+        Version::H1 => (None, WhenIdle::Fail),
+        Version::H2 => {
+            let (tell, idle) = oneshot::channel();
+            (Some(idle), WhenIdle::Tell { _until_dropped: tell })
+        }
+    };
+    let io = TokioIo::new(Guarded::new(stream, read, Arc::clone(&limits), Arc::clone(&activity), when_idle));
+    match version {
+        Version::H1 => {
+            let mut builder = http1::Builder::new();
+            builder
+                .max_header_size(limits.header_bytes as usize)
+                .max_buf_size(H1_BUFFER_BYTES.max(limits.header_bytes as usize))
+                // A client may end its sending side and wait for the answer.
+                .half_close(true)
+                // The guarded socket watches heads, with one timer a connection instead of one a request.
+                .header_read_timeout(None);
+            drive(builder.serve_connection(io, service), &limits, &activity, stopped, idle).await;
+        }
+        Version::H2 => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .max_header_list_size(limits.header_bytes)
+                .max_concurrent_streams(limits.max_streams)
+                .keep_alive_interval(limits.ping)
+                .keep_alive_timeout(limits.ping);
+            drive(builder.serve_connection(io, service), &limits, &activity, stopped, idle).await;
+        }
+    }
+}
+
+/// Reads until the protocol is known. `None` when there is nothing to serve: the client left or was too slow, or the
+/// listener stops and nothing was sent yet.
+async fn first_bytes(
+    stream: &mut TcpStream,
+    limits: &ConnectionLimits,
+    stopped: &mut oneshot::Receiver<Infallible>,
+) -> Option<(Version, Bytes)> {
+    let mut buffer = [0_u8; H2_PREFACE.len()];
+    let mut filled = tokio::select! {
+        read = timeout(limits.idle_timeout, stream.read(&mut buffer)) => read.ok()?.ok()?,
+        _ = stopped => return None,
+    };
+    let more = async {
+        loop {
+            let (read, rest) = buffer.split_at_mut_checked(filled)?;
+            if read.is_empty() {
+                return None;
+            }
+            if !H2_PREFACE.starts_with(read) {
+                return Some((Version::H1, Bytes::copy_from_slice(read)));
+            }
+            if rest.is_empty() {
+                return Some((Version::H2, Bytes::copy_from_slice(read)));
+            }
+            match stream.read(rest).await.ok()? {
+                // A client may end its sending side after a request that looks like half a preface.
+                0 => return Some((Version::H1, Bytes::copy_from_slice(read))),
+                n => filled += n,
+            }
+        }
+    };
+    timeout(limits.header_timeout, more).await.ok()?
+}
+
+async fn drive<C>(
+    connection: C,
+    limits: &ConnectionLimits,
+    activity: &Activity,
+    stopped: oneshot::Receiver<Infallible>,
+    idle: Option<oneshot::Receiver<Infallible>>,
+) where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
+    let mut connection = pin!(connection);
+    let idle = async {
+        match idle {
+            Some(idle) => drop(idle.await),
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        _ = stopped => {
+            activity.drain();
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = idle => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(limits.linger, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        // The client's doing: it left, was too slow or does not speak HTTP.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,150 @@
+//! The accept loop of every listener: connections are counted, watched and ended in good order here, so that the
+//! external, the internal and the admin port behave alike.
+//!
+//! HTTP/1.1 and HTTP/2 with prior knowledge share each port. The version is found out here and not by hyper-util's
+//! automatic builder, which would wait for a silent client for ever.
+
+mod activity;
+mod connection;
+mod guard;
+
+use std::{
+    collections::HashMap, convert::Infallible, error::Error as StdError, future::Future, io, sync::Arc, time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::{Id, JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// What a listener lets one connection, and all of them, cost.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// Connections open at once; the next ones wait in the kernel's backlog until one ends.
+    pub max_connections: usize,
+    /// From the first byte of a request's head to its last one; also of HTTP/2's preface.
+    pub header_timeout: Duration,
+    /// How long a connection may stay open without a request in flight, from its beginning too. HTTP/2 is told to go
+    /// (GOAWAY), HTTP/1.1 is closed.
+    pub idle_timeout: Duration,
+    /// How long a client may refuse to take what is written to it.
+    pub write_timeout: Duration,
+    /// How long a connection that the server ends is read on, so that a client which is still sending gets the answer
+    /// and not a reset.
+    pub linger: Duration,
+    /// The head of a request in bytes: HTTP/1.1's lines, HTTP/2's header list. More is answered 431.
+    pub header_bytes: u32,
+    /// HTTP/2 requests in flight on one connection.
+    pub max_streams: u32,
+    /// How often an HTTP/2 client is pinged, and how long it may take to answer.
+    pub ping: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            header_timeout: Duration::from_secs(10),
+            // Above the 60 s of common load balancers: the side that reuses a connection should be the one to end it.
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            header_bytes: 16 * 1024,
+            max_streams: 256,
+            ping: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves `service` to everyone who connects to `listener`, until `shutdown`; then stops accepting, closes what is
+/// idle, finishes what is in flight (HTTP/2 gets GOAWAY) and returns. Dropping the future ends all connections at once.
+///
+/// `service` must be ready at any time: it is cloned and called without being polled ready, as axum's routers and the
+/// layers of [`crate::middleware`] allow.
+pub async fn serve<S, B>(listener: TcpListener, service: S, limits: ConnectionLimits, shutdown: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let limits = Arc::new(limits);
+    let mut connections = Connections::default();
+    let mut full = false;
+    loop {
+        let room = connections.tasks.len() < limits.max_connections;
+        if !room && !full {
+            tracing::warn!(max_connections = limits.max_connections, "all connections are taken; new ones wait");
+        }
+        full = !room;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.tasks.join_next_with_id() => connections.forget(ended),
+            accepted = listener.accept(), if room => match accepted {
+                Ok((stream, _)) => connections.add(stream, service.clone(), Arc::clone(&limits)),
+                Err(error) => tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = pause_after(&error) => {}
+                },
+            },
+        }
+    }
+    drop(listener);
+    connections.close().await;
+}
+
+/// A client that gave up while it waited in the backlog costs nothing; when descriptors or memory have run out, time
+/// must pass before another try can succeed.
+async fn pause_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        tracing::warn!(%error, "cannot accept a connection; trying again in a moment");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The connections of one listener.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    /// Dropping a sender asks its connection to end. One channel each, because a token that all of them poll would be
+    /// one lock for every request of the listener.
+    stops: HashMap<Id, oneshot::Sender<Infallible>>,
+}
+
+impl Connections {
+    fn add<S, B>(&mut self, stream: TcpStream, service: S, limits: Arc<ConnectionLimits>)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let (stop, stopped) = oneshot::channel();
+        let task = self.tasks.spawn(connection::serve(stream, service, limits, stopped));
+        self.stops.insert(task.id(), stop);
+    }
+
+    fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "a connection's task ended by a panic");
+                error.id()
+            }
+        };
+        self.stops.remove(&id);
+    }
+
+    fn close(mut self) -> impl Future<Output = ()> {
+        self.stops.clear();
+        async move { while self.tasks.join_next().await.is_some() {} }
+    }
+}
