@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Contents never reach `Debug`: messages that carry them get a hand-written one.
         .skip_debug([".messagewebhook.v1"])
+        .extern_path(".google.rpc.Status", "::tonic_types::pb::Status")
         .compile_fds(descriptors)?;
     Ok(())
 }

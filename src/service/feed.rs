@@ -15,15 +15,21 @@ use crate::{
 /// How often a reader without news is sent its cursor.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// At most this much in one frame.
-const FRAME: PageLimit = PageLimit { messages: 1000, bytes: PAGE_BYTES };
+/// At most this much in one frame: a quarter of what the contract allows, for each slow reader holds one in memory.
+const FRAME: PageLimit = PageLimit { messages: 1000, bytes: PAGE_BYTES / 4 };
+
+/// A part of the feed; `None` is every organisation, or both environments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FeedFilter {
+    /// Only this organisation.
+    pub org: Option<OrgId>,
+    /// Only this environment.
+    pub env: Option<Environment>,
+}
 
 /// The proof that a caller may follow a part of the feed; only [`MessageService::authorize_stream`] makes it.
 #[derive(Debug, Clone)]
-pub struct StreamAccess {
-    org: Option<OrgId>,
-    env: Option<Environment>,
-}
+pub struct StreamAccess(FeedFilter);
 
 /// Where a caller wants to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,21 +64,16 @@ impl MessageService {
     ///
     /// # Errors
     /// [`Kind::PermissionDenied`] for another org or environment, or without the scope `stream`.
-    pub fn authorize_stream(
-        &self,
-        caller: &Caller,
-        org: Option<OrgId>,
-        env: Option<Environment>,
-    ) -> Result<StreamAccess, Error> {
+    pub fn authorize_stream(&self, caller: &Caller, filter: FeedFilter) -> Result<StreamAccess, Error> {
         match caller.owner() {
             KeyOwner::Org { org: own_org, env: own_env } => {
-                let (org, env) = (org.unwrap_or_else(|| own_org.clone()), env.unwrap_or(*own_env));
-                let authorized = self.authorize(caller, org, env, Scope::Stream)?;
-                Ok(StreamAccess { org: Some(authorized.org), env: Some(authorized.env) })
+                let org = filter.org.unwrap_or_else(|| own_org.clone());
+                let authorized = self.authorize(caller, org, filter.env.unwrap_or(*own_env), Scope::Stream)?;
+                Ok(StreamAccess(FeedFilter { org: Some(authorized.org), env: Some(authorized.env) }))
             }
             KeyOwner::Platform => {
-                self.require_scope(caller, Scope::Stream)?;
-                Ok(StreamAccess { org, env })
+                caller.require(Scope::Stream)?;
+                Ok(StreamAccess(filter))
             }
         }
     }
@@ -112,7 +113,7 @@ impl FeedReader {
         let mut cursor = self.cursor.clone();
         let items = loop {
             if self.stopping.is_cancelled() {
-                return Err(self.draining());
+                return Err(draining("The service is shutting down; follow the feed again from your last cursor"));
             }
             let page = self.store.feed(&cursor, FRAME).await?;
             let at_end = page.items.is_empty();
@@ -137,16 +138,17 @@ impl FeedReader {
         self.cursor = cursor.clone();
         Ok(FeedFrame { items, cursor })
     }
+}
 
-    fn draining(&self) -> Error {
-        Error::new(Kind::Draining, "The service is shutting down; follow the feed again from your last cursor")
-            .with_retry_after(Duration::from_secs(1))
-    }
+/// What a stream ends with when the service stops.
+pub fn draining(message: &'static str) -> Error {
+    Error::new(Kind::Draining, message).with_retry_after(Duration::from_secs(1))
 }
 
 impl StreamAccess {
     fn shows(&self, item: &FeedItem) -> bool {
         let key = &item.message.key;
-        self.org.as_ref().is_none_or(|org| *org == key.org) && self.env.is_none_or(|env| env == key.env)
+        let FeedFilter { org, env } = &self.0;
+        org.as_ref().is_none_or(|org| *org == key.org) && env.is_none_or(|env| env == key.env)
     }
 }

@@ -83,6 +83,16 @@ impl Keys {
         Ok(Caller(Arc::clone(record)))
     }
 
+    /// Whether the key of `caller`, who was let in before, is still good.
+    ///
+    /// # Errors
+    /// As [`Keys::authenticate`].
+    pub async fn recheck(&self, caller: &Caller) -> Result<(), Error> {
+        let known = self.known(caller.key_id()).await?;
+        let good = known.record.as_ref().is_some_and(|record| record.is_live(self.clock.now()));
+        if good { Ok(()) } else { Err(unauthenticated()) }
+    }
+
     /// Replaces the keys that exist beside the store's; a key that is no longer among them ends at once.
     pub fn replace_filed(&self, records: Vec<KeyRecord>) {
         let filed = records.into_iter().map(|record| (record.id.clone(), Arc::new(record))).collect();

@@ -10,7 +10,7 @@ mod readiness;
 use std::{sync::Arc, time::Duration};
 
 pub use admission::{Admission, AdmissionLimits};
-pub use feed::{FeedFrame, FeedReader, HEARTBEAT, StreamAccess, StreamFrom};
+pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, StreamAccess, StreamFrom, draining};
 pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys, unauthenticated};
 pub use readiness::{Readiness, ReadinessState};
@@ -160,14 +160,6 @@ impl MessageService {
         let messages = if page_size == 0 { DEFAULT_PAGE } else { page_size.min(MAX_PAGE) };
         let limit = PageLimit { messages, bytes: PAGE_BYTES };
         self.within_deadline(self.store.list(&sender, after, limit)).await
-    }
-
-    fn require_scope(&self, caller: &Caller, scope: Scope) -> Result<(), Error> {
-        if caller.scopes().contains(scope) {
-            Ok(())
-        } else {
-            Err(Error::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'")))
-        }
     }
 
     async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::domain::{
-    Error, Fingerprint, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp, ViolationCode,
+    Error, Fingerprint, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp, Violation,
+    ViolationCode,
 };
 
 /// Messages accepted exactly once, read back, listed and fed; and the API keys.
@@ -116,8 +117,8 @@ impl PageToken {
     /// Reads what `Display` wrote.
     ///
     /// # Errors
-    /// [`crate::domain::Kind::InvalidArgument`] of field `page_token`.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// A violation of field `page_token`.
+    pub fn parse(text: &str) -> Result<Self, Violation> {
         decode("page_token", "This is no page token of this service; send one that it gave, or none", text).map(Self)
     }
 }
@@ -140,8 +141,8 @@ impl Cursor {
     /// Reads what `Display` wrote.
     ///
     /// # Errors
-    /// [`crate::domain::Kind::InvalidArgument`] of field `cursor`.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// A violation of field `cursor`.
+    pub fn parse(text: &str) -> Result<Self, Violation> {
         decode("cursor", "This is no cursor of this service; send one that it gave, or begin elsewhere", text).map(Self)
     }
 }
@@ -208,9 +209,9 @@ impl fmt::Display for Cursor {
     }
 }
 
-fn decode(field: &'static str, problem: &'static str, text: &str) -> Result<Box<[u8]>, Error> {
+fn decode(field: &'static str, problem: &'static str, text: &str) -> Result<Box<[u8]>, Violation> {
     match BASE64URL_NOPAD.decode(text.as_bytes()) {
         Ok(bytes) => Ok(bytes.into()),
-        Err(_) => Err(Error::invalid_argument(field, ViolationCode::InvalidValue, problem)),
+        Err(_) => Err(Violation { field: field.into(), code: ViolationCode::InvalidValue, message: problem.into() }),
     }
 }

@@ -3,8 +3,9 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use http::Response;
+use prost::Message as _;
 use tonic::{Status, body::Body};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::{
     domain::{Error, Media, Violation},
@@ -28,6 +29,12 @@ pub(super) fn status(error: &Error, id: &RequestId) -> Status {
         details.set_retry_info(Some(delay));
     }
     Status::with_error_details(face.grpc, error.public_message(), details)
+}
+
+/// The same as a message, for an answer within a stream.
+pub(super) fn status_message(error: &Error, id: &RequestId) -> pb::Status {
+    // What a status carries in `grpc-status-details-bin` is this very message.
+    pb::Status::decode(status(error, id).details()).unwrap_or_default()
 }
 
 /// The same as a whole answer, for the layers.

@@ -2,27 +2,33 @@
 //!
 //! The files mirror those of the HTTP edge; what gRPC alone has stands beside them.
 
+mod ending;
 mod error;
 mod framework;
 mod get;
 mod health;
+mod list;
 mod message;
+mod stream;
 mod submit;
+mod submit_stream;
 mod target;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, body::Body, service::Routes};
+use tonic::{Request, Response, Status, Streaming, body::Body, service::Routes};
 
 use self::v1::{
-    GetMessageRequest, GetMessageResponse, SubmitMessageRequest, SubmitMessageResponse,
+    GetMessageRequest, GetMessageResponse, ListMessagesRequest, ListMessagesResponse, StreamMessagesRequest,
+    StreamMessagesResponse, SubmitMessageRequest, SubmitMessageResponse, SubmitMessagesRequest, SubmitMessagesResponse,
     message_service_server::{MessageService as MessageRpcs, MessageServiceServer},
 };
 use crate::{
     domain::Error,
     protocol::call::{Edge, Report, RequestId, Route},
-    service::{Caller, MessageService, Readiness},
+    service::{Caller, Keys, MessageService, Readiness},
 };
 
 /// Generated from `proto/messagewebhook/v1`.
@@ -44,18 +50,24 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messagewebh
 const DECODING_HEADROOM: usize = 4 * 1024 * 1024;
 
 const SUBMIT: Route = Route { name: "submit", needs_key: true };
+const SUBMIT_STREAM: Route = Route { name: "submit_stream", needs_key: true };
+const STREAM: Route = Route { name: "stream", needs_key: true };
+const LIST: Route = Route { name: "list", needs_key: true };
 const GET: Route = Route { name: "get", needs_key: true };
 const HEALTH: Route = Route { name: "health", needs_key: false };
 const REFLECTION: Route = Route { name: "reflection", needs_key: false };
 
 /// Every route, for metrics.
-const ROUTES: &[Route] = &[SUBMIT, GET, HEALTH, REFLECTION, Route::NONE];
+const ROUTES: &[Route] = &[SUBMIT, SUBMIT_STREAM, GET, LIST, STREAM, HEALTH, REFLECTION, Route::NONE];
 
 /// The route of a path. A method that is missing here is never let through to a caller: it would find no [`Caller`].
 fn route_of(path: &str) -> Route {
     match path {
         "/messagewebhook.v1.MessageService/SubmitMessage" => SUBMIT,
+        "/messagewebhook.v1.MessageService/SubmitMessages" => SUBMIT_STREAM,
         "/messagewebhook.v1.MessageService/GetMessage" => GET,
+        "/messagewebhook.v1.MessageService/ListMessages" => LIST,
+        "/messagewebhook.v1.MessageService/StreamMessages" => STREAM,
         _ if path.starts_with("/grpc.health.v1.Health/") => HEALTH,
         _ if path.starts_with("/grpc.reflection.v1.ServerReflection/") => REFLECTION,
         _ => Route::NONE,
@@ -68,17 +80,23 @@ pub struct Grpc(Arc<Parts>);
 
 struct Parts {
     service: Arc<MessageService>,
+    keys: Arc<Keys>,
     readiness: Readiness,
     closing: CancellationToken,
     edge: Arc<Edge<Body>>,
 }
 
 impl Grpc {
-    /// An edge over `service`, whose health is `readiness`. Streams that would never end by themselves end when
+    /// An edge over `service`, whose health is `readiness`. Streams are ended when their key in `keys` is. Streams that would never end by themselves end when
     /// `closing` is cancelled, so that the listener can.
-    pub fn new(service: Arc<MessageService>, readiness: Readiness, closing: CancellationToken) -> Self {
+    pub fn new(
+        service: Arc<MessageService>,
+        keys: Arc<Keys>,
+        readiness: Readiness,
+        closing: CancellationToken,
+    ) -> Self {
         let edge = Edge { report: Report::new("grpc"), route_of, routes: ROUTES, render: error::render };
-        Self(Arc::new(Parts { service, readiness, closing, edge: Arc::new(edge) }))
+        Self(Arc::new(Parts { service, keys, readiness, closing, edge: Arc::new(edge) }))
     }
 
     /// What the layers of [`crate::middleware::grpc`] need to know.
@@ -105,9 +123,25 @@ impl Grpc {
         Ok(framework::Framed::new(routes, self.edge()))
     }
 
+    fn service(&self) -> &MessageService {
+        &self.0.service
+    }
+
+    fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    fn closing(&self) -> &CancellationToken {
+        &self.0.closing
+    }
+
+    fn report(&self) -> &Report {
+        &self.0.edge.report
+    }
+
     /// Tells, logs and counts a failure of a method.
     fn refuse(&self, error: &Error, route: Route, id: &RequestId) -> Status {
-        self.0.edge.report.failure(error, route, id);
+        self.report().failure(error, route, id);
         error::status(error, id)
     }
 }
@@ -123,10 +157,45 @@ impl MessageRpcs for Grpc {
         submit::submit(self, request, &id).await.map(Response::new).map_err(|error| self.refuse(&error, SUBMIT, &id))
     }
 
+    type SubmitMessagesStream = BoxStream<SubmitMessagesResponse>;
+
+    async fn submit_messages(
+        &self,
+        request: Request<Streaming<SubmitMessagesRequest>>,
+    ) -> Result<Response<Self::SubmitMessagesStream>, Status> {
+        let id = id_of(&request);
+        let answers = submit_stream::submit_stream(self, request);
+        answers.map(boxed).map_err(|error| self.refuse(&error, SUBMIT_STREAM, &id))
+    }
+
     async fn get_message(&self, request: Request<GetMessageRequest>) -> Result<Response<GetMessageResponse>, Status> {
         let (id, request) = (id_of(&request), request);
         get::get(self, request).await.map(Response::new).map_err(|error| self.refuse(&error, GET, &id))
     }
+
+    async fn list_messages(
+        &self,
+        request: Request<ListMessagesRequest>,
+    ) -> Result<Response<ListMessagesResponse>, Status> {
+        let id = id_of(&request);
+        list::list(self, request).await.map(Response::new).map_err(|error| self.refuse(&error, LIST, &id))
+    }
+
+    type StreamMessagesStream = BoxStream<StreamMessagesResponse>;
+
+    async fn stream_messages(
+        &self,
+        request: Request<StreamMessagesRequest>,
+    ) -> Result<Response<Self::StreamMessagesStream>, Status> {
+        let id = id_of(&request);
+        stream::stream(self, request).await.map(boxed).map_err(|error| self.refuse(&error, STREAM, &id))
+    }
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn boxed<T>(stream: impl Stream<Item = Result<T, Status>> + Send + 'static) -> Response<BoxStream<T>> {
+    Response::new(Box::pin(stream))
 }
 
 fn id_of<T>(request: &Request<T>) -> RequestId {

@@ -10,27 +10,36 @@ use super::{
 use crate::{
     domain::{Error, Kind, Scope},
     protocol::call::RequestId,
-    service::Receipt,
+    service::{Caller, Receipt},
 };
 
-/// The lines stand in the order of the contract's checks; the key was checked before the message was read.
 pub(super) async fn submit(
     grpc: &Grpc,
     mut request: Request<SubmitMessageRequest>,
     id: &RequestId,
 ) -> Result<SubmitMessageResponse, Error> {
-    let Grpc(edge) = grpc;
-    let limits = edge.service.limits();
     let caller = caller_of(&mut request)?;
-    let request = request.into_inner();
-    let (org, env) = target::resolve(&caller, &request.org_id, request.env)?;
-    let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
+    submit_one(grpc, &caller, request.into_inner(), id).await
+}
+
+/// One message, alone or of a stream. The lines stand in the order of the contract's checks; the key was checked before
+/// the message was read.
+pub(super) async fn submit_one(
+    grpc: &Grpc,
+    caller: &Caller,
+    request: SubmitMessageRequest,
+    id: &RequestId,
+) -> Result<SubmitMessageResponse, Error> {
+    let service = grpc.service();
+    let limits = service.limits();
+    let (org, env) = target::resolve(caller, &request.org_id, request.env)?;
+    let authorized = service.authorize(caller, org, env, Scope::Submit)?;
     if request.encoded_len() > limits.body_bytes {
         return Err(too_large(limits.body_bytes));
     }
     let message = message::from_wire(request, limits.media_hosts).build(authorized.org().clone(), authorized.env())?;
-    let receipt = edge.service.submit(&authorized, message).await?;
-    edge.edge.report.receipt(&receipt, &authorized, id);
+    let receipt = service.submit(&authorized, message).await?;
+    grpc.report().receipt(&receipt, &authorized, id);
     Ok(to_wire(&receipt))
 }
 

@@ -1,0 +1,80 @@
+//! Follows the feed. The webhook has no streams, so the HTTP edge has no counterpart of this file.
+
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use tonic::{Request, Status};
+
+use super::{
+    Grpc, STREAM, caller_of, ending, id_of, message, target,
+    v1::{
+        FeedMessage, FeedOrder, StartPosition, StreamMessagesRequest, StreamMessagesResponse,
+        stream_messages_request::From as Wire,
+    },
+};
+use crate::{
+    domain::{Error, Kind, Timestamp, Violation, ViolationCode, Violations},
+    service::{FeedFrame, StreamFrom},
+    store::{Cursor, FeedStart},
+};
+
+/// The frames of the feed, until the caller goes, its key is revoked or the service stops.
+///
+/// The next frame is read from the store when the last one was taken by the connection: a caller that does not read
+/// holds one frame in memory and nothing else.
+pub(super) async fn stream(
+    grpc: &Grpc,
+    mut request: Request<StreamMessagesRequest>,
+) -> Result<impl Stream<Item = Result<StreamMessagesResponse, Status>> + Send + 'static, Error> {
+    let id = id_of(&request);
+    let caller = caller_of(&mut request)?;
+    let request = request.into_inner();
+    let access = grpc.service().authorize_stream(&caller, target::filter(&request.org_id, request.env)?)?;
+    let mut violations = Violations::default();
+    // The embedded store keeps both orders at once, so that the value is only checked.
+    violations.check(FeedOrder::try_from(request.order).map_err(|_| invalid("order", "'order' is no FeedOrder")));
+    let (Some(from), true) = (violations.check(from_wire(request.from)), violations.is_empty()) else {
+        return Err(violations.into_error(Kind::InvalidArgument));
+    };
+    let reader = grpc.service().stream(access, from).await?;
+    let frames = stream::try_unfold(reader, |mut reader| async move {
+        let frame = reader.next().await?;
+        Ok::<_, Error>(Some((to_wire(frame), reader)))
+    });
+    let revoked = {
+        let grpc = grpc.clone();
+        async move { ending::revoked(&grpc, caller).await }
+    };
+    // The service's stop is the reader's own business: it may end between two frames only.
+    let (ending, ended) = ending::when(revoked);
+    let grpc = grpc.clone();
+    let frames = frames.take_until(ending).chain(ended.map(Err));
+    Ok(frames.map_err(move |error| grpc.refuse(&error, STREAM, &id)))
+}
+
+fn from_wire(from: Option<Wire>) -> Result<StreamFrom, Violation> {
+    let start = match from {
+        None => FeedStart::Now,
+        Some(Wire::Cursor(text)) => return Cursor::parse(&text).map(StreamFrom::Cursor),
+        Some(Wire::Time(at)) => match Timestamp::from_unix(at.seconds, at.nanos) {
+            Ok(at) => FeedStart::Time(at),
+            Err(_) => return Err(invalid("time", "'time' must lie from 1970 to the end of 9999")),
+        },
+        Some(Wire::Position(position)) => match StartPosition::try_from(position) {
+            Ok(StartPosition::Unspecified | StartPosition::Now) => FeedStart::Now,
+            Ok(StartPosition::Start) => FeedStart::Start,
+            Err(_) => return Err(invalid("position", "'position' is no StartPosition")),
+        },
+    };
+    Ok(StreamFrom::Start(start))
+}
+
+fn invalid(field: &'static str, message: &'static str) -> Violation {
+    Violation { field: field.into(), code: ViolationCode::InvalidValue, message: message.into() }
+}
+
+fn to_wire(frame: FeedFrame) -> StreamMessagesResponse {
+    let messages = frame
+        .items
+        .into_iter()
+        .map(|item| FeedMessage { message: Some(message::to_wire(item.message)), cursor: item.cursor.to_string() });
+    StreamMessagesResponse { messages: messages.collect(), cursor: frame.cursor.to_string() }
+}

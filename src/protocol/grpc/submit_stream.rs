@@ -1,0 +1,71 @@
+//! Takes many messages in over one stream: what `submit` does for one, hundreds at a time. The webhook has no streams,
+//! so the HTTP edge has no counterpart of this file.
+
+use futures_util::{Stream, StreamExt};
+use tonic::{Request, Status, Streaming};
+
+use super::{
+    Grpc, SUBMIT_STREAM, caller_of, ending, error, id_of, submit,
+    v1::{SubmitMessagesRequest, SubmitMessagesResponse, submit_messages_response::Result as Wire},
+};
+use crate::{
+    domain::{Error, Scope, ViolationCode},
+    protocol::call::RequestId,
+    service::Caller,
+};
+
+/// Messages of one stream that are worked on at once; the next is read when one of them is answered.
+const IN_FLIGHT: usize = 512;
+
+/// The answers, each as soon as its message is decided.
+///
+/// # Errors
+/// At once when the key may not submit at all; the stream itself ends with an error when the key is revoked or the
+/// service stops, after the answers to what was taken in.
+pub(super) fn submit_stream(
+    grpc: &Grpc,
+    mut request: Request<Streaming<SubmitMessagesRequest>>,
+) -> Result<impl Stream<Item = Result<SubmitMessagesResponse, Status>> + Send + 'static, Error> {
+    let id = id_of(&request);
+    let caller = caller_of(&mut request)?;
+    caller.require(Scope::Submit)?;
+    let (ending, ended) = ending::when(reason_to_end(grpc.clone(), caller.clone()));
+    let answers = {
+        let (grpc, id) = (grpc.clone(), id.clone());
+        // Once the stream must end nothing more is read, and what was read is still answered.
+        request.into_inner().take_until(ending).map(move |item| answer(grpc.clone(), caller.clone(), item, id.clone()))
+    };
+    let grpc = grpc.clone();
+    let last = ended.map(move |error| Err(grpc.refuse(&error, SUBMIT_STREAM, &id)));
+    Ok(answers.buffer_unordered(IN_FLIGHT).chain(last))
+}
+
+async fn reason_to_end(grpc: Grpc, caller: Caller) -> Error {
+    tokio::select! {
+        error = ending::revoked(&grpc, caller) => error,
+        error = ending::stopped(&grpc) => error,
+    }
+}
+
+/// A message that cannot be read ends the stream, for what follows it cannot be read either; any other failure is an
+/// answer.
+async fn answer(
+    grpc: Grpc,
+    caller: Caller,
+    item: Result<SubmitMessagesRequest, Status>,
+    id: RequestId,
+) -> Result<SubmitMessagesResponse, Status> {
+    let SubmitMessagesRequest { correlation_id, message } = item?;
+    let result = match message {
+        Some(message) => submit::submit_one(&grpc, &caller, message, &id).await,
+        None => Err(Error::invalid_argument("message", ViolationCode::Missing, "Missing 'message'")),
+    };
+    let result = match result {
+        Ok(receipt) => Wire::Receipt(receipt),
+        Err(error) => {
+            grpc.report().failure(&error, SUBMIT_STREAM, &id);
+            Wire::Error(error::status_message(&error, &id))
+        }
+    };
+    Ok(SubmitMessagesResponse { correlation_id, result: Some(result) })
+}
