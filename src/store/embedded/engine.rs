@@ -1,0 +1,218 @@
+//! The engine's keyspaces, and the one way in which it is opened.
+//!
+//! What is particular about it, each point with its reason:
+//! - Values in the journal are not compressed. The engine checks a journal by compressing again what it read, so another
+//!   version of the compressor would make a good journal look damaged.
+//! - Memtables are rotated by [`super::upkeep`], all at once, and not by the engine, keyspace by keyspace: then every
+//!   journal is soon free to go, and one sequence says up to where everything lies in tables. The engine would also
+//!   remember the size that a keyspace was created with for ever.
+//! - Nothing is deleted key by key. Retention moves the oldest retained sequence on, and everything below counts as
+//!   absent from then on; whole tables of messages are dropped, and compactions leave out index entries below it.
+//!   An older version of an entry that this might uncover names an even lower sequence, so it is absent too.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvPair,
+    compaction::filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict},
+    config::{CompressionPolicy, FilterPolicy},
+};
+
+use super::{index, options::Options};
+use crate::domain::Error;
+
+const MESSAGES: &str = "messages";
+const SIDS: &str = "sids";
+const SENDERS: &str = "senders";
+const KEYS: &str = "keys";
+const META: &str = "meta";
+
+/// The engine's own limit is only a last resort; see the module's text.
+const MEMTABLE_LIMIT: u64 = 64 * 1024 * 1024;
+/// The least that the engine takes is one journal of 64 MiB.
+const JOURNAL_LIMIT: u64 = 128 * 1024 * 1024;
+const CACHED_FILES: usize = 256;
+
+/// The open engine.
+pub struct Engine {
+    pub db: Database,
+    pub messages: Keyspace,
+    pub sids: Keyspace,
+    pub senders: Keyspace,
+    pub keys: Keyspace,
+    pub meta: Keyspace,
+}
+
+/// What came of opening the engine.
+pub enum Failure {
+    /// It said so.
+    Engine(fjall::Error),
+    /// It gave up on files that it did not expect.
+    Panic(String),
+}
+
+impl Engine {
+    /// Opens or makes the engine in `dir`. Compactions leave out what is below `oldest`.
+    ///
+    /// # Errors
+    /// [`Failure`]; the engine also panics on some damaged files, which is caught.
+    pub fn open(dir: &Path, options: &Options, oldest: &Arc<AtomicU64>) -> Result<Self, Failure> {
+        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(dir, options, oldest)))
+            .map_err(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                Failure::Panic(text.or_else(|| panic.downcast_ref().copied()).unwrap_or("no text").to_owned())
+            })?
+            .map_err(Failure::Engine)
+    }
+
+    fn open_unguarded(dir: &Path, options: &Options, oldest: &Arc<AtomicU64>) -> fjall::Result<Self> {
+        let oldest = Arc::clone(oldest);
+        let db = Database::builder(dir)
+            .cache_size(options.cache_bytes)
+            .journal_compression(CompressionType::None)
+            .manual_journal_persist(true)
+            .max_journaling_size(JOURNAL_LIMIT)
+            .max_cached_files(Some(CACHED_FILES))
+            // One flushes while the other compacts.
+            .worker_threads(2)
+            .with_compaction_filter_factories(Arc::new(move |keyspace| {
+                let sequence = match keyspace {
+                    MESSAGES => sequence_of_message,
+                    SIDS => sequence_of_sid,
+                    SENDERS => sequence_of_sender,
+                    _ => return None,
+                };
+                Some(Arc::new(Expired { oldest: Arc::clone(&oldest), sequence }))
+            }))
+            .open()?;
+        // Looked up by sequences that exist, or scanned: a filter of absent keys would be a waste.
+        let messages = db.keyspace(MESSAGES, || base().expect_point_read_hits(true))?;
+        let (sids, senders) = Self::indexes(&db)?;
+        let keys = db.keyspace(KEYS, base)?;
+        let meta = db.keyspace(META, base)?;
+        Ok(Self { db, messages, sids, senders, keys, meta })
+    }
+
+    fn indexes(db: &Database) -> fjall::Result<(Keyspace, Keyspace)> {
+        // Hashes do not compress, and almost every look-up is for an absent one.
+        let sids = db.keyspace(SIDS, || base().data_block_compression_policy(CompressionPolicy::disabled()))?;
+        // Scanned only.
+        let senders = db.keyspace(SENDERS, || base().filter_policy(FilterPolicy::disabled()))?;
+        Ok((sids, senders))
+    }
+
+    /// Puts empty indexes in the place of both.
+    ///
+    /// # Errors
+    /// What the engine cannot do.
+    pub fn replace_indexes(&mut self) -> fjall::Result<()> {
+        self.db.delete_keyspace(self.sids.clone())?;
+        self.db.delete_keyspace(self.senders.clone())?;
+        (self.sids, self.senders) = Self::indexes(&self.db)?;
+        Ok(())
+    }
+
+    /// All keyspaces.
+    pub fn keyspaces(&self) -> [&Keyspace; 5] {
+        [&self.messages, &self.sids, &self.senders, &self.keys, &self.meta]
+    }
+
+    /// Bytes that wait in memory and are not on their way into tables yet.
+    pub fn memtable_bytes(&self) -> u64 {
+        self.keyspaces().into_iter().map(|keyspace| keyspace.tree.active_memtable().size()).sum()
+    }
+
+    /// The record of the message `sequence`.
+    pub fn message(&self, sequence: u64) -> Result<Option<fjall::Slice>, Error> {
+        self.messages.get(sequence.to_be_bytes()).map_err(failed)
+    }
+
+    /// The messages from `first` to `last`, in their order.
+    pub fn messages_between(
+        &self,
+        first: u64,
+        last: u64,
+    ) -> impl DoubleEndedIterator<Item = Result<(u64, fjall::Slice), Error>> {
+        self.messages.range(first.to_be_bytes()..=last.max(first).to_be_bytes()).map(|guard| {
+            let (key, value): KvPair = guard.into_inner().map_err(failed)?;
+            Ok((index::read_message_key(&key).map_err(Error::internal)?, value))
+        })
+    }
+
+    /// The sequence that `sids` names under `hash`.
+    pub fn sequence_of(&self, hash: &index::Hash) -> Result<Option<u64>, Error> {
+        self.sids
+            .get(hash)
+            .map_err(failed)?
+            .map(|value| index::read_sequence(hash, &value).map_err(Error::internal))
+            .transpose()
+    }
+
+    /// The last sequence that an index knows.
+    pub fn last_of(&self, index: &Keyspace) -> Result<Option<u64>, Error> {
+        index
+            .get(index::LAST)
+            .map_err(failed)?
+            .map(|value| index::read_sequence(index::LAST, &value).map_err(Error::internal))
+            .transpose()
+    }
+}
+
+fn base() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_LIMIT).manual_journal_persist(true)
+}
+
+/// An engine's error while it reads: damage or a failing disk.
+pub fn failed(error: fjall::Error) -> Error {
+    Error::internal(error)
+}
+
+/// Leaves out of compactions what is below the oldest retained sequence.
+struct Expired {
+    oldest: Arc<AtomicU64>,
+    sequence: fn(&ItemAccessor<'_>) -> Option<u64>,
+}
+
+struct ExpiredRun {
+    oldest: u64,
+    sequence: fn(&ItemAccessor<'_>) -> Option<u64>,
+}
+
+impl Factory for Expired {
+    fn name(&self) -> &str {
+        "expired"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        Box::new(ExpiredRun { oldest: self.oldest.load(Ordering::Acquire), sequence: self.sequence })
+    }
+}
+
+impl CompactionFilter for ExpiredRun {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> Result<Verdict, fjall::LsmError> {
+        Ok(match (self.sequence)(&item) {
+            Some(sequence) if sequence < self.oldest => Verdict::Destroy,
+            Some(_) | None => Verdict::Keep,
+        })
+    }
+}
+
+fn sequence_of_message(item: &ItemAccessor<'_>) -> Option<u64> {
+    index::read_message_key(item.key()).ok()
+}
+
+fn sequence_of_sid(item: &ItemAccessor<'_>) -> Option<u64> {
+    let is_entry = item.key().len() == size_of::<index::Hash>();
+    is_entry.then(|| index::read_sequence(item.key(), &item.value().ok()?).ok()).flatten()
+}
+
+fn sequence_of_sender(item: &ItemAccessor<'_>) -> Option<u64> {
+    index::sender_sequence(item.key())
+}

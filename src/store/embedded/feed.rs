@@ -1,0 +1,210 @@
+//! The feed, the lists, and the places in them that callers hold.
+//!
+//! A cursor is 26 bytes: version u8 (1), kind u8, the store's id (16 bytes), a sequence u64 big endian. Of kind `a` it
+//! stands after that sequence; of kind `s` before whatever is oldest when it is used, so that messages which expire
+//! between asking for the start and reading from it make no error. A page token is a cursor of kind `l`: the page goes
+//! on below that sequence.
+
+use super::{
+    engine::Engine,
+    index,
+    record::{Reader, View},
+    retention,
+    shared::Shared,
+};
+use crate::{
+    domain::{Error, Kind, Message, Sender, ViolationCode},
+    store::{Cursor, FeedItem, FeedLimit, FeedPage, FeedStart, MessagePage, PageToken},
+};
+
+const VERSION: u8 = 1;
+const AFTER: u8 = b'a';
+const START: u8 = b's';
+const BELOW: u8 = b'l';
+
+/// Where a reader of the feed stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Before the oldest.
+    Start,
+    /// After this sequence.
+    After(u64),
+}
+
+impl Place {
+    /// As callers hold it.
+    pub fn to_cursor(self, shared: &Shared) -> Cursor {
+        Cursor(match self {
+            Place::Start => encode(shared, START, 0),
+            Place::After(sequence) => encode(shared, AFTER, sequence),
+        })
+    }
+
+    /// Reads what [`Place::to_cursor`] gave.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] for anything else.
+    pub fn read(shared: &Shared, cursor: &Cursor) -> Result<Self, Error> {
+        match decode(shared, &cursor.0) {
+            Some((START, _)) => Ok(Place::Start),
+            Some((AFTER, sequence)) if sequence <= shared.durable() => Ok(Place::After(sequence)),
+            _ => Err(Error::invalid_argument(
+                "cursor",
+                ViolationCode::InvalidValue,
+                "'cursor' is not of this service's store; begin with a new one",
+            )),
+        }
+    }
+}
+
+/// One page of the feed.
+pub fn page(shared: &Shared, engine: &Engine, cursor: &Cursor, limit: FeedLimit) -> Result<FeedPage, Error> {
+    let durable = shared.durable();
+    let now = shared.clock.now();
+    let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
+    let place = Place::read(shared, cursor)?;
+    let first = match place {
+        Place::Start => retention::first_live(shared, engine, oldest, durable)?,
+        Place::After(sequence) => sequence + 1,
+    };
+    let expired =
+        || Error::new(Kind::CursorExpired, "Messages after 'cursor' are past their retention; begin with a new cursor");
+    if first < oldest && first <= durable {
+        return Err(expired());
+    }
+    let (mut items, mut bytes, mut next) = (Vec::new(), 0, first);
+    if first <= durable {
+        for entry in engine.messages_between(first, durable) {
+            if items.len() >= limit.messages.max(1) {
+                break;
+            }
+            let (sequence, record) = entry?;
+            if !is_contiguous(shared, next, sequence) {
+                return Err(removed_or_damaged(shared, next).unwrap_or_else(expired));
+            }
+            bytes += record.len();
+            if bytes > limit.bytes && !items.is_empty() {
+                break;
+            }
+            let view = View::read(sequence, &record).map_err(Error::internal)?;
+            if shared.is_expired(view.accepted_at, now) {
+                return Err(expired());
+            }
+            let message = view.to_message().map_err(Error::internal)?;
+            items.push(FeedItem { message, cursor: Place::After(sequence).to_cursor(shared) });
+            next = sequence + 1;
+        }
+        if items.is_empty() && !is_contiguous(shared, next, durable + 1) {
+            return Err(removed_or_damaged(shared, next).unwrap_or_else(expired));
+        }
+    }
+    // Also where there was nothing to read: from here on nothing can expire unnoticed.
+    let after = items.last().map_or(durable.max(first.saturating_sub(1)), |_| next - 1);
+    Ok(FeedPage { items, next: Place::After(after).to_cursor(shared) })
+}
+
+/// Whether everything from `next` up to before `sequence` was lost with the operator's consent.
+fn is_contiguous(shared: &Shared, next: u64, sequence: u64) -> bool {
+    let mut next = next;
+    while next < sequence {
+        match shared.gaps.end_of(next) {
+            Some(last) => next = last + 1,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// The error for a hole at `sequence`, unless retention passed by since the page was begun.
+fn removed_or_damaged(shared: &Shared, sequence: u64) -> Option<Error> {
+    (sequence >= shared.oldest.load(std::sync::atomic::Ordering::Acquire))
+        .then(|| Error::internal(format!("message {sequence} is missing")))
+}
+
+/// The cursor of `start`.
+pub fn place_of(shared: &Shared, engine: &Engine, start: &FeedStart) -> Result<Cursor, Error> {
+    let durable = shared.durable();
+    let place = match start {
+        FeedStart::Start => Place::Start,
+        FeedStart::Now => Place::After(durable),
+        FeedStart::Time(time) => {
+            let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
+            let live = retention::first_live(shared, engine, oldest, durable)?;
+            let first = retention::first_where(engine, live, durable, |accepted_at| accepted_at >= *time)?;
+            if first == live { Place::Start } else { Place::After(first - 1) }
+        }
+    };
+    Ok(place.to_cursor(shared))
+}
+
+/// One page of a sender's messages.
+pub fn list(
+    shared: &Shared,
+    engine: &Engine,
+    sender: &Sender,
+    after: Option<&PageToken>,
+    limit: usize,
+) -> Result<MessagePage, Error> {
+    let hash = index::sender_hash(sender);
+    let (durable, now) = (shared.durable(), shared.clock.now());
+    let below = match after {
+        None => durable,
+        Some(token) => match decode(shared, &token.0) {
+            Some((BELOW, sequence)) => sequence.saturating_sub(1).min(durable),
+            _ => {
+                return Err(Error::invalid_argument(
+                    "page_token",
+                    ViolationCode::InvalidValue,
+                    "'page_token' is not of this service's store; begin with the first page",
+                ));
+            }
+        },
+    };
+    let mut messages: Vec<Message> = Vec::new();
+    let mut last = 0;
+    let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
+    let range = index::sender_key(&hash, oldest)..=index::sender_key(&hash, below.max(oldest));
+    if below < oldest {
+        return Ok(MessagePage { messages, next: None });
+    }
+    for guard in engine.senders.range(range).rev() {
+        let (key, value) = guard.into_inner().map_err(super::engine::failed)?;
+        let sequence = index::read_sender(&key, &value).map_err(Error::internal)?;
+        let Some(record) = engine.message(sequence)? else {
+            if shared.gaps.contains(sequence) {
+                continue;
+            }
+            match removed_or_damaged(shared, sequence) {
+                Some(error) => return Err(error),
+                None => break,
+            }
+        };
+        let view = View::read(sequence, &record).map_err(Error::internal)?;
+        if shared.is_expired(view.accepted_at, now) {
+            // And so is everything before it.
+            break;
+        }
+        if !view.has_sender(sender) {
+            return Err(Error::internal(format!("message {sequence} has another sender with the same hash")));
+        }
+        if messages.len() >= limit.max(1) {
+            return Ok(MessagePage { messages, next: Some(PageToken(encode(shared, BELOW, last))) });
+        }
+        messages.push(view.to_message().map_err(Error::internal)?);
+        last = sequence;
+    }
+    Ok(MessagePage { messages, next: None })
+}
+
+fn encode(shared: &Shared, kind: u8, sequence: u64) -> Box<[u8]> {
+    [[VERSION, kind].as_slice(), &shared.id, &sequence.to_be_bytes()].concat().into()
+}
+
+fn decode(shared: &Shared, bytes: &[u8]) -> Option<(u8, u64)> {
+    let mut reader = Reader(bytes);
+    let version = reader.byte().ok()?;
+    let kind = reader.byte().ok()?;
+    let store: [u8; 16] = reader.array().ok()?;
+    let sequence = u64::from_be_bytes(reader.array().ok()?);
+    (version == VERSION && store == shared.id && reader.0.is_empty()).then_some((kind, sequence))
+}

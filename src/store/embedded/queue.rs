@@ -1,0 +1,171 @@
+//! What waits for the writer.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::{runtime::Handle, sync::oneshot};
+
+use super::{index::Hash, record::Draft};
+use crate::{
+    domain::{Error, KeyId, KeyRecord, MessageKey, Timestamp},
+    store::Outcome,
+};
+
+/// The place where an answer is awaited.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A message that was not found among the durable ones.
+pub struct Submission {
+    pub key: MessageKey,
+    pub hash: Hash,
+    pub sender: Hash,
+    pub draft: Draft,
+    /// All messages up to this sequence were looked through in vain.
+    pub checked: u64,
+    pub reply: Reply<Outcome>,
+    /// Where the caller waits.
+    pub runtime: Handle,
+}
+
+/// Anything else that only the writer may do.
+pub enum Order {
+    CreateKey(Box<KeyRecord>, Reply<()>),
+    RevokeKey(KeyId, Timestamp, Reply<Option<KeyRecord>>),
+    TouchKeys(Vec<(KeyId, Timestamp)>, Reply<()>),
+    /// Forgets what is past its retention; answers the oldest retained sequence.
+    Retain(std::sync::mpsc::Sender<Result<u64, Error>>),
+}
+
+/// All that waited when the writer looked.
+#[derive(Default)]
+pub struct Work {
+    pub submissions: Vec<Submission>,
+    pub orders: Vec<Order>,
+    /// Nothing will follow.
+    pub closed: bool,
+}
+
+/// Bounded by count and by bytes; the writer takes everything at once.
+pub struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+    capacity: usize,
+    capacity_bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    work: Work,
+    bytes: usize,
+    /// Whether the writer sleeps: only then does it cost a system call to wake it.
+    idle: bool,
+}
+
+impl Queue {
+    pub fn new(capacity: usize, capacity_bytes: usize) -> Self {
+        Self { state: Mutex::default(), wake: Condvar::new(), capacity, capacity_bytes }
+    }
+
+    /// Lets a submission wait, or says why it cannot.
+    pub fn submit(&self, submission: Submission) -> Result<(), Error> {
+        let bytes = submission.draft.len();
+        let mut state = self.state.lock();
+        if state.work.closed {
+            return Err(closed());
+        }
+        if state.work.submissions.len() >= self.capacity || state.bytes > self.capacity_bytes {
+            return Err(Error::store_unavailable("too many submissions wait for the disk"));
+        }
+        state.bytes += bytes;
+        state.work.submissions.push(submission);
+        self.wake(state);
+        Ok(())
+    }
+
+    /// Lets an order wait.
+    pub fn order(&self, order: Order) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        if state.work.closed {
+            return Err(closed());
+        }
+        state.work.orders.push(order);
+        self.wake(state);
+        Ok(())
+    }
+
+    /// Takes nothing more; what waits is still worked on.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.work.closed = true;
+        self.wake(state);
+    }
+
+    /// Waits for work and swaps it for `work`, whose vectors are used again.
+    pub fn take(&self, work: &mut Work) {
+        work.submissions.clear();
+        work.orders.clear();
+        let mut state = self.state.lock();
+        while state.work.submissions.is_empty() && state.work.orders.is_empty() && !state.work.closed {
+            state.idle = true;
+            self.wake.wait(&mut state);
+            state.idle = false;
+        }
+        state.bytes = 0;
+        work.closed = state.work.closed;
+        std::mem::swap(&mut state.work, work);
+        state.work.closed = work.closed;
+    }
+
+    fn wake(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        if idle {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// The error of every call after the close.
+pub fn closed() -> Error {
+    Error::store_unavailable("the store is closed")
+}
+
+/// A flag that a thread sleeps on.
+#[derive(Default)]
+pub struct Bell {
+    state: Mutex<BellState>,
+    wake: Condvar,
+}
+
+#[derive(Default, Clone, Copy)]
+struct BellState {
+    rung: bool,
+    closed: bool,
+}
+
+impl Bell {
+    /// Wakes the sleeper, now or when it next goes to sleep.
+    pub fn ring(&self) {
+        self.state.lock().rung = true;
+        self.wake.notify_all();
+    }
+
+    /// Wakes the sleeper for the last time.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.wake.notify_all();
+    }
+
+    /// Sleeps until rung or for `duration`; `false` when closed.
+    pub fn sleep(&self, duration: Duration) -> bool {
+        let deadline = Instant::now() + duration;
+        let mut state = self.state.lock();
+        while !state.rung && !state.closed {
+            if self.wake.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.rung = false;
+        !state.closed
+    }
+}

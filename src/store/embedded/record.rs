@@ -1,0 +1,247 @@
+//! The stored bytes of a message, version 1.
+//!
+//! ```text
+//! version   u8    1
+//! checksum  u64   XXH3-64 over the sequence (big endian) and everything below
+//! accepted  i64   microseconds since the UNIX epoch
+//! sent      i64   the message's own timestamp, likewise
+//! env       u8    0 dev, 1 prod
+//! fingerprint     33 bytes
+//! org, sid, from  each a u8 length and the bytes
+//! then any number of optional parts: tag u8, length u32, the bytes
+//!   1 body   2 image URL   3 audio URL
+//! ```
+//!
+//! Numbers are little endian where nothing else is said. A reader skips tags that it does not know, so a later version
+//! may add parts without another version number, and reads what is missing as absent.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::domain::{
+    Content, Environment, Fingerprint, FromId, Media, MediaUrl, Message, MessageKey, MessageSid, NewMessage, OrgId,
+    Sender, Timestamp,
+};
+
+const VERSION: u8 = 1;
+const CHECKSUM_AT: usize = 1;
+const ACCEPTED_AT: usize = CHECKSUM_AT + 8;
+const SENT_AT: usize = ACCEPTED_AT + 8;
+const HEAD: usize = SENT_AT + 8 + 1 + Fingerprint::LENGTH;
+
+const TAG_BODY: u8 = 1;
+const TAG_IMAGE: u8 = 2;
+const TAG_AUDIO: u8 = 3;
+
+/// Stored bytes that are not what was written. Says what is wrong, never what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damaged(pub &'static str);
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a stored record is damaged: {}", self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// A record that lacks only what the writer decides: its sequence and the time of acceptance.
+pub struct Draft(Vec<u8>);
+
+impl Draft {
+    /// The record of `message`.
+    pub fn new(message: &NewMessage) -> Self {
+        let (key, content) = (message.key(), message.content());
+        let media = content.media.as_ref();
+        let optional = content.body.as_ref().map_or(0, |body| body.len() + 5)
+            + media.map_or(0, |media| media.url().as_str().len() + 5);
+        let ids = [key.org.as_str(), key.sid.as_str(), content.from_id.as_str()];
+        let mut bytes = Vec::with_capacity(HEAD + ids.iter().map(|id| id.len() + 1).sum::<usize>() + optional);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&[0; 16]);
+        bytes.extend_from_slice(&content.timestamp.as_micros().to_le_bytes());
+        bytes.push(match key.env {
+            Environment::Dev => 0,
+            Environment::Prod => 1,
+        });
+        bytes.extend_from_slice(message.fingerprint().as_bytes());
+        for id in ids {
+            // The domain's limits: 63 bytes of an org, 255 of the others.
+            bytes.push(id.len() as u8);
+            bytes.extend_from_slice(id.as_bytes());
+        }
+        if let Some(body) = &content.body {
+            part(&mut bytes, TAG_BODY, body);
+        }
+        match media {
+            None => {}
+            Some(Media::Image(url)) => part(&mut bytes, TAG_IMAGE, url.as_str()),
+            Some(Media::Audio(url)) => part(&mut bytes, TAG_AUDIO, url.as_str()),
+        }
+        Self(bytes)
+    }
+
+    /// Bytes of the record.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The whole record.
+    pub fn finish(mut self, sequence: u64, accepted_at: Timestamp) -> Vec<u8> {
+        if let Some(place) = self.0.get_mut(ACCEPTED_AT..SENT_AT) {
+            place.copy_from_slice(&accepted_at.as_micros().to_le_bytes());
+        }
+        let sum = checksum(sequence, self.0.get(ACCEPTED_AT..).unwrap_or_default());
+        if let Some(place) = self.0.get_mut(CHECKSUM_AT..ACCEPTED_AT) {
+            place.copy_from_slice(&sum.to_le_bytes());
+        }
+        self.0
+    }
+}
+
+/// A record as it lies in the store, checked but not copied.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// When the message was accepted.
+    pub accepted_at: Timestamp,
+    /// The content's fingerprint.
+    pub fingerprint: Fingerprint,
+    sent_at: Timestamp,
+    env: Environment,
+    org: &'a str,
+    sid: &'a str,
+    from_id: &'a str,
+    body: Option<&'a str>,
+    media: Option<(u8, &'a str)>,
+}
+
+impl<'a> View<'a> {
+    /// Reads the record that is stored under `sequence`.
+    ///
+    /// # Errors
+    /// [`Damaged`]; bytes of any kind give that and no panic.
+    pub fn read(sequence: u64, bytes: &'a [u8]) -> Result<Self, Damaged> {
+        let mut reader = Reader(bytes);
+        match reader.byte()? {
+            VERSION => {}
+            _ => return Err(Damaged("its version is unknown")),
+        }
+        let sum = u64::from_le_bytes(reader.array()?);
+        if sum != checksum(sequence, reader.0) {
+            return Err(Damaged("its checksum does not match"));
+        }
+        let accepted_at = reader.timestamp()?;
+        let sent_at = reader.timestamp()?;
+        let env = match reader.byte()? {
+            0 => Environment::Dev,
+            1 => Environment::Prod,
+            _ => return Err(Damaged("its environment is unknown")),
+        };
+        let fingerprint = Fingerprint::from_bytes(reader.array()?);
+        let (org, sid, from_id) = (reader.id()?, reader.id()?, reader.id()?);
+        let (mut body, mut media) = (None, None);
+        while !reader.0.is_empty() {
+            let tag = reader.byte()?;
+            let length = u32::from_le_bytes(reader.array()?);
+            let part = reader.bytes(length as usize)?;
+            match tag {
+                TAG_BODY => body = Some(text(part)?),
+                TAG_IMAGE | TAG_AUDIO => media = Some((tag, text(part)?)),
+                _ => {}
+            }
+        }
+        Ok(Self { accepted_at, fingerprint, sent_at, env, org, sid, from_id, body, media })
+    }
+
+    /// Whether this is the message with `key`.
+    pub fn has_key(&self, key: &MessageKey) -> bool {
+        self.env == key.env && self.org == key.org.as_str() && self.sid == key.sid.as_str()
+    }
+
+    /// Whether this is a message of `sender`.
+    pub fn has_sender(&self, sender: &Sender) -> bool {
+        self.env == sender.env && self.org == sender.org.as_str() && self.from_id == sender.from_id.as_str()
+    }
+
+    /// The hashes under which the indexes name this message: of its key and of its sender.
+    pub fn hashes(&self) -> (super::index::Hash, super::index::Hash) {
+        (
+            super::index::sid_hash_of(self.org, self.env, self.sid),
+            super::index::sender_hash_of(self.org, self.env, self.from_id),
+        )
+    }
+
+    /// The message.
+    ///
+    /// # Errors
+    /// [`Damaged`] where a part breaks a rule that it kept when it was accepted.
+    pub fn to_message(self) -> Result<Message, Damaged> {
+        let id = |_| Damaged("an id breaks its rule");
+        Ok(Message {
+            key: MessageKey {
+                org: OrgId::new(self.org).map_err(id)?,
+                env: self.env,
+                sid: MessageSid::new(self.sid).map_err(id)?,
+            },
+            content: Content {
+                from_id: FromId::new(self.from_id).map_err(id)?,
+                timestamp: self.sent_at,
+                body: self.body.map(str::to_owned),
+                media: self.media.map(|(tag, url)| {
+                    let url = MediaUrl::from_stored(url);
+                    if tag == TAG_IMAGE { Media::Image(url) } else { Media::Audio(url) }
+                }),
+            },
+            accepted_at: self.accepted_at,
+        })
+    }
+}
+
+fn part(bytes: &mut Vec<u8>, tag: u8, text: &str) {
+    bytes.push(tag);
+    // Far below 4 GiB: the body limit is checked before a message is made.
+    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn checksum(sequence: u64, rest: &[u8]) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&sequence.to_be_bytes());
+    hasher.update(rest);
+    hasher.digest()
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Damaged> {
+    std::str::from_utf8(bytes).map_err(|_| Damaged("a text is not UTF-8"))
+}
+
+/// Reads from the front; every reader gives [`Damaged`] where the bytes end too early.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
+        let (head, rest) = self.0.split_at_checked(count).ok_or(Damaged("it is too short"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(Damaged("it is too short"))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Damaged> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(super) fn timestamp(&mut self) -> Result<Timestamp, Damaged> {
+        Timestamp::from_micros(i64::from_le_bytes(self.array()?)).ok_or(Damaged("a time is out of range"))
+    }
+
+    pub(super) fn id(&mut self) -> Result<&'a str, Damaged> {
+        let length = self.byte()?;
+        text(self.bytes(length.into())?)
+    }
+}

@@ -1,0 +1,226 @@
+//! What the store's threads and its callers share.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::{
+    engine::Engine,
+    gaps::Gaps,
+    index::Hash,
+    options::Options,
+    queue::{Bell, Queue, closed},
+    record::View,
+};
+use crate::{
+    domain::{Clock, Error, MessageKey, Timestamp},
+    store::{Acceptance, Outcome},
+};
+
+/// Identifies a store in its cursors: those of another are refused.
+pub type StoreId = [u8; 16];
+
+/// Everything but the threads themselves.
+pub struct Shared {
+    pub options: Options,
+    pub clock: Arc<dyn Clock>,
+    pub id: StoreId,
+    /// `None` once the store is closed.
+    engine: RwLock<Option<Arc<Engine>>>,
+    pub queue: Queue,
+    /// The last sequence that is synced: readers see nothing beyond it. Everything up to it is applied in memory before
+    /// it is published here.
+    durable: AtomicU64,
+    /// The same, for those who wait for it.
+    grown: watch::Sender<u64>,
+    /// The oldest retained sequence; everything below counts as absent.
+    pub oldest: AtomicU64,
+    /// What compactions leave out: below `oldest`, and never the last message.
+    pub droppable: Arc<AtomicU64>,
+    /// Up to where all index entries lie in tables.
+    pub flushed: AtomicU64,
+    /// Mutations of keys so far; see [`super::keys`].
+    pub key_mutations: AtomicU64,
+    /// Sequences that were lost, with the operator's consent.
+    pub gaps: Gaps,
+    /// Why nothing is accepted any more.
+    failure: OnceLock<String>,
+    /// Whether the disk is too full to accept anything.
+    pub disk_full: AtomicBool,
+    /// Wakes the thread that rotates memtables and removes what is past its retention.
+    pub upkeep: Bell,
+    /// Wakes the thread that gives space back.
+    pub reclaiming: Bell,
+    /// Wakes the thread that writes the mark.
+    pub marking: Bell,
+    /// Rung when memtables were rotated, for a writer that waits for it.
+    pub rotated: Bell,
+}
+
+/// What [`Shared`] begins with, as the opening found it.
+pub struct Found {
+    pub id: StoreId,
+    pub last: u64,
+    pub oldest: u64,
+    pub flushed: u64,
+    pub key_mutations: u64,
+    pub gaps: Gaps,
+}
+
+impl Shared {
+    pub fn new(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        engine: Engine,
+        droppable: Arc<AtomicU64>,
+        found: Found,
+    ) -> Self {
+        // Several groups of full bodies; a queue in front of a slow disk must not eat the machine's memory.
+        const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+        Self {
+            clock,
+            id: found.id,
+            engine: RwLock::new(Some(Arc::new(engine))),
+            queue: Queue::new(options.queue_messages, QUEUE_BYTES),
+            options,
+            durable: AtomicU64::new(found.last),
+            grown: watch::Sender::new(found.last),
+            oldest: AtomicU64::new(found.oldest),
+            droppable,
+            flushed: AtomicU64::new(found.flushed),
+            key_mutations: AtomicU64::new(found.key_mutations),
+            gaps: found.gaps,
+            failure: OnceLock::new(),
+            disk_full: AtomicBool::new(false),
+            upkeep: Bell::default(),
+            reclaiming: Bell::default(),
+            marking: Bell::default(),
+            rotated: Bell::default(),
+        }
+    }
+
+    /// The engine, unless the store is closed.
+    pub fn engine(&self) -> Result<Arc<Engine>, Error> {
+        self.engine.read().clone().ok_or_else(closed)
+    }
+
+    /// Takes the engine away from everybody.
+    pub fn take_engine(&self) -> Option<Arc<Engine>> {
+        self.engine.write().take()
+    }
+
+    /// The last sequence that is synced.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Lets readers see everything up to `sequence`.
+    pub fn publish(&self, sequence: u64) {
+        self.durable.store(sequence, Ordering::Release);
+        self.grown.send_replace(sequence);
+    }
+
+    /// Follows the last synced sequence.
+    pub fn grown(&self) -> watch::Receiver<u64> {
+        self.grown.subscribe()
+    }
+
+    /// Ends the threads in the background and whoever waits for the feed to grow.
+    pub fn ring_out(&self) {
+        for bell in [&self.upkeep, &self.reclaiming, &self.marking, &self.rotated] {
+            bell.close();
+        }
+        self.grown.send_modify(|_| {});
+    }
+
+    /// Whether the store is closed.
+    pub fn is_closed(&self) -> bool {
+        self.engine.read().is_none()
+    }
+
+    /// Ends acceptance for good.
+    pub fn fail(&self, why: String) {
+        tracing::error!(why, "the store accepts nothing any more; restart it when the cause is gone");
+        // Only the first cause counts.
+        let _ = self.failure.set(why);
+    }
+
+    /// Whether acceptance has ended.
+    pub fn has_failed(&self) -> bool {
+        self.failure.get().is_some()
+    }
+
+    /// Whether acceptance has not ended.
+    pub fn check_failure(&self) -> Result<(), Error> {
+        self.failure.get().map_or(Ok(()), |why| Err(Error::store_unavailable(why.as_str())))
+    }
+
+    /// Whether something can be accepted now.
+    pub fn check_acceptance(&self) -> Result<(), Error> {
+        self.check_failure()?;
+        if self.disk_full.load(Ordering::Relaxed) {
+            return Err(Error::store_unavailable("the disk is nearly full"));
+        }
+        Ok(())
+    }
+
+    /// Whether a message that was accepted at `accepted_at` counts as absent at `now`.
+    pub fn is_expired(&self, accepted_at: Timestamp, now: Timestamp) -> bool {
+        accepted_at.saturating_add(self.retention()) <= now
+    }
+
+    pub fn retention(&self) -> Duration {
+        self.options.retention
+    }
+
+    /// The times of an acceptance at `accepted_at`.
+    pub fn acceptance(&self, accepted_at: Timestamp) -> Acceptance {
+        Acceptance { accepted_at, duplicates_until: accepted_at.saturating_add(self.retention()) }
+    }
+
+    /// Finds `key` among the messages up to `durable` that are neither removed nor expired, and reads what `read` wants.
+    ///
+    /// # Errors
+    /// Internal for damage, and for another message under the same hash: that one must not make this one vanish.
+    pub fn find<T>(
+        &self,
+        engine: &Engine,
+        hash: &Hash,
+        key: &MessageKey,
+        durable: u64,
+        read: impl FnOnce(View<'_>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let Some(sequence) = engine.sequence_of(hash)? else { return Ok(None) };
+        // Beyond `durable` the entry is of a group that is not published yet: it may replace one that expired.
+        if sequence > durable || sequence < self.oldest.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let Some(record) = engine.message(sequence)? else {
+            // Retention may have passed by since.
+            if sequence < self.oldest.load(Ordering::Acquire) || self.gaps.contains(sequence) {
+                return Ok(None);
+            }
+            return Err(Error::internal(format!("message {sequence} is missing though an index names it")));
+        };
+        let view = View::read(sequence, &record).map_err(Error::internal)?;
+        if !view.has_key(key) {
+            return Err(Error::internal(format!("message {sequence} has another key with the same hash")));
+        }
+        if self.is_expired(view.accepted_at, self.clock.now()) {
+            return Ok(None);
+        }
+        read(view).map(Some)
+    }
+
+    /// The duplicate that a submission of the message in `view` is.
+    pub fn duplicate(&self, view: &View<'_>) -> Outcome {
+        Outcome::Duplicate { first: self.acceptance(view.accepted_at), fingerprint: Some(view.fingerprint) }
+    }
+}

@@ -1,0 +1,109 @@
+//! The background: the mark, the memtables, retention. One thread each for what must not wait for the other.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use fjall::{AbstractTree, PersistMode};
+
+use super::{engine::Engine, mark::MarkFile, queue::Order, retention, shared::Shared};
+use crate::domain::Error;
+
+/// Twice a second, so that the mark is never older than one, even on a slow disk.
+const MARK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Keeps the mark young; notices a full disk and an engine that gave up. Runs until the bell is closed.
+pub fn keep_mark(shared: &Shared, engine: &Engine, mark: &MarkFile) {
+    while shared.marking.sleep(MARK_INTERVAL) {
+        watch_disk(shared);
+        if shared.has_failed() {
+            continue;
+        }
+        // Syncs nothing; it tells whether one of the engine's own threads failed, which no commit would until the next.
+        if let Err(error) = engine.db.persist(PersistMode::Buffer) {
+            shared.fail(format!("the storage engine stopped: {error}"));
+        } else if let Err(error) = mark.write(shared, false) {
+            // Without a young mark a loss after a crash would go unnoticed: nothing may be acknowledged then.
+            shared.fail(format!("the mark could not be written: {error}"));
+        }
+    }
+}
+
+fn watch_disk(shared: &Shared) {
+    let Ok(disk) = rustix::fs::statvfs(&shared.options.dir) else { return };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let is_full = free < shared.options.min_free_bytes;
+    if shared.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
+        if is_full {
+            tracing::error!(
+                free,
+                needed = shared.options.min_free_bytes,
+                "the disk is nearly full: nothing is accepted"
+            );
+        } else {
+            tracing::info!(free, "the disk has room again");
+        }
+    }
+}
+
+/// Rotates memtables and forgets what is past its retention. Runs until the bell is closed.
+pub fn keep_house(shared: &Shared, engine: &Arc<Engine>) {
+    let interval = shared.options.retention_interval;
+    let mut due = Instant::now() + interval;
+    while shared.upkeep.sleep(due.saturating_duration_since(Instant::now())) {
+        if engine.memtable_bytes() >= shared.options.memtable_bytes && !shared.has_failed() {
+            if let Err(error) = flush(shared, engine) {
+                shared.fail(format!("messages could not be written to tables: {error}"));
+            }
+            shared.rotated.ring();
+        }
+        if Instant::now() >= due {
+            due = Instant::now() + interval;
+            if !shared.has_failed()
+                && let Err(error) = retain(shared)
+            {
+                tracing::warn!(cause = ?error.cause(), "messages past their retention could not be forgotten");
+            }
+            shared.reclaiming.ring();
+        }
+    }
+}
+
+/// Gives back the space of what was forgotten. It may take long, so nothing else waits for it.
+pub fn keep_space(shared: &Shared, engine: &Engine) {
+    let mut compacted = shared.droppable.load(Ordering::Acquire);
+    // An hour is as good as for ever: the bell tells when there is something to do.
+    while shared.reclaiming.sleep(Duration::from_hours(1)) {
+        if let Err(error) = retention::reclaim(shared, engine, &mut compacted) {
+            tracing::warn!(cause = ?error.cause(), "the space of forgotten messages could not be given back");
+        }
+    }
+}
+
+/// Has the writer move the oldest retained sequence on; gives it back.
+pub fn retain(shared: &Shared) -> Result<u64, Error> {
+    let (reply, answer) = std::sync::mpsc::channel();
+    shared.queue.order(Order::Retain(reply))?;
+    answer.recv().map_err(|_| super::queue::closed())?
+}
+
+/// Writes all that is in memory to tables.
+///
+/// # Errors
+/// When the engine cannot, or gave up.
+pub fn flush(shared: &Shared, engine: &Engine) -> fjall::Result<()> {
+    // Read first: everything up to it is applied, so it is in the memtables that are rotated below or in tables already.
+    let through = shared.durable();
+    for keyspace in engine.keyspaces() {
+        keyspace.rotate_memtable()?;
+    }
+    while engine.keyspaces().iter().any(|keyspace| keyspace.tree.sealed_memtable_count() > 0) {
+        // Tells a flush that will never end from one that takes time.
+        engine.db.persist(PersistMode::Buffer)?;
+        thread::sleep(Duration::from_millis(2));
+    }
+    shared.flushed.fetch_max(through, Ordering::AcqRel);
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! The one writer: takes all submissions that wait, commits them as one batch with one sync, then answers them.
+//!
+//! While it waits for the disk, the next group gathers; a lone submission waits for nobody. A submission was looked up
+//! by its caller first, in everything that was durable then. The writer therefore looks only among what was accepted
+//! since, in memory: that look-up is complete because the caller's `checked` sequence is read before its look-up, and
+//! everything up to a published sequence is applied before it is published.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use fjall::{OwnedWriteBatch, PersistMode, Slice};
+use tokio::runtime::Handle;
+
+use super::{
+    engine::Engine,
+    index::{self, Hash},
+    keys,
+    mark::MarkFile,
+    queue::{Order, Reply, Submission, Work},
+    record::View,
+    retention,
+    shared::Shared,
+};
+use crate::{
+    domain::{Error, Timestamp},
+    store::Outcome,
+};
+
+/// `fdatasync` is enough: it also makes durable what is needed to read the data back, the size of a journal that grew
+/// and the blocks of one that was laid out in advance. Times of the file, which it leaves out, mean nothing here.
+const DURABLE: PersistMode = PersistMode::SyncData;
+
+/// Bytes of messages that one sync makes durable at most; bounds what a group holds in memory.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Sequences that each generation of [`Recent`] knows.
+const GENERATION: usize = 16 * 1024;
+
+/// The writer's own state.
+pub struct Writer {
+    shared: Arc<Shared>,
+    engine: Arc<Engine>,
+    mark: Arc<MarkFile>,
+    keys: keys::Digest,
+    recent: Recent,
+    last: u64,
+    last_accepted_at: Timestamp,
+}
+
+type Answers = Vec<(Reply<Outcome>, Result<Outcome, Error>)>;
+
+impl Writer {
+    /// A writer that goes on after the sequence and the time of the last acceptance.
+    pub fn new(
+        shared: Arc<Shared>,
+        engine: Arc<Engine>,
+        mark: Arc<MarkFile>,
+        keys: keys::Digest,
+        last_accepted_at: Timestamp,
+    ) -> Self {
+        let last = shared.durable();
+        Self { shared, engine, mark, keys, recent: Recent::new(last), last, last_accepted_at }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub fn run(mut self) {
+        let mut work = Work::default();
+        loop {
+            self.shared.queue.take(&mut work);
+            for order in work.orders.drain(..) {
+                self.obey(order);
+            }
+            let mut waiting = work.submissions.drain(..).peekable();
+            while waiting.peek().is_some() {
+                let mut bytes = 0;
+                let group = std::iter::from_fn(|| {
+                    let fits = |next: &Submission| bytes == 0 || bytes + next.draft.len() <= GROUP_BYTES;
+                    let next = waiting.next_if(fits)?;
+                    bytes += next.draft.len();
+                    Some(next)
+                });
+                let limit = self.shared.options.group_messages.max(1);
+                self.accept(group.take(limit));
+            }
+            drop(waiting);
+            if work.closed {
+                return;
+            }
+        }
+    }
+
+    /// Decides a group, makes it durable and answers it.
+    fn accept(&mut self, group: impl Iterator<Item = Submission>) {
+        if let Err(refusal) = self.shared.check_acceptance() {
+            let cause = refusal.cause().map_or_else(String::new, ToString::to_string);
+            for submission in group {
+                let _ = submission.reply.send(Err(Error::store_unavailable(cause.as_str())));
+            }
+            return;
+        }
+        // Never back along the sequence, whatever the clock does: the feed finds a time by halving.
+        let now = self.shared.clock.now().max(self.last_accepted_at);
+        let first = self.last + 1;
+        let mut records: Vec<Slice> = Vec::new();
+        let mut batch = OwnedWriteBatch::with_capacity(self.engine.db.clone(), 3 * group.size_hint().0 + 2)
+            .durability(Some(DURABLE));
+        let (mut known, mut decided): (Answers, Answers) = (Vec::new(), Vec::new());
+        let mut runtime = None;
+        for submission in group {
+            let sequence = first + records.len() as u64;
+            let found = self.find(&submission, first, &records, now);
+            let Submission { hash, sender, draft, reply, runtime: callers, .. } = submission;
+            runtime = Some(callers);
+            match found {
+                Ok(None) => {
+                    let record = Slice::from(draft.finish(sequence, now));
+                    let sender_key = index::sender_key(&sender, sequence);
+                    batch.insert(&self.engine.messages, sequence.to_be_bytes(), record.clone());
+                    batch.insert(&self.engine.sids, hash, index::sequence_value(&hash, sequence));
+                    batch.insert(&self.engine.senders, sender_key, index::sender_value(&sender_key));
+                    self.recent.insert(hash, sequence);
+                    records.push(record);
+                    decided.push((reply, Ok(Outcome::Accepted(self.shared.acceptance(now)))));
+                }
+                Ok(Some((outcome, named))) if named < first => known.push((reply, Ok(outcome))),
+                // It names a message of this very group, which is not durable yet.
+                Ok(Some((outcome, _))) => decided.push((reply, Ok(outcome))),
+                Err(error) => known.push((reply, Err(error))),
+            }
+        }
+        let Some(runtime) = runtime else { return };
+        answer(known, &runtime);
+        if records.is_empty() {
+            return;
+        }
+        let last = self.last + records.len() as u64;
+        for keyspace in [&self.engine.sids, &self.engine.senders] {
+            batch.insert(keyspace, index::LAST, index::sequence_value(index::LAST, last));
+        }
+        drop(records);
+        match batch.commit() {
+            Ok(()) => {
+                self.last = last;
+                self.last_accepted_at = now;
+                self.shared.publish(last);
+                answer(decided, &runtime);
+                self.bound_memory();
+            }
+            Err(error) => {
+                // Never tried again: after a failed sync nobody knows what the disk holds.
+                let why = format!("a group of messages could not be made durable: {error}");
+                for (_, result) in &mut decided {
+                    *result = Err(Error::store_unavailable(why.as_str()));
+                }
+                self.shared.fail(why);
+                answer(decided, &runtime);
+            }
+        }
+    }
+
+    /// The message that makes `submission` a duplicate, and its sequence.
+    fn find(
+        &self,
+        submission: &Submission,
+        first: u64,
+        group: &[Slice],
+        now: Timestamp,
+    ) -> Result<Option<(Outcome, u64)>, Error> {
+        let Some(sequence) = self.recent.get(&submission.hash) else {
+            if submission.checked >= self.recent.floor {
+                return Ok(None);
+            }
+            // It waited so long that what was accepted since is not all remembered.
+            let durable = self.shared.durable();
+            let read = |view: View<'_>| Ok(self.shared.duplicate(&view));
+            let found = self.shared.find(&self.engine, &submission.hash, &submission.key, durable, read)?;
+            return Ok(found.map(|outcome| (outcome, durable)));
+        };
+        let of_group = sequence.checked_sub(first).and_then(|place| group.get(place as usize));
+        let record = match of_group {
+            Some(record) => record.clone(),
+            None => match self.engine.message(sequence)? {
+                Some(record) => record,
+                // Expired and removed.
+                None if sequence < self.shared.oldest.load(std::sync::atomic::Ordering::Acquire) => return Ok(None),
+                None => return Err(Error::internal(format!("message {sequence} is missing though just accepted"))),
+            },
+        };
+        let view = View::read(sequence, &record).map_err(Error::internal)?;
+        if !view.has_key(&submission.key) {
+            return Err(Error::internal(format!("message {sequence} has another key with the same hash")));
+        }
+        let expired = self.shared.is_expired(view.accepted_at, now);
+        Ok((!expired).then(|| (self.shared.duplicate(&view), sequence)))
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::CreateKey(record, reply) => {
+                let result = self.change_keys(|digest, engine| keys::create(digest, engine, &record));
+                let _ = reply.send(result);
+            }
+            Order::RevokeKey(id, at, reply) => {
+                let result = self.change_keys(|digest, engine| keys::revoke(digest, engine, &id, at));
+                let _ = reply.send(result);
+            }
+            Order::TouchKeys(used, reply) => {
+                let _ = reply.send(self.check().and_then(|()| keys::touch(&self.engine, &used)));
+            }
+            Order::Retain(reply) => {
+                let result = self.check().and_then(|()| retention::advance(&self.shared, &self.engine, self.last));
+                let _ = reply.send(result);
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.shared.check_acceptance()
+    }
+
+    /// Changes a key durably, and the mark with it: a key is never lost unnoticed, not even the last one.
+    fn change_keys<T>(
+        &mut self,
+        change: impl FnOnce(&mut keys::Digest, &Engine) -> Result<keys::Change<T>, Error>,
+    ) -> Result<T, Error> {
+        self.check()?;
+        match change(&mut self.keys, &self.engine)? {
+            keys::Change::None(value) => Ok(value),
+            keys::Change::Batch(batch, value) => {
+                let outcome =
+                    batch.durability(Some(DURABLE)).commit().map_err(|error| error.to_string()).and_then(|()| {
+                        self.shared.key_mutations.store(self.keys.mutations, std::sync::atomic::Ordering::Release);
+                        self.mark.write(&self.shared, false).map_err(|error| error.to_string())
+                    });
+                match outcome {
+                    Ok(()) => Ok(value),
+                    Err(error) => {
+                        let why = format!("a key could not be made durable: {error}");
+                        self.shared.fail(why.clone());
+                        Err(Error::store_unavailable(why))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has memtables written to tables when they are full, and waits when that takes too long.
+    fn bound_memory(&self) {
+        let limit = self.shared.options.memtable_bytes;
+        let mut bytes = self.engine.memtable_bytes();
+        if bytes < limit {
+            return;
+        }
+        self.shared.upkeep.ring();
+        while bytes >= 2 * limit && !self.shared.has_failed() && self.shared.rotated.sleep(Duration::from_millis(100)) {
+            bytes = self.engine.memtable_bytes();
+        }
+    }
+}
+
+/// Completes a group's futures from inside the runtime: one wake-up from here instead of one a message.
+fn answer(mut answers: Answers, runtime: &Handle) {
+    match answers.len() {
+        0 => {}
+        1 => {
+            if let Some((reply, result)) = answers.pop() {
+                let _ = reply.send(result);
+            }
+        }
+        _ => {
+            runtime.spawn(async move {
+                for (reply, result) in answers {
+                    let _ = reply.send(result);
+                }
+            });
+        }
+    }
+}
+
+/// What was accepted lately: everything after `floor`, by hash.
+struct Recent {
+    floor: u64,
+    /// The first sequence of `young`, minus one.
+    middle: u64,
+    young: HashMap<Hash, u64>,
+    old: HashMap<Hash, u64>,
+}
+
+impl Recent {
+    fn new(last: u64) -> Self {
+        Self { floor: last, middle: last, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    fn get(&self, hash: &Hash) -> Option<u64> {
+        self.young.get(hash).or_else(|| self.old.get(hash)).copied()
+    }
+
+    fn insert(&mut self, hash: Hash, sequence: u64) {
+        if self.young.len() >= GENERATION {
+            self.floor = self.middle;
+            self.middle = sequence - 1;
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash, sequence);
+    }
+}
