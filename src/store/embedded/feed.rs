@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{Error, Kind, Message, Sender, ViolationCode},
-    store::{Cursor, FeedItem, FeedLimit, FeedPage, FeedStart, MessagePage, PageToken},
+    store::{Cursor, FeedItem, FeedPage, FeedStart, MessagePage, PageLimit, PageToken},
 };
 
 const VERSION: u8 = 1;
@@ -58,7 +58,7 @@ impl Place {
 }
 
 /// One page of the feed.
-pub fn page(shared: &Shared, engine: &Engine, cursor: &Cursor, limit: FeedLimit) -> Result<FeedPage, Error> {
+pub fn page(shared: &Shared, engine: &Engine, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error> {
     let durable = shared.durable();
     let now = shared.clock.now();
     let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
@@ -72,35 +72,37 @@ pub fn page(shared: &Shared, engine: &Engine, cursor: &Cursor, limit: FeedLimit)
     if first < oldest && first <= durable {
         return Err(expired());
     }
-    let (mut items, mut bytes, mut next) = (Vec::new(), 0, first);
+    let (mut items, mut bytes, mut next, mut is_full) = (Vec::new(), 0, first, false);
     if first <= durable {
         for entry in engine.messages_between(first, durable) {
-            if items.len() >= limit.messages.max(1) {
-                break;
-            }
             let (sequence, record) = entry?;
             if !is_contiguous(shared, next, sequence) {
                 return Err(removed_or_damaged(shared, next).unwrap_or_else(expired));
-            }
-            bytes += record.len();
-            if bytes > limit.bytes && !items.is_empty() {
-                break;
             }
             let view = View::read(sequence, &record).map_err(Error::internal)?;
             if shared.is_expired(view.accepted_at, now) {
                 return Err(expired());
             }
+            bytes += record.len();
+            if items.len() >= limit.messages || (bytes > limit.bytes && !items.is_empty()) {
+                is_full = true;
+                break;
+            }
             let message = view.to_message().map_err(Error::internal)?;
             items.push(FeedItem { message, cursor: Place::After(sequence).to_cursor(shared) });
             next = sequence + 1;
         }
-        if items.is_empty() && !is_contiguous(shared, next, durable + 1) {
+        if !is_full && !is_contiguous(shared, next, durable + 1) {
             return Err(removed_or_damaged(shared, next).unwrap_or_else(expired));
         }
     }
-    // Also where there was nothing to read: from here on nothing can expire unnoticed.
-    let after = items.last().map_or(durable.max(first.saturating_sub(1)), |_| next - 1);
-    Ok(FeedPage { items, next: Place::After(after).to_cursor(shared) })
+    // Where there was nothing to read, the next page begins behind it, and from there on nothing expires unnoticed.
+    let next = match place {
+        Place::Start if items.is_empty() && is_full => place,
+        Place::Start | Place::After(_) if is_full => Place::After(next - 1),
+        Place::Start | Place::After(_) => Place::After(durable.max(next - 1)),
+    };
+    Ok(FeedPage { items, next: next.to_cursor(shared) })
 }
 
 /// Whether everything from `next` up to before `sequence` was lost with the operator's consent.
@@ -143,7 +145,7 @@ pub fn list(
     engine: &Engine,
     sender: &Sender,
     after: Option<&PageToken>,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<MessagePage, Error> {
     let hash = index::sender_hash(sender);
     let (durable, now) = (shared.durable(), shared.clock.now());
@@ -161,7 +163,8 @@ pub fn list(
         },
     };
     let mut messages: Vec<Message> = Vec::new();
-    let mut last = 0;
+    // A page without messages goes on where it began.
+    let (mut last, mut bytes) = (below + 1, 0);
     let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
     let range = index::sender_key(&hash, oldest)..=index::sender_key(&hash, below.max(oldest));
     if below < oldest {
@@ -187,7 +190,8 @@ pub fn list(
         if !view.has_sender(sender) {
             return Err(Error::internal(format!("message {sequence} has another sender with the same hash")));
         }
-        if messages.len() >= limit.max(1) {
+        bytes += record.len();
+        if messages.len() >= limit.messages || (bytes > limit.bytes && !messages.is_empty()) {
             return Ok(MessagePage { messages, next: Some(PageToken(encode(shared, BELOW, last))) });
         }
         messages.push(view.to_message().map_err(Error::internal)?);

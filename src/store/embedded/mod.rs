@@ -69,7 +69,7 @@ use self::{
     shared::Shared,
     writer::Writer,
 };
-use super::{Cursor, FeedLimit, FeedPage, FeedStart, ListedKey, MessagePage, MessageStore, Outcome, PageToken};
+use super::{Cursor, FeedPage, FeedStart, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
 
 /// A store in a directory that this process owns until [`MessageStore::close`]. Dropped without it, the store is left
@@ -228,12 +228,12 @@ impl MessageStore for EmbeddedStore {
             .find(&engine, &index::sid_hash(key), key, durable, |view| view.to_message().map_err(Error::internal))
     }
 
-    async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: usize) -> Result<MessagePage, Error> {
+    async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
         let (sender, after) = (sender.clone(), after.cloned());
         self.blocking(move |shared, engine| feed::list(shared, engine, &sender, after.as_ref(), limit)).await
     }
 
-    async fn feed(&self, cursor: &Cursor, limit: FeedLimit) -> Result<FeedPage, Error> {
+    async fn feed(&self, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error> {
         let cursor = cursor.clone();
         self.blocking(move |shared, engine| feed::page(shared, engine, &cursor, limit)).await
     }
