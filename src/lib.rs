@@ -2,6 +2,8 @@
 //!
 //! `ARCHITECTURE.md` is the map: what each module is for, which may know which, and where to change what.
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod middleware;

@@ -13,4 +13,4 @@ pub use keys_file::{entry as keys_file_entry, parse as parse_keys_file};
 pub use load::{ENV_PREFIX, Given, Loaded, Mistakes, Source, load};
 pub use show::show;
 pub use table::{Config, SETTINGS, Setting};
-pub use value::{LogFilter, LogFormat, Origin};
+pub use value::{LogFilter, Origin};

@@ -6,8 +6,9 @@ use bytesize::ByteSize;
 
 use super::{
     load::{Given, Mistakes},
-    value::{LogFilter, LogFormat, Origin, Value, at_least, between, positive},
+    value::{LogFilter, Origin, Value, at_least, between, positive},
 };
+use crate::telemetry::LogFormat;
 
 /// One setting, as everything but its typed value knows it.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +89,8 @@ settings! {
         allow_short_retention: bool = "false", any;
         /// Memory for blocks read from disk.
         store_cache: ByteSize = "32MiB", |s| between(*s, ByteSize::mib(1), ByteSize::gib(64));
-        /// Memory for what is accepted and not yet in a table on disk, of the largest part of the store; all parts take about twice this.
-        store_memtable: ByteSize = "16MiB", |s| between(*s, ByteSize::kib(64), ByteSize::gib(4));
+        /// Memory for what is accepted and not yet in a table on disk. As much again may wait for being written there.
+        store_memtable: ByteSize = "24MiB", |s| between(*s, ByteSize::kib(64), ByteSize::gib(4));
         /// For how long a call waits for the store before it is answered 503.
         store_deadline: Duration = "5s", |d| positive(*d);
     }

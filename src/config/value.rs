@@ -8,8 +8,11 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
 use url::Url;
+
+use crate::telemetry::LogFormat;
 
 /// A type that a setting can have. A list's text is parted by commas.
 pub trait Value: Sized {
@@ -23,17 +26,6 @@ pub trait Value: Sized {
 
     /// The value as TOML that [`Value::parse`] reads to the same value.
     fn to_toml(&self) -> String;
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, else JSON.
-    Auto,
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Which logs are written; checked directives of `tracing`'s filter.
@@ -52,6 +44,12 @@ impl LogFilter {
 }
 
 impl Origin {
+    /// The origin as browsers send it in a header.
+    pub fn to_header(&self) -> HeaderValue {
+        // Ascii without control characters, as it was serialised.
+        HeaderValue::from_str(&self.0).unwrap_or(HeaderValue::from_static("null"))
+    }
+
     /// The origin.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -88,6 +88,11 @@ impl MessageService {
         &self.limits
     }
 
+    /// Forgets what is only kept for callers that have been idle; called now and then so that memory stays bounded.
+    pub fn forget_idle(&self) {
+        self.admission.forget_idle();
+    }
+
     /// Lets `caller` use `scope` in `org` and `env`.
     ///
     /// # Errors

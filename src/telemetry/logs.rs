@@ -10,15 +10,24 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::config::{LogFilter, LogFormat};
-
 const OURS: &str = "message_webhook";
 
-/// Sends the events of this process to stderr, for good.
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends the events of this process that pass `filter`'s directives to stderr, for good.
 ///
 /// # Errors
 /// When logs were set up before.
-pub fn init_logs(format: LogFormat, filter: &LogFilter) -> Result<(), TryInitError> {
+pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TryInitError> {
     let terminal = stderr().is_terminal();
     let human = match format {
         LogFormat::Auto => terminal,
@@ -28,8 +37,7 @@ pub fn init_logs(format: LogFormat, filter: &LogFilter) -> Result<(), TryInitErr
     // Whatever the setting says: at debug and trace the HTTP libraries log headers and frames, which hold keys and
     // messages, and the storage engine logs what it stores.
     let ceiling = Targets::new().with_default(LevelFilter::WARN).with_target(OURS, LevelFilter::TRACE);
-    // Checked when it was read.
-    let filter = EnvFilter::new(filter.as_str());
+    let filter = EnvFilter::new(filter);
     let registry = tracing_subscriber::registry().with(ceiling);
     if human {
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

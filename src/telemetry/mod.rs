@@ -5,5 +5,5 @@ pub mod names;
 mod logs;
 mod metrics;
 
-pub use logs::init_logs;
+pub use logs::{LogFormat, init_logs};
 pub use metrics::Metrics;

@@ -11,4 +11,8 @@
 )]
 
 mod architecture;
+mod cli;
+mod config;
 mod docs;
+mod keys;
+pub mod support;

@@ -7,6 +7,7 @@ mod error;
 mod framework;
 mod get;
 mod health;
+mod key_service;
 mod list;
 mod message;
 mod stream;
@@ -30,6 +31,8 @@ use crate::{
     protocol::call::{Edge, Report, RequestId, Route},
     service::{Caller, Keys, MessageService, Readiness},
 };
+
+pub use key_service::key_service_for_operator;
 
 /// Generated from `proto/messagewebhook/v1`.
 #[allow(
@@ -58,7 +61,19 @@ const HEALTH: Route = Route { name: "health", needs_key: false };
 const REFLECTION: Route = Route { name: "reflection", needs_key: false };
 
 /// Every route, for metrics.
-const ROUTES: &[Route] = &[SUBMIT, SUBMIT_STREAM, GET, LIST, STREAM, HEALTH, REFLECTION, Route::NONE];
+const ROUTES: &[Route] = &[
+    SUBMIT,
+    SUBMIT_STREAM,
+    GET,
+    LIST,
+    STREAM,
+    key_service::CREATE,
+    key_service::LIST,
+    key_service::REVOKE,
+    HEALTH,
+    REFLECTION,
+    Route::NONE,
+];
 
 /// The route of a path. A method that is missing here is never let through to a caller: it would find no [`Caller`].
 fn route_of(path: &str) -> Route {
@@ -70,7 +85,7 @@ fn route_of(path: &str) -> Route {
         "/messagewebhook.v1.MessageService/StreamMessages" => STREAM,
         _ if path.starts_with("/grpc.health.v1.Health/") => HEALTH,
         _ if path.starts_with("/grpc.reflection.v1.ServerReflection/") => REFLECTION,
-        _ => Route::NONE,
+        _ => key_service::route_of(path).unwrap_or(Route::NONE),
     }
 }
 
@@ -87,8 +102,8 @@ struct Parts {
 }
 
 impl Grpc {
-    /// An edge over `service`, whose health is `readiness`. Streams are ended when their key in `keys` is. Streams that would never end by themselves end when
-    /// `closing` is cancelled, so that the listener can.
+    /// An edge over `service` and `keys`, whose health is `readiness`. Streams are ended when their key is; those that
+    /// would never end by themselves end when `closing` is cancelled, so that the listener can.
     pub fn new(
         service: Arc<MessageService>,
         keys: Arc<Keys>,
@@ -117,6 +132,7 @@ impl Grpc {
             .map_err(Error::internal)?;
         let limit = self.0.service.limits().body_bytes.saturating_mul(2).saturating_add(DECODING_HEADROOM);
         let routes = Routes::new(MessageServiceServer::new(self.clone()).max_decoding_message_size(limit))
+            .add_service(key_service::for_callers(Arc::clone(&self.0.keys), self.edge()))
             .add_service(health::server(&self.0.readiness, &self.0.closing))
             .add_service(reflection)
             .prepare();

@@ -49,7 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service", &["domain", "store", "telemetry"]),
     ("store", &["domain"]),
     ("store::embedded", &["domain", "store", "telemetry"]),
-    ("config", &["domain", "service", "store::embedded"]),
+    ("config", &["domain", "service", "telemetry"]),
     // Names and set-up of logs and metrics: everyone but the domain may use them, they use nobody.
     ("telemetry", &[]),
     ("domain", &[]),

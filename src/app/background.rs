@@ -1,0 +1,109 @@
+//! What a server does now and then.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use metrics::gauge;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+
+use crate::{
+    service::{Keys, MessageService, Readiness, ReadinessState},
+    store::MessageStore,
+    telemetry::{Metrics, names},
+};
+
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+const SAVE_USES_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+const FORGET_IDLE_EVERY: Duration = Duration::from_secs(60);
+
+/// The periodic work of a server; it ends when this is dropped.
+#[derive(Default)]
+pub(super) struct Background(JoinSet<()>);
+
+impl Background {
+    /// Calls `work` every `period`, beginning one period from now. A call that takes longer delays the next.
+    pub(super) fn every<F>(&mut self, period: Duration, mut work: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        self.0.spawn(async move {
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                work().await;
+            }
+        });
+    }
+
+    /// Keeps readiness what the store says; a check that takes longer than `deadline` is a bad one.
+    pub(super) fn check_store(&mut self, store: &Arc<dyn MessageStore>, readiness: &Readiness, deadline: Duration) {
+        let (store, readiness) = (Arc::clone(store), readiness.clone());
+        self.every(CHECK_EVERY, move || {
+            let (store, readiness) = (Arc::clone(&store), readiness.clone());
+            async move { check(store.as_ref(), &readiness, deadline).await }
+        });
+    }
+
+    /// Saves when keys were last used.
+    pub(super) fn save_uses(&mut self, keys: &Arc<Keys>) {
+        let keys = Arc::clone(keys);
+        self.every(SAVE_USES_EVERY, move || {
+            let keys = Arc::clone(&keys);
+            async move {
+                // Readiness tells what ails the store; these notes are kept for the next time.
+                if let Err(error) = keys.save_uses().await {
+                    tracing::debug!(code = ?error.kind(), "cannot save when keys were last used");
+                }
+            }
+        });
+    }
+
+    /// Keeps the memory of metrics and quotas bounded.
+    pub(super) fn upkeep(&mut self, metrics: &Metrics, service: &Arc<MessageService>) {
+        let metrics = metrics.clone();
+        self.every(UPKEEP_EVERY, move || {
+            metrics.upkeep();
+            std::future::ready(())
+        });
+        let service = Arc::clone(service);
+        self.every(FORGET_IDLE_EVERY, move || {
+            service.forget_idle();
+            std::future::ready(())
+        });
+    }
+}
+
+/// Sets readiness to what the store says now.
+pub(super) async fn check(store: &dyn MessageStore, readiness: &Readiness, deadline: Duration) {
+    let failure = match tokio::time::timeout(deadline, store.check()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.cause().map_or_else(|| error.to_string(), ToString::to_string)),
+        Err(_) => Some(format!("no answer within {}", humantime::format_duration(deadline))),
+    };
+    let before = readiness.get();
+    match failure {
+        None if before != ReadinessState::Ready => {
+            readiness.set(ReadinessState::Ready);
+            if before == ReadinessState::StoreUnavailable {
+                tracing::info!("the store accepts again");
+            }
+        }
+        Some(cause) if before != ReadinessState::StoreUnavailable => {
+            readiness.set(ReadinessState::StoreUnavailable);
+            tracing::error!(cause, "the store cannot accept now");
+        }
+        None | Some(_) => {}
+    }
+    show(readiness);
+}
+
+/// Sets the metric of readiness.
+pub(super) fn show(readiness: &Readiness) {
+    let now = readiness.get();
+    for state in
+        [ReadinessState::Starting, ReadinessState::Ready, ReadinessState::StoreUnavailable, ReadinessState::Draining]
+    {
+        gauge!(names::READINESS, "state" => state.as_str()).set(if state == now { 1.0 } else { 0.0 });
+    }
+}

@@ -1,0 +1,66 @@
+//! The keys file: read at start, and again whenever its content changes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::background::Background;
+use crate::{config::parse_keys_file, service::Keys};
+
+/// The content is compared, not the time of change: Kubernetes swaps symbolic links, and an editor may keep the time.
+const READ_EVERY: Duration = Duration::from_secs(2);
+/// About 4,000 keys.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Puts the keys of the file at `path` beside those of the store.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(super) async fn load(path: &Path, keys: &Keys) -> Result<String, String> {
+    let text = read(path).await?;
+    let count = apply(&text, keys)?;
+    tracing::info!(path = %path.display(), keys = count, "keys file read");
+    Ok(text)
+}
+
+/// Follows the file, whose content was `known`. While it is broken the keys that were read last stay.
+pub(super) fn follow(background: &mut Background, path: PathBuf, known: String, keys: &Arc<Keys>) {
+    let state = Arc::new(tokio::sync::Mutex::new(Ok(known)));
+    let keys = Arc::clone(keys);
+    background.every(READ_EVERY, move || {
+        let (path, keys, state) = (path.clone(), Arc::clone(&keys), Arc::clone(&state));
+        async move {
+            let now = read(&path).await;
+            let mut last = state.lock().await;
+            if *last == now {
+                return;
+            }
+            match now.as_ref().map_err(String::clone).and_then(|text| apply(text, &keys)) {
+                Ok(count) => tracing::info!(path = %path.display(), keys = count, "keys file changed"),
+                Err(wrong) => tracing::error!(
+                    path = %path.display(),
+                    wrong,
+                    "the keys file is broken; the keys that were read before stay as they are"
+                ),
+            }
+            *last = now;
+        }
+    });
+}
+
+fn apply(text: &str, keys: &Keys) -> Result<usize, String> {
+    let records = parse_keys_file(text)?;
+    let count = records.len();
+    keys.replace_filed(records);
+    Ok(count)
+}
+
+async fn read(path: &Path) -> Result<String, String> {
+    let size = tokio::fs::metadata(path).await.map_err(|error| format!("cannot be read: {error}"))?.len();
+    if size > MAX_BYTES {
+        return Err(format!("has {size} bytes; at most {MAX_BYTES} are read"));
+    }
+    tokio::fs::read_to_string(path).await.map_err(|error| format!("cannot be read: {error}"))
+}

@@ -1,0 +1,339 @@
+//! From bound ports to a serving server, and from there to its end.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{task::JoinSet, time::timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Addresses, App, Stop, StopError, StoreSource,
+    background::{self, Background},
+    control::ControlSocket,
+    keys_file,
+};
+use crate::{
+    config::{Config, Origin},
+    domain::{Clock, Error, HostPolicy},
+    middleware,
+    protocol::{admin, grpc, http, listener},
+    service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
+    store::{
+        MessageStore,
+        embedded::{EmbeddedStore, OpenError, OpenReport, Options},
+    },
+};
+
+/// Of the time until the deadline this much is kept for closing the store, at most a fifth of it.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Why a server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A port cannot be had.
+    Bind {
+        /// The setting.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The store does not open.
+    Open(OpenError),
+    /// The keys file is broken.
+    KeysFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        wrong: String,
+    },
+    /// The control socket cannot be made.
+    ControlSocket(io::Error),
+    /// A bug: what was built in cannot be read.
+    Reflection(Error),
+    /// A signal came before the server was ready; what was opened is closed.
+    Stopped,
+}
+
+/// A server that serves.
+pub struct Running {
+    config: Config,
+    addresses: Addresses,
+    readiness: Readiness,
+    store: Arc<dyn MessageStore>,
+    keys: Arc<Keys>,
+    background: Background,
+    /// What has requests under way, each by its name.
+    edges: JoinSet<&'static str>,
+    stop_edges: CancellationToken,
+    /// Ends last, so that probes see the drain.
+    admin: JoinSet<()>,
+}
+
+impl App {
+    /// Opens the store and serves. The admin port answers from the beginning of this call.
+    ///
+    /// # Errors
+    /// As [`StartError`] has them; what was opened is closed then.
+    pub async fn start(self, stop: &Stop) -> Result<Running, StartError> {
+        let Self { config, store, clock, readiness, metrics, http, grpc, admin, addresses } = self;
+        let begun = Instant::now();
+        background::show(&readiness);
+        let mut admin_task = JoinSet::new();
+        let admin_router = admin::router(readiness.clone(), {
+            let metrics = metrics.clone();
+            move || metrics.render()
+        });
+        admin_task.spawn(listener::serve(
+            admin,
+            admin_router,
+            listener::ConnectionLimits::default(),
+            CancellationToken::new(),
+        ));
+
+        let (store, dir) = match store {
+            StoreSource::Open(store) => (store, None),
+            StoreSource::Embedded { accept_loss } => {
+                let options = Options {
+                    retention: config.retention,
+                    cache_bytes: config.store_cache.as_u64(),
+                    memtable_bytes: config.store_memtable.as_u64(),
+                    accept_loss,
+                    ..Options::new(&config.data_dir)
+                };
+                let (store, report) = tokio::select! {
+                    opened = open_embedded(options, Arc::clone(&clock)) => opened.map_err(StartError::Open)?,
+                    // Nobody waits for the opening then; to the store it is a kill, which it withstands at any time.
+                    () = stop.now() => return Err(StartError::Stopped),
+                };
+                tracing::info!(data_dir = %config.data_dir.display(), "{report}");
+                (store, Some(config.data_dir.clone()))
+            }
+        };
+        let opened = Opened { config, addresses, readiness, store, clock, dir };
+        let keys = Arc::new(Keys::new(Arc::clone(&opened.store), Arc::clone(&opened.clock)));
+        let prepared = match opened.prepare(&keys, stop).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // It was open for a moment and holds nothing that is not durable.
+                let _ = opened.store.close().await;
+                return Err(error);
+            }
+        };
+        let Opened { config, addresses, readiness, store, .. } = opened;
+
+        let mut background = Background::default();
+        if let Some((path, text)) = prepared.keys_file {
+            keys_file::follow(&mut background, path, text, &keys);
+        }
+        let stop_edges = CancellationToken::new();
+        let service = Arc::new(MessageService::new(Arc::clone(&store), limits(&config), stop_edges.clone()));
+        background.check_store(&store, &readiness, config.store_deadline);
+        background.save_uses(&keys);
+        background.upkeep(&metrics, &service);
+
+        let mut edges = JoinSet::new();
+        let limits = listener::ConnectionLimits {
+            max_connections: config.max_connections,
+            header_timeout: config.header_timeout,
+            ..listener::ConnectionLimits::default()
+        };
+        let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
+        let edge = http::Http::new(Arc::clone(&service), Arc::clone(&keys), config.body_timeout);
+        let stack = middleware::http(edge.edge(), edge.router(), cors, config.max_in_flight);
+        let serving = listener::serve(http, stack, limits.clone(), stop_edges.clone());
+        edges.spawn(async move {
+            serving.await;
+            "HTTP requests"
+        });
+
+        let edge = grpc::Grpc::new(service, Arc::clone(&keys), readiness.clone(), stop_edges.clone());
+        let routes = edge.routes().map_err(StartError::Reflection)?;
+        let stack =
+            middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, config.max_in_flight);
+        let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
+        edges.spawn(async move {
+            serving.await;
+            "gRPC calls"
+        });
+
+        if let Some(socket) = prepared.control {
+            let serving = socket.serve(Arc::clone(&keys), stop_edges.clone());
+            edges.spawn(async move {
+                serving.await;
+                "calls on the control socket"
+            });
+        }
+        background::check(store.as_ref(), &readiness, config.store_deadline).await;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            http_addr = %addresses.http,
+            grpc_addr = %addresses.grpc,
+            admin_addr = %addresses.admin,
+            readiness = readiness.get().as_str(),
+            took_ms = begun.elapsed().as_millis() as u64,
+            "serving"
+        );
+        Ok(Running { config, addresses, readiness, store, keys, background, edges, stop_edges, admin: admin_task })
+    }
+}
+
+/// A store that is open, and must be closed if the server does not start.
+struct Opened {
+    config: Config,
+    addresses: Addresses,
+    readiness: Readiness,
+    store: Arc<dyn MessageStore>,
+    clock: Arc<dyn Clock>,
+    dir: Option<PathBuf>,
+}
+
+struct Prepared {
+    keys_file: Option<(PathBuf, String)>,
+    control: Option<ControlSocket>,
+}
+
+impl Opened {
+    async fn prepare(&self, keys: &Keys, stop: &Stop) -> Result<Prepared, StartError> {
+        if stop.is_draining() {
+            return Err(StartError::Stopped);
+        }
+        let keys_file = match &self.config.keys_file {
+            None => None,
+            Some(path) => {
+                let loaded = keys_file::load(path, keys).await;
+                let text = loaded.map_err(|wrong| StartError::KeysFile { path: path.clone(), wrong })?;
+                Some((path.clone(), text))
+            }
+        };
+        let control = match &self.dir {
+            None => None,
+            Some(dir) => Some(ControlSocket::bind(dir).map_err(StartError::ControlSocket)?),
+        };
+        Ok(Prepared { keys_file, control })
+    }
+}
+
+impl Running {
+    /// Where the server listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The keys of its store.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// Where the server is in its life.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Serves until `stop`, then drains: readiness off, the configured delay, no new connection, what is under way is
+    /// finished, the store is closed.
+    ///
+    /// # Errors
+    /// As [`StopError`] has them. Whatever was acknowledged is durable all the same.
+    pub async fn wait(self, stop: &Stop) -> Result<(), StopError> {
+        stop.drain().await;
+        tokio::select! {
+            ended = self.drain() => ended,
+            () = stop.now() => Err(StopError::AtOnce),
+        }
+    }
+
+    async fn drain(mut self) -> Result<(), StopError> {
+        let begun = tokio::time::Instant::now();
+        let deadline = self.config.shutdown_deadline;
+        let end = begun + deadline;
+        self.readiness.set(ReadinessState::Draining);
+        background::show(&self.readiness);
+        // For load balancers to notice; meanwhile everything is served.
+        tokio::time::sleep(self.config.drain_delay).await;
+        self.stop_edges.cancel();
+
+        let requests_end = end - CLOSING.min(deadline / 5);
+        let mut ended = Vec::new();
+        let left = loop {
+            match timeout_at(requests_end, self.edges.join_next()).await {
+                Ok(None) => break None,
+                Ok(Some(Ok(name))) => ended.push(name),
+                Ok(Some(Err(error))) => tracing::error!(%error, "a listener ended by a panic"),
+                Err(_) => {
+                    let all = ["HTTP requests", "gRPC calls", "calls on the control socket"];
+                    let left: Vec<_> = all.into_iter().filter(|name| !ended.contains(name)).collect();
+                    break Some(format!("{} were still under way and were cut off", left.join(", ")));
+                }
+            }
+        };
+        // Ends the connections that are left, so that nobody submits while the store closes.
+        self.edges.shutdown().await;
+        drop(self.background);
+
+        if let Err(error) = self.keys.save_uses().await {
+            tracing::warn!(code = ?error.kind(), "cannot save when keys were last used");
+        }
+        let closed = timeout_at(end, self.store.close()).await;
+        self.admin.shutdown().await;
+        match (left, closed) {
+            (_, Err(_)) => Err(StopError::Deadline { deadline, left: "the store was still closing".into() }),
+            (_, Ok(Err(error))) => {
+                Err(StopError::Store(error.cause().map_or_else(|| error.to_string(), ToString::to_string)))
+            }
+            (Some(left), Ok(Ok(()))) => Err(StopError::Deadline { deadline, left }),
+            (None, Ok(Ok(()))) => {
+                tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "ended in good order");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Opens the embedded store on a thread that may block.
+pub(super) async fn open_embedded(
+    options: Options,
+    clock: Arc<dyn Clock>,
+) -> Result<(Arc<dyn MessageStore>, OpenReport), OpenError> {
+    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(options, clock));
+    match opening.await {
+        Ok(opened) => opened.map(|(store, report)| (Arc::new(store) as Arc<dyn MessageStore>, report)),
+        Err(error) => Err(OpenError::Threads { error: io::Error::other(error) }),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        body_bytes: usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX),
+        store_deadline: config.store_deadline,
+        media_hosts: if config.allow_private_media_hosts { HostPolicy::Any } else { HostPolicy::PublicOnly },
+        admission: AdmissionLimits {
+            in_flight: config.max_in_flight,
+            per_org_per_second: NonZeroU32::new(config.rate_limit_per_org),
+        },
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind { name, address, error } => {
+                write!(f, "Cannot listen on {address} ({name}): {error}; choose another address or stop who has it")
+            }
+            StartError::Open(error) => write!(f, "{error}"),
+            StartError::KeysFile { path, wrong } => write!(f, "The keys file {} is broken: {wrong}", path.display()),
+            StartError::ControlSocket(error) => write!(f, "The control socket cannot be made: {error}"),
+            StartError::Reflection(error) => write!(f, "{error}"),
+            StartError::Stopped => f.write_str("Stopped by a signal before the server was ready"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

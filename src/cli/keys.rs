@@ -1,0 +1,262 @@
+//! `keys`: an operator's commands. They speak to the server that owns the store's directory, or open the store.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tonic::{Status, transport::Channel};
+
+use super::{
+    flags::StoreFlags,
+    output::{Failure, block_on, print, talk},
+};
+use crate::{
+    app::Control,
+    config::keys_file_entry,
+    domain::{Clock, Environment, KeyOwner, NewKey, OrgId, Scope, Scopes, SystemClock, Timestamp},
+    protocol::grpc::v1::{
+        self, CreateKeyRequest, Key, ListKeysRequest, RevokeKeyRequest, key_service_client::KeyServiceClient,
+    },
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Create a key and print it, alone, on stdout. It is shown this once: only a hash of it is kept.
+    Create {
+        #[command(flatten)]
+        grant: Grant,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// List keys, revoked and expired ones too. Secrets are kept nowhere.
+    List {
+        /// Only those of this organisation.
+        #[arg(long, value_parser = org)]
+        org: Option<OrgId>,
+        /// Only those of this environment, dev or prod.
+        #[arg(long, value_parser = env)]
+        env: Option<Environment>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// Revoke a key for good; it ends within 5 seconds.
+    Revoke {
+        /// The key's id, the third part of its text.
+        #[arg(value_name = "ID")]
+        key_id: String,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// Print a new key and, after an empty line, its entry for a keys file. Touches no store.
+    Generate {
+        #[command(flatten)]
+        grant: Grant,
+    },
+}
+
+/// What a new key is for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Grant {
+    /// The organisation that the key belongs to; it needs no registration.
+    #[arg(long, value_parser = org, required_unless_present = "platform", requires = "env")]
+    org: Option<OrgId>,
+    /// The environment that the key belongs to, dev or prod.
+    #[arg(long, value_parser = env, requires = "org")]
+    env: Option<Environment>,
+    /// A key of internal services, for every organisation and environment.
+    #[arg(long, conflicts_with_all = ["org", "env"])]
+    platform: bool,
+    /// What the key may do: submit, read, stream or admin; may be given several times.
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = scope, default_value = "submit")]
+    scopes: Vec<Scope>,
+    /// The key ends after this time, e.g. 90d; without it never.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    expires_in: Option<Duration>,
+}
+
+pub(super) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create { grant, store } => create(&grant, store),
+        Command::List { org, env, json, store } => list(org, env, json, store),
+        Command::Revoke { key_id, store } => revoke(key_id, store),
+        Command::Generate { grant } => generate(&grant),
+    }
+}
+
+fn create(grant: &Grant, store: StoreFlags) -> Result<(), Failure> {
+    let request = CreateKeyRequest {
+        org_id: grant.org.as_ref().map(|org| org.as_str().to_owned()).unwrap_or_default(),
+        env: env_of(grant.env).into(),
+        platform: grant.platform,
+        scopes: grant.scopes.iter().map(|scope| scope_of(*scope).into()).collect(),
+        expires_at: grant.expires_at().map(|at| {
+            let (seconds, nanos) = at.as_unix();
+            prost_types::Timestamp { seconds, nanos }
+        }),
+    };
+    let created = with_keys(store, true, async |mut keys| keys.create_key(request).await)?;
+    let key = created.key.unwrap_or_default();
+    talk(&format!("Key {} of {} may {}. It is shown this once.", key.key_id, owner(&key), scopes(&key).join(", ")));
+    print(&format!("{}\n", created.key_text))
+}
+
+fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: StoreFlags) -> Result<(), Failure> {
+    let request =
+        ListKeysRequest { org_id: org.map(|org| org.as_str().to_owned()).unwrap_or_default(), env: env_of(env).into() };
+    let keys = with_keys(store, false, async |mut keys| keys.list_keys(request).await)?.keys;
+    if as_json {
+        let keys: Vec<_> = keys.iter().map(to_json).collect();
+        return print(&format!("{:#}\n", serde_json::Value::from(keys)));
+    }
+    let now = SystemClock.now().to_string();
+    let mut rows = vec![["KEY ID", "OWNER", "SCOPES", "STATE", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned)];
+    rows.extend(keys.iter().map(|key| {
+        let dash = |at: &Option<prost_types::Timestamp>| instant(at).unwrap_or_else(|| "-".into());
+        let state = match (instant(&key.revoked_at), instant(&key.expires_at)) {
+            (Some(at), _) => format!("revoked {at}"),
+            // RFC 3339 in UTC: the order of the texts is the order of the times, up to a second's fraction.
+            (None, Some(at)) if at <= now => "expired".into(),
+            (None, _) => "live".into(),
+        };
+        [
+            key.key_id.clone(),
+            owner(key),
+            scopes(key).join(","),
+            state,
+            dash(&key.created_at),
+            dash(&key.expires_at),
+            dash(&key.last_used_at),
+        ]
+    }));
+    print(&table(&rows))
+}
+
+fn revoke(key_id: String, store: StoreFlags) -> Result<(), Failure> {
+    let request = RevokeKeyRequest { key_id };
+    let revoked = with_keys(store, false, async |mut keys| keys.revoke_key(request).await)?;
+    let key = revoked.key.unwrap_or_default();
+    talk(&format!("Key {} of {} is revoked; it ends within 5 seconds.", key.key_id, owner(&key)));
+    Ok(())
+}
+
+fn generate(grant: &Grant) -> Result<(), Failure> {
+    let owner = match (&grant.org, grant.env) {
+        (Some(org), Some(env)) => KeyOwner::Org { org: org.clone(), env },
+        // The flags leave only this.
+        _ => KeyOwner::Platform,
+    };
+    let scopes: Scopes = grant.scopes.iter().copied().collect();
+    let key = NewKey::generate(owner, scopes, SystemClock.now(), grant.expires_at()).map_err(Failure::of)?;
+    talk("The first line is the key, for its user. The rest is its entry, for the server's keys file.");
+    print(&format!("{}\n\n{}", key.text.reveal(), keys_file_entry(&key.record)))
+}
+
+/// Calls the key service that speaks for the configured store.
+fn with_keys<T>(
+    store: StoreFlags,
+    create: bool,
+    call: impl AsyncFnOnce(KeyServiceClient<Channel>) -> Result<tonic::Response<T>, Status>,
+) -> Result<T, Failure> {
+    let config = store.load()?.config;
+    block_on(async {
+        let control = Control::open(&config, create).await.map_err(Failure::of)?;
+        let answer = call(KeyServiceClient::new(control.channel())).await;
+        // Also after a refusal: the store must be left as a stopped one.
+        control.close().await.map_err(Failure::of)?;
+        answer.map(tonic::Response::into_inner).map_err(|status| Failure::Failed(status.message().to_owned()))
+    })
+}
+
+impl Grant {
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_in.map(|duration| SystemClock.now().saturating_add(duration))
+    }
+}
+
+fn org(text: &str) -> Result<OrgId, String> {
+    OrgId::new(text).map_err(|violation| violation.message.into_owned())
+}
+
+fn env(text: &str) -> Result<Environment, String> {
+    text.parse::<Environment>().map_err(|violation| violation.message.into_owned())
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    text.parse::<Scope>().map_err(|violation| violation.message.into_owned())
+}
+
+pub(super) fn env_of(env: Option<Environment>) -> v1::Environment {
+    match env {
+        None => v1::Environment::Unspecified,
+        Some(Environment::Dev) => v1::Environment::Dev,
+        Some(Environment::Prod) => v1::Environment::Prod,
+    }
+}
+
+pub(super) fn env_word(env: v1::Environment) -> &'static str {
+    match env {
+        v1::Environment::Unspecified => "",
+        v1::Environment::Dev => "dev",
+        v1::Environment::Prod => "prod",
+    }
+}
+
+fn scope_of(scope: Scope) -> v1::KeyScope {
+    match scope {
+        Scope::Submit => v1::KeyScope::Submit,
+        Scope::Read => v1::KeyScope::Read,
+        Scope::Stream => v1::KeyScope::Stream,
+        Scope::Admin => v1::KeyScope::Admin,
+    }
+}
+
+fn scopes(key: &Key) -> Vec<&'static str> {
+    let word = |scope| match scope {
+        v1::KeyScope::Unspecified => "?",
+        v1::KeyScope::Submit => "submit",
+        v1::KeyScope::Read => "read",
+        v1::KeyScope::Stream => "stream",
+        v1::KeyScope::Admin => "admin",
+    };
+    key.scopes().map(word).collect()
+}
+
+fn owner(key: &Key) -> String {
+    if key.platform { "the platform".into() } else { format!("{}/{}", key.org_id, env_word(key.env())) }
+}
+
+fn to_json(key: &Key) -> serde_json::Value {
+    json!({
+        "key_id": key.key_id,
+        "org_id": (!key.platform).then_some(&key.org_id),
+        "env": (!key.platform).then(|| env_word(key.env())),
+        "platform": key.platform,
+        "scopes": scopes(key),
+        "created_at": instant(&key.created_at),
+        "expires_at": instant(&key.expires_at),
+        "revoked_at": instant(&key.revoked_at),
+        "last_used_at": instant(&key.last_used_at),
+    })
+}
+
+/// RFC 3339 in UTC.
+pub(super) fn instant(at: &Option<prost_types::Timestamp>) -> Option<String> {
+    let at = at.as_ref()?;
+    Timestamp::from_unix(at.seconds, at.nanos).ok().map(|at| at.to_string())
+}
+
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}

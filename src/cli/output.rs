@@ -1,0 +1,60 @@
+//! What commands write, and how they fail.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Wrong usage or configuration.
+    Usage(String),
+    /// Anything else.
+    Failed(String),
+    /// The answer is no, and everything was said.
+    Quiet,
+}
+
+impl Failure {
+    /// A failure with the text of `error`.
+    pub(super) fn of(error: impl Display) -> Self {
+        Failure::Failed(error.to_string())
+    }
+
+    /// Tells it on stderr.
+    pub(super) fn report(self) -> ExitCode {
+        let (text, code) = match self {
+            Failure::Usage(text) => (Some(text), 2),
+            Failure::Failed(text) => (Some(text), 1),
+            Failure::Quiet => (None, 1),
+        };
+        if let Some(text) = text {
+            talk(&format!("error: {text}"));
+        }
+        ExitCode::from(code)
+    }
+}
+
+/// Writes data to stdout. A reader who has read enough is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot write to stdout: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes a line to stderr; if nobody reads it, nothing is lost.
+pub(super) fn talk(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A runtime for a command that is done in a moment.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Failed(format!("cannot begin: {error}")))?.block_on(work)
+}

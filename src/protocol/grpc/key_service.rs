@@ -1,0 +1,234 @@
+//! Manages API keys. The control socket serves the same code, for the operator instead of a caller.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, body::Body};
+
+use super::{
+    caller_of, error, id_of, message, target,
+    v1::{
+        self, CreateKeyRequest, CreateKeyResponse, Key, KeyScope, ListKeysRequest, ListKeysResponse, RevokeKeyRequest,
+        RevokeKeyResponse,
+        key_service_server::{KeyService as KeyRpcs, KeyServiceServer},
+    },
+};
+use crate::{
+    domain::{Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, Scope, Scopes, Timestamp, ViolationCode, Violations},
+    protocol::call::{Edge, Report, RequestId, Route},
+    service::{Caller, KeyManager, KeyRequest, Keys},
+};
+
+pub(super) const CREATE: Route = Route { name: "create_key", needs_key: true };
+pub(super) const LIST: Route = Route { name: "list_keys", needs_key: true };
+pub(super) const REVOKE: Route = Route { name: "revoke_key", needs_key: true };
+
+/// The route of a path of this service.
+pub(super) fn route_of(path: &str) -> Option<Route> {
+    match path {
+        "/messagewebhook.v1.KeyService/CreateKey" => Some(CREATE),
+        "/messagewebhook.v1.KeyService/ListKeys" => Some(LIST),
+        "/messagewebhook.v1.KeyService/RevokeKey" => Some(REVOKE),
+        _ => None,
+    }
+}
+
+/// The methods over `keys`.
+pub(super) struct KeyEdge {
+    keys: Arc<Keys>,
+    edge: Arc<Edge<Body>>,
+    door: Door,
+}
+
+/// Through which door calls come in.
+#[derive(Clone, Copy)]
+enum Door {
+    /// The listener, whose key layer found out who calls.
+    Listener,
+    /// The control socket.
+    Operator,
+}
+
+/// The service for callers with the scope `admin`.
+pub(super) fn for_callers(keys: Arc<Keys>, edge: Arc<Edge<Body>>) -> KeyServiceServer<KeyEdge> {
+    KeyServiceServer::new(KeyEdge { keys, edge, door: Door::Listener })
+}
+
+/// The service for whoever may open the control socket.
+pub fn key_service_for_operator(keys: Arc<Keys>) -> KeyServiceServer<impl KeyRpcs> {
+    let routes = &[CREATE, LIST, REVOKE, Route::NONE];
+    let route_of = |path: &str| route_of(path).unwrap_or(Route::NONE);
+    let edge = Edge { report: Report::new("control"), route_of, routes, render: error::render };
+    KeyServiceServer::new(KeyEdge { keys, edge: Arc::new(edge), door: Door::Operator })
+}
+
+#[tonic::async_trait]
+impl KeyRpcs for KeyEdge {
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<CreateKeyResponse>, Status> {
+        let id = id_of(&request);
+        self.create(request).await.map(Response::new).map_err(|error| self.refuse(&error, CREATE, &id))
+    }
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
+        let id = id_of(&request);
+        self.list(request).await.map(Response::new).map_err(|error| self.refuse(&error, LIST, &id))
+    }
+
+    async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
+        let id = id_of(&request);
+        self.revoke(request).await.map(Response::new).map_err(|error| self.refuse(&error, REVOKE, &id))
+    }
+}
+
+impl KeyEdge {
+    async fn create(&self, mut request: Request<CreateKeyRequest>) -> Result<CreateKeyResponse, Error> {
+        let caller = self.caller(&mut request)?;
+        let manager = self.manager(caller.as_ref())?;
+        let request = key_request(caller.as_ref(), request.into_inner())?;
+        let created = manager.create(request).await?;
+        tracing::info!(key_id = created.record.id.as_str(), by = by(caller.as_ref()), "key created");
+        Ok(CreateKeyResponse { key: Some(to_wire(&created.record, None)), key_text: created.text.reveal().to_owned() })
+    }
+
+    async fn list(&self, mut request: Request<ListKeysRequest>) -> Result<ListKeysResponse, Error> {
+        let caller = self.caller(&mut request)?;
+        let manager = self.manager(caller.as_ref())?;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let org = match request.org_id.as_str() {
+            "" => Some(None),
+            org_id => violations.check(OrgId::new(org_id)).map(Some),
+        };
+        let env = violations.check(target::env_from_wire(request.env));
+        let (Some(org), Some(env)) = (org, env) else {
+            return Err(violations.into_error(Kind::InvalidArgument));
+        };
+        let listed = manager.list(org.as_ref(), env).await?;
+        Ok(ListKeysResponse { keys: listed.iter().map(|key| to_wire(&key.record, key.last_used_at)).collect() })
+    }
+
+    async fn revoke(&self, mut request: Request<RevokeKeyRequest>) -> Result<RevokeKeyResponse, Error> {
+        let caller = self.caller(&mut request)?;
+        let manager = self.manager(caller.as_ref())?;
+        let id = KeyId::new(&request.into_inner().key_id).ok_or_else(|| {
+            let message = "'key_id' must be the 12 characters of a key's id, the third part of its text";
+            Error::invalid_argument("key_id", ViolationCode::InvalidValue, message)
+        })?;
+        let revoked = manager.revoke(&id).await?;
+        tracing::info!(key_id = revoked.id.as_str(), by = by(caller.as_ref()), "key revoked");
+        Ok(RevokeKeyResponse { key: Some(to_wire(&revoked, None)) })
+    }
+
+    /// `None` is the operator.
+    fn caller<T>(&self, request: &mut Request<T>) -> Result<Option<Caller>, Error> {
+        match self.door {
+            Door::Listener => caller_of(request).map(Some),
+            Door::Operator => Ok(None),
+        }
+    }
+
+    fn manager<'a>(&'a self, caller: Option<&'a Caller>) -> Result<KeyManager<'a>, Error> {
+        match caller {
+            Some(caller) => self.keys.as_caller(caller),
+            None => Ok(self.keys.as_operator()),
+        }
+    }
+
+    fn refuse(&self, error: &Error, route: Route, id: &RequestId) -> Status {
+        self.edge.report.failure(error, route, id);
+        error::status(error, id)
+    }
+}
+
+fn by(caller: Option<&Caller>) -> &str {
+    caller.map_or("operator", |caller| caller.key_id().as_str())
+}
+
+fn key_request(caller: Option<&Caller>, wire: CreateKeyRequest) -> Result<KeyRequest, Error> {
+    let mut violations = Violations::default();
+    let owner = owner(caller, &wire, &mut violations);
+    let scopes = if wire.scopes.is_empty() {
+        Some(Scopes::from_iter([Scope::Submit]))
+    } else {
+        let scopes: Option<Scopes> = wire.scopes.iter().map(|scope| scope_from_wire(*scope)).collect();
+        if scopes.is_none() {
+            violations.push("scopes", ViolationCode::InvalidValue, "'scopes' must be values of KeyScope");
+        }
+        scopes
+    };
+    let expires_at = wire.expires_at.map(|at| Timestamp::from_unix(at.seconds, at.nanos)).transpose();
+    if expires_at.is_err() {
+        violations.push("expires_at", ViolationCode::TimestampOutOfRange, "'expires_at' must be 1970 to 9999");
+    }
+    match (owner, scopes, expires_at) {
+        (Some(owner), Some(scopes), Ok(expires_at)) => Ok(KeyRequest { owner, scopes, expires_at }),
+        _ => Err(violations.into_error(Kind::InvalidArgument)),
+    }
+}
+
+fn owner(caller: Option<&Caller>, wire: &CreateKeyRequest, violations: &mut Violations) -> Option<KeyOwner> {
+    let env = violations.check(target::env_from_wire(wire.env))?;
+    if wire.platform {
+        if wire.org_id.is_empty() && env.is_none() {
+            return Some(KeyOwner::Platform);
+        }
+        violations.push("platform", ViolationCode::InvalidValue, "A platform key has neither 'org_id' nor 'env'");
+        return None;
+    }
+    let own = caller.map(Caller::owner);
+    let (own_org, own_env) = match own {
+        Some(KeyOwner::Org { org, env }) => (Some(org), Some(*env)),
+        Some(KeyOwner::Platform) | None => (None, None),
+    };
+    let org = match (wire.org_id.as_str(), own_org) {
+        ("", Some(own)) => Some(own.clone()),
+        ("", None) => {
+            violations.push("org_id", ViolationCode::Missing, "Missing 'org_id', or 'platform' for a platform key");
+            None
+        }
+        (org_id, _) => violations.check(OrgId::new(org_id)),
+    };
+    let env = env.or(own_env);
+    if env.is_none() {
+        violations.push("env", ViolationCode::Missing, "Missing 'env'");
+    }
+    Some(KeyOwner::Org { org: org?, env: env? })
+}
+
+fn scope_from_wire(scope: i32) -> Option<Scope> {
+    match KeyScope::try_from(scope).ok()? {
+        KeyScope::Unspecified => None,
+        KeyScope::Submit => Some(Scope::Submit),
+        KeyScope::Read => Some(Scope::Read),
+        KeyScope::Stream => Some(Scope::Stream),
+        KeyScope::Admin => Some(Scope::Admin),
+    }
+}
+
+fn scope_to_wire(scope: Scope) -> KeyScope {
+    match scope {
+        Scope::Submit => KeyScope::Submit,
+        Scope::Read => KeyScope::Read,
+        Scope::Stream => KeyScope::Stream,
+        Scope::Admin => KeyScope::Admin,
+    }
+}
+
+fn to_wire(record: &KeyRecord, last_used_at: Option<Timestamp>) -> Key {
+    let (org_id, env, platform) = match &record.owner {
+        KeyOwner::Org { org, env } => (org.as_str().to_owned(), target::env_to_wire(*env), false),
+        KeyOwner::Platform => (String::new(), v1::Environment::Unspecified, true),
+    };
+    // An entry of a keys file need not tell it.
+    let created_at = (record.created_at != Timestamp::EPOCH).then_some(record.created_at);
+    Key {
+        key_id: record.id.as_str().to_owned(),
+        org_id,
+        env: env.into(),
+        platform,
+        scopes: record.scopes.iter().map(|scope| scope_to_wire(scope).into()).collect(),
+        created_at: created_at.map(message::time_to_wire),
+        expires_at: record.expires_at.map(message::time_to_wire),
+        revoked_at: record.revoked_at.map(message::time_to_wire),
+        last_used_at: last_used_at.map(message::time_to_wire),
+    }
+}

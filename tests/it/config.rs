@@ -1,0 +1,146 @@
+//! Settings: precedence, and every mistake at once with its source.
+
+use std::{ffi::OsString, path::Path};
+
+use message_webhook::config::{Given, Loaded, Mistakes, SETTINGS, Source, load, show};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::support::{cli, process};
+
+fn flag(name: &'static str, text: &str) -> Given {
+    Given { name, text: text.into(), source: Source::Flag(name.replace('_', "-")) }
+}
+
+fn loaded(file: Option<&str>, environment: &[(&str, &str)], flags: Vec<Given>) -> Result<Loaded, Mistakes> {
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("settings.toml");
+    if let Some(text) = file {
+        std::fs::write(&path, text).expect("written");
+    }
+    let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    load(Vec::new(), file.map(|_| path.as_path()), environment, flags)
+}
+
+fn mistakes(file: Option<&str>, environment: &[(&str, &str)], flags: Vec<Given>) -> Vec<String> {
+    loaded(file, environment, flags).expect_err("mistakes").iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn defaults_are_good_and_bind_nothing_to_the_outside() {
+    let config = loaded(None, &[], Vec::new()).expect("good defaults").config;
+    assert!(config.http_addr.ip().is_loopback() && config.grpc_addr.ip().is_loopback());
+    assert_eq!((config.http_addr.port(), config.grpc_addr.port(), config.admin_addr.port()), (8080, 9090, 9464));
+    assert_eq!(config.body_limit.as_u64(), 256 * 1024);
+    assert_eq!(config.retention.as_secs(), 30 * 86_400);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_the_environment_over_the_file() {
+    let file = "store_deadline = \"1s\"\nbody_timeout = \"1s\"\nheader_timeout = \"1s\"";
+    let environment = [("MESSAGE_WEBHOOK_BODY_TIMEOUT", "2s"), ("MESSAGE_WEBHOOK_HEADER_TIMEOUT", "2s")];
+    let loaded = loaded(Some(file), &environment, vec![flag("header_timeout", "3s")]).expect("good");
+    let seconds = (&loaded.config.store_deadline, &loaded.config.body_timeout, &loaded.config.header_timeout);
+    assert_eq!((seconds.0.as_secs(), seconds.1.as_secs(), seconds.2.as_secs()), (1, 2, 3));
+    assert!(matches!(loaded.source("store_deadline"), Source::File { line: 1, .. }));
+    assert_eq!(*loaded.source("body_timeout"), Source::Env("MESSAGE_WEBHOOK_BODY_TIMEOUT".into()));
+    assert_eq!(*loaded.source("header_timeout"), Source::Flag("header-timeout".into()));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_source() {
+    let file = "htp_addr = \"127.0.0.1:1\"\nretention = \"soon\"\nbody_limit = { a = 1 }\n";
+    let environment = [("MESSAGE_WEBHOOK_DATADIR", "/x"), ("MESSAGE_WEBHOOK_MAX_IN_FLIGHT", "-1")];
+    let found = mistakes(Some(file), &environment, vec![flag("grpc_addr", "9090"), flag("retention", "9d")]);
+    let expected = [
+        ("settings.toml:1", "there is no setting 'htp_addr'; did you mean 'http_addr'?"),
+        ("settings.toml:2", "retention: 'soon' is no duration"),
+        ("settings.toml:3", "body_limit"),
+        ("MESSAGE_WEBHOOK_DATADIR", "did you mean 'MESSAGE_WEBHOOK_DATA_DIR'?"),
+        ("MESSAGE_WEBHOOK_MAX_IN_FLIGHT", "'-1' is no whole number"),
+        ("--grpc-addr", "write IP:PORT"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (source, text) in expected {
+        assert!(found.iter().any(|mistake| mistake.contains(source) && mistake.contains(text)), "{source}: {found:#?}");
+    }
+}
+
+#[test]
+fn values_that_do_not_go_together_are_refused() {
+    for (flags, text) in [
+        (vec![flag("retention", "7d")], "allow_short_retention"),
+        (vec![flag("drain_delay", "25s")], "shutdown_deadline"),
+        (vec![flag("grpc_addr", "127.0.0.1:8080")], "http_addr too"),
+        (vec![flag("store_cache", "1B")], "1MiB to 64GiB"),
+        (vec![flag("max_connections", "0")], "at least 1"),
+        (vec![flag("store_deadline", "0s")], "1ms to 1d"),
+    ] {
+        let found = mistakes(None, &[], flags);
+        assert!(found.len() == 1 && found[0].contains(text), "{text}: {found:?}");
+    }
+    let short = vec![flag("retention", "7d"), flag("allow_short_retention", "true")];
+    assert!(loaded(None, &[], short).is_ok());
+}
+
+#[test]
+fn what_kubernetes_tells_about_services_is_no_setting() {
+    let environment = [
+        ("MESSAGE_WEBHOOK_SERVICE_HOST", "10.0.0.1"),
+        ("MESSAGE_WEBHOOK_SERVICE_PORT", "8080"),
+        ("MESSAGE_WEBHOOK_SERVICE_PORT_HTTP", "8080"),
+        ("MESSAGE_WEBHOOK_PORT", "tcp://10.0.0.1:8080"),
+        ("MESSAGE_WEBHOOK_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("MESSAGE_WEBHOOK_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("MESSAGE_WEBHOOK_GRPC_PORT_9090_TCP_PROTO", "tcp"),
+        ("MESSAGE_WEBHOOK_GRPC_SERVICE_HOST", "10.0.0.1"),
+        ("MESSAGE_WEBHOOK_KEY", "mw_…"),
+        ("MESSAGE_WEBHOOKS", "another program's"),
+    ];
+    assert!(loaded(None, &environment, Vec::new()).is_ok());
+    assert_eq!(mistakes(None, &[("MESSAGE_WEBHOOK_HTTP_PORT", "8080")], Vec::new()).len(), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_is_no_toml_is_told_without_its_text() {
+    let found = load(Vec::new(), Some(Path::new("/nonexistent.toml")), Vec::new(), Vec::new()).expect_err("no file");
+    assert!(found.to_string().contains("/nonexistent.toml: cannot be read"));
+    let found = mistakes(Some("log_level = \"info\"\npassword hunter2"), &[], Vec::new());
+    assert!(found[0].contains("settings.toml:2: is not TOML") && !found[0].contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn the_printed_configuration_can_be_used_as_one() {
+    let flags = vec![flag("cors_origins", "https://a.example,https://b.example"), flag("store_cache", "5MiB")];
+    let shown = show(&loaded(None, &[], flags).expect("good"));
+    assert!(
+        shown.lines().any(|line| line.starts_with("store_cache = \"5MiB\"") && line.ends_with("# from --store-cache"))
+    );
+    assert!(shown.lines().any(|line| line.starts_with("retention = \"30days\"") && line.ends_with("# default")));
+    for setting in SETTINGS {
+        assert!(shown.contains(&format!("\n{} = ", setting.name)), "{} in {shown}", setting.name);
+    }
+    let again = show(&loaded(Some(&shown), &[], Vec::new()).expect("good"));
+    let values =
+        |text: &str| text.lines().map(|line| line.split(" # ").next().unwrap().trim().to_owned()).collect::<Vec<_>>();
+    assert_eq!(values(&again), values(&shown));
+}
+
+#[test]
+fn the_command_config_prints_to_stdout_and_mistakes_go_to_stderr_with_code_2() {
+    let good = cli(["config", "--http-addr", "0.0.0.0:80", "--allow-private-media-hosts"]);
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(good.stdout.contains("http_addr = \"0.0.0.0:80\"") && good.stderr.is_empty());
+    assert!(good.stdout.contains("allow_private_media_hosts = true"));
+    let bad = process::finish(process::command(["config"]).env("MESSAGE_WEBHOOK_HTTP_ADR", "x"));
+    assert_eq!((bad.code, bad.stdout.as_str()), (Some(2), ""));
+    assert!(bad.stderr.contains("MESSAGE_WEBHOOK_HTTP_ADDR"), "{}", bad.stderr);
+}
+
+proptest! {
+    #[test]
+    fn any_file_is_read_or_refused_without_a_panic(text in "\\PC*", key in "[a-z_]{1,20}", value in "\\PC*") {
+        let _ = loaded(Some(&text), &[], Vec::new());
+        let _ = loaded(Some(&format!("{key} = {value}")), &[], Vec::new());
+    }
+}

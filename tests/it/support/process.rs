@@ -1,0 +1,240 @@
+//! The real program as a process.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_message-webhook");
+
+/// A command of the program that knows nothing of the environment's settings.
+pub fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(PROGRAM);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MESSAGE_WEBHOOK_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+pub fn cli<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished {
+    finish(&mut command(arguments))
+}
+
+/// Runs `command` to its end.
+pub fn finish(command: &mut Command) -> Finished {
+    let output = command.output().expect("the program runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// `serve` in a process of its own; it is killed when this is dropped.
+pub struct ServerProcess {
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub admin: SocketAddr,
+    pub data_dir: PathBuf,
+    child: Child,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+    dir: Option<TempDir>,
+}
+
+/// How to start one.
+pub struct Builder {
+    dir: Option<TempDir>,
+    data_dir: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl ServerProcess {
+    /// A server with a new store, that is ready.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// How to start one with a new store.
+    pub fn builder() -> Builder {
+        let dir = TempDir::new().expect("a directory");
+        let data_dir = dir.path().join("data");
+        Builder { dir: Some(dir), data_dir, arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Finished {
+        let give_up = Instant::now() + PATIENCE;
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(Instant::now() < give_up, "the server has not ended\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader");
+        }
+        Finished { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    /// What it wrote so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().expect("no panic").clone()
+    }
+
+    /// What it logged so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().expect("no panic").clone()
+    }
+
+    /// Waits until a line of the log contains `text`.
+    pub fn wait_for_log(&mut self, text: &str) {
+        let give_up = Instant::now() + PATIENCE;
+        while !self.stderr().contains(text) {
+            assert!(Instant::now() < give_up && !self.has_ended(), "no '{text}' in\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Runs a command on this server's store.
+    pub fn cli(&self, arguments: &[&str]) -> Finished {
+        let data_dir = self.data_dir.to_str().expect("UTF-8");
+        cli(arguments.iter().copied().chain(["--data-dir", data_dir]))
+    }
+
+    /// The directory that goes with the process; of a server in a given directory none.
+    pub fn keep_dir(&mut self) -> TempDir {
+        self.dir.take().expect("a directory of its own")
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // It may have ended; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Builder {
+    /// Serves the store in `data_dir`.
+    pub fn data_dir(mut self, data_dir: &Path) -> Self {
+        self.data_dir = data_dir.to_path_buf();
+        self
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl ToString) -> Self {
+        self.arguments.push(argument.to_string());
+        self
+    }
+
+    /// Adds an environment variable.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// The command.
+    pub fn command(&self) -> Command {
+        let data_dir = self.data_dir.to_str().expect("UTF-8");
+        let address = "127.0.0.1:0";
+        let mut command = command([
+            "serve",
+            "--http-addr",
+            address,
+            "--grpc-addr",
+            address,
+            "--admin-addr",
+            address,
+            "--log-format",
+            "json",
+            "--data-dir",
+            data_dir,
+        ]);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(self) -> ServerProcess {
+        let mut command = self.command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+        let (stdout, out) = follow(child.stdout.take().expect("piped"));
+        let (stderr, err) = follow(child.stderr.take().expect("piped"));
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = ServerProcess {
+            http: unknown,
+            grpc: unknown,
+            admin: unknown,
+            data_dir: self.data_dir,
+            child,
+            stdout,
+            stderr,
+            readers: vec![out, err],
+            dir: self.dir,
+        };
+        server.wait_for_log("\"message\":\"serving\"");
+        let log = server.stderr();
+        let line = log.lines().find(|line| line.contains("\"message\":\"serving\"")).expect("found above");
+        let line: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
+        let address = |name: &str| line[name].as_str().expect("an address").parse().expect("an address");
+        (server.http, server.grpc, server.admin) = (address("http_addr"), address("grpc_addr"), address("admin_addr"));
+        server
+    }
+}
+
+/// Reads all that comes, line by line.
+fn follow(stream: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
+    let text = Arc::new(Mutex::new(String::new()));
+    let reader = std::thread::spawn({
+        let text = Arc::clone(&text);
+        move || {
+            let mut lines = BufReader::new(stream);
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                text.lock().expect("no panic").push_str(&line);
+                line.clear();
+            }
+        }
+    });
+    (text, reader)
+}
