@@ -12,9 +12,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
+use message_webhook::domain::{Clock, SystemClock};
 use ledger::{Ledger, Said};
 use process::ServerProcess;
 use tokio::task::JoinSet;
@@ -44,8 +45,7 @@ fn setting(name: &str, default: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_any_number_of_kills_every_acknowledged_message_is_there_once() {
     let rounds = setting("KILL_TEST_ROUNDS", ROUNDS);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
-    let seed = setting("KILL_TEST_SEED", u64::try_from(now & 0xffff_ffff).expect("32 bits"));
+    let seed = setting("KILL_TEST_SEED", SystemClock.now().as_micros().unsigned_abs());
     println!("kill test: {rounds} rounds, KILL_TEST_SEED={seed}");
 
     let mut dice = Dice(seed);

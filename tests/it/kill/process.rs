@@ -6,12 +6,17 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use message_webhook::{
-    domain::Timestamp,
+    domain::{SystemClock, Timestamp},
     protocol::grpc::v1::{GetMessageRequest, message_service_client::MessageServiceClient},
+    store::{
+        FeedStart, MessageStore, PageLimit,
+        embedded::{EmbeddedStore, Left, Options},
+    },
 };
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
@@ -28,6 +33,26 @@ pub fn create_key(dir: &Path, org: &str) -> String {
         .expect("the server's binary");
     assert!(output.status.success(), "no key: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("a key is ASCII").trim().to_owned()
+}
+
+/// How often each message is in the feed of the store in `dir`, which no server has open.
+pub async fn count_in_feed(dir: &Path) -> HashMap<String, usize> {
+    let (store, report) = EmbeddedStore::open(Options::new(dir), Arc::new(SystemClock)).expect("a store in order");
+    assert_eq!(report.left, Left::Clean, "{report}");
+    let mut cursor = store.feed_cursor(FeedStart::Start).await.expect("a cursor");
+    let mut times = HashMap::new();
+    loop {
+        let page = store.feed(&cursor, PageLimit { messages: 1000, bytes: 1 << 20 }).await.expect("a page");
+        if page.items.is_empty() {
+            break;
+        }
+        for item in page.items {
+            *times.entry(item.message.key.sid.as_str().to_owned()).or_default() += 1;
+        }
+        cursor = page.next;
+    }
+    store.close().await.expect("closed");
+    times
 }
 
 pub struct ServerProcess {
@@ -108,6 +133,10 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn free_addr() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 pub struct Webhook {
