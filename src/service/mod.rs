@@ -15,6 +15,9 @@ pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys, unauthenticated};
 pub use readiness::{Readiness, ReadinessState};
 
+// Places that callers are given and hand back: words of the service too, so that no edge needs to know the store.
+pub use crate::store::{Cursor, FeedStart, PageToken};
+
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
         Environment, Error, FromId, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId, Scope,
         Sender, Timestamp,
     },
-    store::{MessagePage, MessageStore, Outcome, PageLimit, PageToken},
+    store::{MessagePage, MessageStore, Outcome, PageLimit},
 };
 
 /// Messages on a page of a list when the caller names no number.

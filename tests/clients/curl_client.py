@@ -33,7 +33,8 @@ def checks(server, folder):
         return int(lines[0].split(" ")[1]), headers, rest
 
     def post(body, *arguments, key=server.key, url=server.url(), content_type="application/json"):
-        command = ["--request", "POST", url, "--header", f"Content-Type: {content_type}", "--data-binary", "@-"]
+        # Without a value curl leaves the header out, which it would else make up.
+        command = ["--request", "POST", url, "--header", f"Content-Type: {content_type}".strip(), "--data-binary", "@-"]
         if key:
             command += ["--header", f"Authorization: Bearer {key}"]
         body = body if isinstance(body, bytes) else body.encode()
@@ -116,7 +117,7 @@ def checks(server, folder):
 
     def another_content_type_or_encoding_is_415():
         refused(post(EXAMPLE, content_type="text/plain"), 415, "unsupported_media_type")
-        refused(post(EXAMPLE, "--header", "Content-Type:"), 415, "unsupported_media_type")
+        refused(post(EXAMPLE, content_type=""), 415, "unsupported_media_type")
         refused(post(EXAMPLE, "--header", "Content-Encoding: gzip"), 415, "unsupported_content_encoding")
         status, _, _ = post(EXAMPLE, content_type="application/json; charset=utf-8")
         assert status == 200

@@ -15,4 +15,5 @@ mod cli;
 mod config;
 mod docs;
 mod keys;
+mod kill;
 pub mod support;

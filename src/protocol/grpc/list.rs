@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{Error, FromId, Kind, Scope, Violation, ViolationCode, Violations},
-    store::PageToken,
+    service::PageToken,
 };
 
 pub(super) async fn list(

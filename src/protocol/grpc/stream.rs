@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{
     domain::{Error, Kind, Timestamp, Violation, ViolationCode, Violations},
-    service::{FeedFrame, StreamFrom},
-    store::{Cursor, FeedStart},
+    service::{Cursor, FeedFrame, FeedStart, StreamFrom},
 };
 
 /// The frames of the feed, until the caller goes, its key is revoked or the service stops.

@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use message_webhook::domain::{Clock, SystemClock};
 use ledger::{Ledger, Said};
+use message_webhook::domain::{Clock, SystemClock};
 use process::ServerProcess;
 use tokio::task::JoinSet;
 
