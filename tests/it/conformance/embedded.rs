@@ -1,0 +1,54 @@
+//! The suite on the embedded store.
+
+use std::sync::Arc;
+
+use message_webhook::store::{
+    MessageStore,
+    embedded::{EmbeddedStore, Options},
+};
+
+use super::fixture::{Fixture, RETENTION, TestClock};
+
+pub struct Embedded {
+    store: Arc<EmbeddedStore>,
+    clock: TestClock,
+    dir: tempfile::TempDir,
+}
+
+impl Embedded {
+    async fn open(dir: tempfile::TempDir, clock: TestClock) -> Self {
+        let options = Options { retention: RETENTION, ..Options::new(dir.path().join("data")) };
+        let with = Arc::new(clock.clone());
+        let (store, _) = tokio::task::spawn_blocking(|| EmbeddedStore::open(options, with)).await.unwrap().unwrap();
+        Self { store: Arc::new(store), clock, dir }
+    }
+}
+
+impl Fixture for Embedded {
+    type Store = EmbeddedStore;
+
+    async fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap(), TestClock::new()).await
+    }
+
+    fn store(&self) -> &Arc<EmbeddedStore> {
+        &self.store
+    }
+
+    fn clock(&self) -> &TestClock {
+        &self.clock
+    }
+
+    async fn forget_expired(&self) {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.run_retention_now()).await.unwrap().unwrap();
+    }
+
+    async fn reopen(self) -> Self {
+        self.store.close().await.unwrap();
+        let Self { clock, dir, .. } = self;
+        Self::open(dir, clock).await
+    }
+}
+
+super::behaviours::conformance_suite!(Embedded);

@@ -1,0 +1,156 @@
+//! What the suite needs of a store, and how it speaks to it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use message_webhook::{
+    domain::{
+        Clock, Content, Environment, Fingerprint, FromId, HostPolicy, KeyOwner, KeyRecord, Media, MessageKey,
+        MessageSid, NewKey, NewMessage, OrgId, Scope, Scopes, Sender, Timestamp,
+    },
+    store::{Acceptance, Cursor, FeedItem, MessageStore, Outcome, PageLimit},
+};
+
+/// The retention of every store in the suite.
+pub const RETENTION: Duration = Duration::from_hours(30 * 24);
+
+/// A store under test.
+pub trait Fixture: Send + Sync + 'static {
+    type Store: MessageStore;
+
+    /// A new, empty store with [`RETENTION`] and a clock that stands still unless the suite moves it.
+    fn new() -> impl Future<Output = Self> + Send;
+
+    /// The store.
+    fn store(&self) -> &Arc<Self::Store>;
+
+    /// Its clock.
+    fn clock(&self) -> &TestClock;
+
+    /// Gives the store the time to remove for good what is past its retention.
+    fn forget_expired(&self) -> impl Future<Output = ()> + Send;
+
+    /// Closes the store and opens it again.
+    fn reopen(self) -> impl Future<Output = Self> + Send;
+}
+
+/// A clock that the test moves.
+#[derive(Clone, Debug)]
+pub struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    /// Noon of a day in 2025.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(1_748_779_200_000_000)))
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
+    }
+
+    pub fn turn_back(&self, by: Duration) {
+        self.0.fetch_sub(by.as_micros() as i64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+/// A message of org `acme` in `dev`, from `user`.
+pub fn message(sid: &str) -> NewMessage {
+    message_of("acme", Environment::Dev, "user", sid)
+}
+
+pub fn message_of(org: &str, env: Environment, from: &str, sid: &str) -> NewMessage {
+    NewMessage::new(key_of(org, env, sid), content(from, Some("Hello")))
+}
+
+pub fn message_saying(sid: &str, body: &str) -> NewMessage {
+    NewMessage::new(key(sid), content("user", Some(body)))
+}
+
+pub fn content(from: &str, body: Option<&str>) -> Content {
+    Content {
+        from_id: FromId::new(from).unwrap(),
+        timestamp: Timestamp::from_seconds(1_672_531_200).unwrap(),
+        body: body.map(str::to_owned),
+        media: None,
+    }
+}
+
+pub fn image() -> Media {
+    Media::image("https://example.com/images/food.jpg?sig=1".into(), HostPolicy::PublicOnly).unwrap()
+}
+
+pub fn audio() -> Media {
+    Media::audio("https://example.com/voice.ogg".into(), HostPolicy::PublicOnly).unwrap()
+}
+
+pub fn key(sid: &str) -> MessageKey {
+    key_of("acme", Environment::Dev, sid)
+}
+
+pub fn key_of(org: &str, env: Environment, sid: &str) -> MessageKey {
+    MessageKey { org: OrgId::new(org).unwrap(), env, sid: MessageSid::new(sid).unwrap() }
+}
+
+pub fn sender(from: &str) -> Sender {
+    sender_of("acme", Environment::Dev, from)
+}
+
+pub fn sender_of(org: &str, env: Environment, from: &str) -> Sender {
+    Sender { org: OrgId::new(org).unwrap(), env, from_id: FromId::new(from).unwrap() }
+}
+
+/// A new key of `org` in `dev`.
+pub fn new_key(org: &str) -> KeyRecord {
+    let owner = KeyOwner::Org { org: OrgId::new(org).unwrap(), env: Environment::Dev };
+    let scopes: Scopes = [Scope::Submit, Scope::Read].into_iter().collect();
+    NewKey::generate(owner, scopes, Timestamp::from_seconds(1).unwrap(), None).unwrap().record
+}
+
+/// The times in an outcome that must be an acceptance.
+pub fn accepted(outcome: Outcome) -> Acceptance {
+    match outcome {
+        Outcome::Accepted(acceptance) => acceptance,
+        Outcome::Duplicate { .. } => panic!("a duplicate, not accepted"),
+    }
+}
+
+/// The first acceptance and its fingerprint in an outcome that must be a duplicate.
+pub fn duplicate(outcome: Outcome) -> (Acceptance, Option<Fingerprint>) {
+    match outcome {
+        Outcome::Duplicate { first, fingerprint } => (first, fingerprint),
+        Outcome::Accepted(_) => panic!("accepted, not a duplicate"),
+    }
+}
+
+/// A limit of so many messages and of no bytes in practice.
+pub fn up_to(messages: usize) -> PageLimit {
+    PageLimit { messages, bytes: 1 << 30 }
+}
+
+/// Everything in the feed after `cursor`, page by page.
+pub async fn read_feed(store: &impl MessageStore, cursor: Cursor, page: usize) -> (Vec<FeedItem>, Cursor) {
+    let (mut items, mut cursor) = (Vec::new(), cursor);
+    loop {
+        let page = store.feed(&cursor, up_to(page)).await.unwrap();
+        cursor = page.next;
+        if page.items.is_empty() {
+            return (items, cursor);
+        }
+        items.extend(page.items);
+    }
+}
+
+pub fn sids(items: &[FeedItem]) -> Vec<&str> {
+    items.iter().map(|item| item.message.key.sid.as_str()).collect()
+}
