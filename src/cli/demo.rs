@@ -6,14 +6,13 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::output::{Failure, print};
 use crate::{
     app::Running,
     config::{Given, Source},
-    domain::{Environment, KeyOwner, Kind, OrgId, Scope, Scopes},
+    domain::{Clock, Environment, KeyOwner, Kind, OrgId, Scope, Scopes, SystemClock},
     service::{KeyRequest, Keys},
 };
 
@@ -87,7 +86,7 @@ fn save(path: &Path, texts: &BTreeMap<&'static str, String>) -> io::Result<()> {
 fn commands(running: &Running, keys: &BTreeMap<&'static str, String>, path: &Path) -> String {
     let addresses = running.addresses();
     // A new id at each start: the first paste is accepted, the second one a duplicate.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (now, _) = SystemClock.now().as_unix();
     let program = std::env::args().next().unwrap_or_else(|| super::NAME.into());
     let dev = keys.get("dev").map_or("", String::as_str);
     let mut text = format!(
