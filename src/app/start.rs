@@ -54,12 +54,13 @@ pub enum StartError {
         /// What is wrong.
         wrong: String,
     },
-    /// The control socket cannot be made.
-    ControlSocket(io::Error),
     /// A bug: what was built in cannot be read.
     Reflection(Error),
     /// A signal came before the server was ready; what was opened is closed.
     Stopped,
+    /// As [`StartError::Stopped`], and the opening of the store was not waited for. The store withstands that as it
+    /// does a kill.
+    CutOff,
 }
 
 /// A server that serves.
@@ -110,8 +111,11 @@ impl App {
                 };
                 let (store, report) = tokio::select! {
                     opened = open_embedded(options, Arc::clone(&clock)) => opened.map_err(StartError::Open)?,
-                    // Nobody waits for the opening then; to the store it is a kill, which it withstands at any time.
-                    () = stop.now() => return Err(StartError::Stopped),
+                    () = stop.now() => return Err(StartError::CutOff),
+                    () = async {
+                        stop.drain().await;
+                        tokio::time::sleep(config.shutdown_deadline).await;
+                    } => return Err(StartError::CutOff),
                 };
                 tracing::info!(data_dir = %config.data_dir.display(), "{report}");
                 (store, Some(config.data_dir.clone()))
@@ -213,10 +217,14 @@ impl Opened {
                 Some((path.clone(), text))
             }
         };
-        let control = match &self.dir {
-            None => None,
-            Some(dir) => Some(ControlSocket::bind(dir).map_err(StartError::ControlSocket)?),
-        };
+        let control = self.dir.as_ref().and_then(|dir| match ControlSocket::bind(dir) {
+            Ok(socket) => Some(socket),
+            // Some volumes hold no sockets; messages are served all the same.
+            Err(error) => {
+                tracing::warn!(%error, "no control socket: 'keys' commands will not work while this server runs");
+                None
+            }
+        });
         Ok(Prepared { keys_file, control })
     }
 }
@@ -242,11 +250,20 @@ impl Running {
     ///
     /// # Errors
     /// As [`StopError`] has them. Whatever was acknowledged is durable all the same.
-    pub async fn wait(self, stop: &Stop) -> Result<(), StopError> {
-        stop.drain().await;
-        tokio::select! {
+    pub async fn wait(mut self, stop: &Stop) -> Result<(), StopError> {
+        let broken = tokio::select! {
+            () = stop.drain() => None,
+            // Nobody asked them to end: half a server would be worse than none, for nothing would restart it.
+            ended = self.edges.join_next() => Some(name_of(ended)),
+            _ = self.admin.join_next() => Some("the admin port"),
+        };
+        let drained = tokio::select! {
             ended = self.drain() => ended,
-            () = stop.now() => Err(StopError::AtOnce),
+            () = stop.now() => return Err(StopError::AtOnce),
+        };
+        match broken {
+            None => drained,
+            Some(name) => Err(StopError::Broken(name)),
         }
     }
 
@@ -284,7 +301,11 @@ impl Running {
         let closed = timeout_at(end, self.store.close()).await;
         self.admin.shutdown().await;
         match (left, closed) {
-            (_, Err(_)) => Err(StopError::Deadline { deadline, left: "the store was still closing".into() }),
+            (left, Err(_)) => {
+                let closing = "the store was still closing".to_owned();
+                let left = left.map_or(closing.clone(), |left| format!("{left}, and {closing}"));
+                Err(StopError::Deadline { deadline, left })
+            }
             (_, Ok(Err(error))) => {
                 Err(StopError::Store(error.cause().map_or_else(|| error.to_string(), ToString::to_string)))
             }
@@ -295,6 +316,10 @@ impl Running {
             }
         }
     }
+}
+
+fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
+    ended.and_then(Result::ok).unwrap_or("a listener")
 }
 
 /// Opens the embedded store on a thread that may block.
@@ -329,9 +354,9 @@ impl fmt::Display for StartError {
             }
             StartError::Open(error) => write!(f, "{error}"),
             StartError::KeysFile { path, wrong } => write!(f, "The keys file {} is broken: {wrong}", path.display()),
-            StartError::ControlSocket(error) => write!(f, "The control socket cannot be made: {error}"),
             StartError::Reflection(error) => write!(f, "{error}"),
             StartError::Stopped => f.write_str("Stopped by a signal before the server was ready"),
+            StartError::CutOff => f.write_str("Stopped by signals while the store was opening"),
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum StopError {
         /// What was still under way, in words.
         left: String,
     },
+    /// A part of the server ended by itself, which is a bug; the rest was drained.
+    Broken(&'static str),
     /// The store could not be closed; what was acknowledged is durable nevertheless.
     Store(String),
 }
@@ -93,6 +95,7 @@ impl fmt::Display for StopError {
                     "Not ended in good order within {deadline} (shutdown_deadline): {left}; what was acknowledged is durable"
                 )
             }
+            StopError::Broken(name) => write!(f, "What serves {name} ended by itself"),
             StopError::Store(error) => write!(f, "The store was not closed in good order: {error}"),
         }
     }

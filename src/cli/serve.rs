@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    demo,
-    flags::SettingFlags,
-    output::{Failure, talk},
-};
+use super::{demo, flags::SettingFlags, output::Failure};
 use crate::{
     app::{App, StartError, Stop, StoreSource},
     config::Config,
@@ -53,7 +49,7 @@ async fn serve(config: Config, demo: bool, accept_loss: bool) -> Result<(), Fail
     let running = match app.start(&stop).await {
         Ok(running) => running,
         Err(StartError::Stopped) => {
-            talk("Stopped by a signal before the server was ready");
+            tracing::info!("{}", StartError::Stopped);
             return Ok(());
         }
         Err(error) => return Err(fail(error)),

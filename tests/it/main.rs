@@ -12,10 +12,14 @@
 )]
 
 mod architecture;
+mod authenticate;
 mod cli;
 mod config;
 mod conformance;
+mod demo;
 mod docs;
 mod keys;
 mod kill;
+mod lifecycle;
+mod logs;
 pub mod support;

@@ -1,10 +1,12 @@
 //! The harness: real servers on ports of the system's choice, real clients, waiting for conditions.
 
+pub mod flaky;
 pub mod process;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
+pub use flaky::FlakyStore;
 pub use process::{Finished, ServerProcess, cli};
 pub use server::TestServer;
 
@@ -20,6 +22,15 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
         }
         assert!(Instant::now() < give_up, "waited {PATIENCE:?} for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// [`eventually`] for tests without a runtime.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let give_up = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < give_up, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

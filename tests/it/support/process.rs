@@ -66,6 +66,8 @@ pub struct ServerProcess {
 pub struct Builder {
     dir: Option<TempDir>,
     data_dir: PathBuf,
+    /// Where the program runs, when it is to choose the data directory.
+    cwd: Option<PathBuf>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -80,7 +82,7 @@ impl ServerProcess {
     pub fn builder() -> Builder {
         let dir = TempDir::new().expect("a directory");
         let data_dir = dir.path().join("data");
-        Builder { dir: Some(dir), data_dir, arguments: Vec::new(), environment: Vec::new() }
+        Builder { dir: Some(dir), data_dir, cwd: None, arguments: Vec::new(), environment: Vec::new() }
     }
 
     /// Sends SIGTERM.
@@ -161,6 +163,13 @@ impl Builder {
         self
     }
 
+    /// Runs `--demo` in `cwd` and lets it choose where its data are.
+    pub fn demo_in(mut self, cwd: &Path) -> Self {
+        self.data_dir = cwd.join("demo-data");
+        self.cwd = Some(cwd.to_path_buf());
+        self.arg("--demo")
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, argument: impl ToString) -> Self {
         self.arguments.push(argument.to_string());
@@ -177,19 +186,15 @@ impl Builder {
     pub fn command(&self) -> Command {
         let data_dir = self.data_dir.to_str().expect("UTF-8");
         let address = "127.0.0.1:0";
-        let mut command = command([
-            "serve",
-            "--http-addr",
-            address,
-            "--grpc-addr",
-            address,
-            "--admin-addr",
-            address,
-            "--log-format",
-            "json",
-            "--data-dir",
-            data_dir,
-        ]);
+        let mut command = command(["serve", "--http-addr", address, "--grpc-addr", address, "--admin-addr", address]);
+        match &self.cwd {
+            Some(cwd) => command.current_dir(cwd),
+            None => command.args(["--data-dir", data_dir]),
+        };
+        // The addresses are read from the log; an argument of the test's own wins.
+        if !self.arguments.iter().any(|argument| argument == "--log-format") {
+            command.args(["--log-format", "json"]);
+        }
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -212,11 +217,15 @@ impl Builder {
             readers: vec![out, err],
             dir: self.dir,
         };
-        server.wait_for_log("\"message\":\"serving\"");
+        server.wait_for_log("http_addr");
         let log = server.stderr();
-        let line = log.lines().find(|line| line.contains("\"message\":\"serving\"")).expect("found above");
-        let line: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
-        let address = |name: &str| line[name].as_str().expect("an address").parse().expect("an address");
+        let line = log.lines().find(|line| line.contains("http_addr")).expect("found above");
+        // JSON has `"name":"value"`, the form for people `name=value`.
+        let address = |name: &str| {
+            let (_, rest) = line.split_once(name).expect("an address");
+            let rest = rest.trim_start_matches(['"', ':', '=']);
+            rest.split(['"', ' ']).next().expect("a word").parse().expect("an address")
+        };
         (server.http, server.grpc, server.admin) = (address("http_addr"), address("grpc_addr"), address("admin_addr"));
         server
     }

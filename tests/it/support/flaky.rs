@@ -1,0 +1,129 @@
+//! A store that can be made to fail, to wait and to count.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use message_webhook::{
+    domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp},
+    store::{
+        Cursor, FeedPage, FeedStart, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken,
+        embedded::{EmbeddedStore, Options},
+    },
+};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+/// An embedded store with a few levers.
+pub struct FlakyStore {
+    inner: EmbeddedStore,
+    _dir: TempDir,
+    /// `check`, `key` and `touch_keys` fail while this is set.
+    pub fails: AtomicBool,
+    /// A submission waits for one permit.
+    pub gate: Semaphore,
+    /// Submissions that came to the gate.
+    pub submissions: AtomicUsize,
+    /// Calls of `key`.
+    pub key_reads: AtomicUsize,
+    /// What `touch_keys` was told.
+    pub touched: Mutex<Vec<(KeyId, Timestamp)>>,
+}
+
+impl FlakyStore {
+    /// A new store that works.
+    pub fn new() -> Arc<Self> {
+        Self::with_gate(Semaphore::MAX_PERMITS)
+    }
+
+    /// A new store where so many submissions pass the gate.
+    pub fn with_gate(permits: usize) -> Arc<Self> {
+        let dir = TempDir::new().expect("a directory");
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (inner, _) = EmbeddedStore::open(Options::new(dir.path().join("data")), clock).expect("opened");
+        Arc::new(Self {
+            inner,
+            _dir: dir,
+            fails: AtomicBool::new(false),
+            gate: Semaphore::new(permits),
+            submissions: AtomicUsize::new(0),
+            key_reads: AtomicUsize::new(0),
+            touched: Mutex::default(),
+        })
+    }
+
+    fn failing(&self) -> Result<(), Error> {
+        if self.fails.load(Ordering::SeqCst) { Err(Error::store_unavailable("told to fail")) } else { Ok(()) }
+    }
+}
+
+#[async_trait::async_trait]
+impl MessageStore for FlakyStore {
+    async fn submit(&self, message: NewMessage) -> Result<Outcome, Error> {
+        self.submissions.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.expect("never closed").forget();
+        self.inner.submit(message).await
+    }
+
+    async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
+        self.inner.list(sender, after, limit).await
+    }
+
+    async fn feed(&self, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error> {
+        self.inner.feed(cursor, limit).await
+    }
+
+    async fn feed_cursor(&self, start: FeedStart) -> Result<Cursor, Error> {
+        self.inner.feed_cursor(start).await
+    }
+
+    async fn feed_grown(&self, cursor: &Cursor) -> Result<(), Error> {
+        self.inner.feed_grown(cursor).await
+    }
+
+    fn retention(&self) -> Duration {
+        self.inner.retention()
+    }
+
+    async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
+        self.inner.create_key(key).await
+    }
+
+    async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
+        self.key_reads.fetch_add(1, Ordering::SeqCst);
+        self.failing()?;
+        self.inner.key(id).await
+    }
+
+    async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
+        self.inner.keys(org).await
+    }
+
+    async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {
+        self.inner.revoke_key(id, at).await
+    }
+
+    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
+        self.failing()?;
+        self.touched.lock().extend(used.iter().cloned());
+        self.inner.touch_keys(used).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.failing()?;
+        self.inner.check().await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.inner.close().await
+    }
+}
