@@ -6,6 +6,7 @@ use http::{
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     domain::{Error, Kind, Violation},
@@ -14,19 +15,31 @@ use crate::{
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+/// Why a request failed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody<'a> {
+    /// Always `error`.
     status: &'static str,
+    /// A stable word for programs.
     code: &'static str,
+    /// A text for people; it reads well alone.
     message: &'a str,
+    /// Every rule that was broken, in the order of the fields' table; empty where it is not about fields.
     errors: Vec<ViolationBody<'a>>,
+    /// The id of this call, as in `x-request-id`.
     request_id: &'a str,
 }
 
-#[derive(Serialize)]
-struct ViolationBody<'a> {
+/// One broken rule.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Violation)]
+pub(super) struct ViolationBody<'a> {
+    /// The field.
     field: &'a str,
+    /// A stable word for programs.
     code: &'static str,
+    /// What to send instead.
     message: &'a str,
 }
 

@@ -1,12 +1,14 @@
-//! The JSON webhook, as the published page has it: `POST /{org_id}/{env}/v1/message-webhook` and nothing else.
+//! The JSON webhook, as the published page has it: `POST /{org_id}/{env}/v1/message-webhook`, and its description.
 //!
 //! The files mirror those of the gRPC edge, except that the page has no way to look a message up, and that a JSON body
 //! has to be read before there is anything to convert.
 
 mod body;
+mod docs;
 mod error;
 mod headers;
 mod message;
+mod openapi;
 mod submit;
 mod target;
 
@@ -26,7 +28,10 @@ use crate::{
     service::{Keys, MessageService},
 };
 
+pub use docs::openapi_json;
+
 const SUBMIT: Route = Route { name: "submit", needs_key: false };
+const DOCS: Route = Route { name: "docs", needs_key: false };
 
 /// The HTTP edge; cheap to clone.
 #[derive(Clone)]
@@ -43,7 +48,7 @@ impl Http {
     /// An edge over `service`; a body must be complete within `body_timeout`.
     pub fn new(service: Arc<MessageService>, keys: Arc<Keys>, body_timeout: Duration) -> Self {
         let edge =
-            Edge { report: Report::new("http"), route_of, routes: &[SUBMIT, Route::NONE], render: error::render };
+            Edge { report: Report::new("http"), route_of, routes: &[SUBMIT, DOCS, Route::NONE], render: error::render };
         Self(Arc::new(Parts { service, keys, body_timeout, edge: Arc::new(edge) }))
     }
 
@@ -54,7 +59,12 @@ impl Http {
 
     /// The routes. The order of their checks is [`submit::handle`]'s, so every method comes to it.
     pub fn router(&self) -> Router {
-        Router::new().route(target::PATTERN, any(submit::handle)).fallback(no_such_path).with_state(self.clone())
+        Router::new()
+            .route(target::PATTERN, any(submit::handle))
+            .route(docs::OPENAPI_PATH, any(docs::openapi))
+            .route(docs::DOCS_PATH, any(docs::page))
+            .fallback(no_such_path)
+            .with_state(self.clone())
     }
 }
 
@@ -64,7 +74,11 @@ pub fn exists(path: &str) -> bool {
 }
 
 fn route_of(path: &str) -> Route {
-    if exists(path) { SUBMIT } else { Route::NONE }
+    match path {
+        docs::OPENAPI_PATH | docs::DOCS_PATH => DOCS,
+        _ if exists(path) => SUBMIT,
+        _ => Route::NONE,
+    }
 }
 
 async fn no_such_path(State(http): State<Http>, request: Request) -> Response {

@@ -7,6 +7,7 @@ use axum::{
 };
 use http::{Method, header::CONTENT_TYPE};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Http, SUBMIT, body, error, headers, message, target};
 use crate::{
@@ -44,16 +45,42 @@ async fn submit(http: &Http, request: Request, id: &RequestId) -> Result<Receipt
     Ok(receipt)
 }
 
-#[derive(Serialize)]
-struct ReceiptBody<'a> {
+/// The receipt of a message that is durable.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipt)]
+pub(super) struct ReceiptBody<'a> {
+    /// Always `success`.
     status: &'static str,
+    /// `Message received and processed`, or `Already processed`.
     message: &'static str,
+    /// As it was sent.
     message_sid: &'a str,
+    /// Whether the message had been accepted before.
     duplicate: bool,
+    /// When the message was first accepted.
+    #[schema(format = DateTime)]
     accepted_at: String,
+    /// Until when a repetition is known as a duplicate.
+    #[schema(format = DateTime)]
     duplicates_until: String,
+    /// Only of a duplicate whose content differs from what was accepted first, and then false; the first content stays.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     payload_matches: Option<bool>,
+}
+
+impl ReceiptBody<'_> {
+    /// For the API's description.
+    pub(super) fn example() -> serde_json::Value {
+        serde_json::json!({
+            "status": "success",
+            "message": "Message received and processed",
+            "message_sid": "msg_xyz789",
+            "duplicate": false,
+            "accepted_at": "2026-01-15T09:30:00.25Z",
+            "duplicates_until": "2026-02-14T09:30:00.25Z"
+        })
+    }
 }
 
 fn render(receipt: &Receipt) -> Response {
