@@ -18,6 +18,7 @@ mod config;
 mod conformance;
 mod demo;
 mod docs;
+mod feed;
 mod keys;
 mod kill;
 mod lifecycle;

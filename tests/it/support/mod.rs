@@ -1,6 +1,7 @@
 //! The harness: real servers on ports of the system's choice, real clients, waiting for conditions.
 
 pub mod flaky;
+pub mod grpc;
 pub mod process;
 pub mod server;
 

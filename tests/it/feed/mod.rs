@@ -1,0 +1,5 @@
+//! The feed, lists and streams of submissions, over real gRPC connections.
+
+mod list;
+mod stream;
+mod submit_stream;
