@@ -1,7 +1,7 @@
 //! Where values come from, and every mistake in them at once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsString,
     fmt,
     path::{Path, PathBuf},
@@ -64,7 +64,11 @@ pub struct Loaded {
 
 /// Every mistake that was found, each with its source.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<String>);
+pub struct Mistakes {
+    texts: Vec<String>,
+    /// The settings that have one.
+    wrong: HashSet<&'static str>,
+}
 
 impl Setting {
     /// Its name in the environment.
@@ -104,16 +108,13 @@ pub fn load(
     given.extend(flags);
     let config = Config::from_given(&given, &mut mistakes);
     let sources: HashMap<_, _> = given.into_iter().map(|given| (given.name, given.source)).collect();
-    match config.map(|config| Loaded { config, sources }) {
-        Some(loaded) => {
-            check_together(&loaded, &mut mistakes);
-            if mistakes.0.is_empty() { Ok(loaded) } else { Err(mistakes) }
-        }
-        None => Err(mistakes),
-    }
+    let Some(config) = config else { return Err(mistakes) };
+    let loaded = Loaded { config, sources };
+    check_together(&loaded, &mut mistakes);
+    if mistakes.texts.is_empty() { Ok(loaded) } else { Err(mistakes) }
 }
 
-/// The last given value of `name`, each of them checked: a wrong value is a mistake even where a later one wins.
+/// The last given good value of `name`, each of them checked: a wrong value is a mistake even where a later one wins.
 pub(super) fn last<T: Value>(
     name: &'static str,
     default: &'static str,
@@ -124,19 +125,26 @@ pub(super) fn last<T: Value>(
     let parse = |text: &str| T::parse(text).and_then(|value| check(&value).map(|()| value));
     let mut result = parse(default).map_err(|wrong| mistakes.push(&Source::Default, name, wrong)).ok();
     for given in given.iter().filter(|given| given.name == name) {
-        result = parse(&given.text).map_err(|wrong| mistakes.push(&given.source, name, wrong)).ok();
+        match parse(&given.text) {
+            Ok(value) => result = Some(value),
+            Err(wrong) => mistakes.push(&given.source, name, wrong),
+        }
     }
     result
 }
 
+/// Checks what settings say together, as far as each of them is good.
 fn check_together(loaded: &Loaded, mistakes: &mut Mistakes) {
     let config = &loaded.config;
-    if config.retention < SAFE_RETENTION && !config.allow_short_retention {
+    if config.retention < SAFE_RETENTION
+        && !config.allow_short_retention
+        && mistakes.none_in(&["retention", "allow_short_retention"])
+    {
         let wrong = "below 8 days a message that a bridge sends again after 7 days may be accepted twice; \
                      keep at least 8d, or set allow_short_retention too";
         mistakes.push(loaded.source("retention"), "retention", wrong.into());
     }
-    if config.drain_delay >= config.shutdown_deadline {
+    if config.drain_delay >= config.shutdown_deadline && mistakes.none_in(&["drain_delay", "shutdown_deadline"]) {
         let wrong = "must be shorter than shutdown_deadline, or nothing is left to finish requests in";
         mistakes.push(loaded.source("drain_delay"), "drain_delay", wrong.into());
     }
@@ -144,7 +152,9 @@ fn check_together(loaded: &Loaded, mistakes: &mut Mistakes) {
         [("http_addr", config.http_addr), ("grpc_addr", config.grpc_addr), ("admin_addr", config.admin_addr)];
     for (index, (name, address)) in listeners.iter().enumerate() {
         let taken = listeners.iter().take(index).find(|(_, other)| other == address && address.port() != 0);
-        if let Some((other, _)) = taken {
+        if let Some((other, _)) = taken
+            && mistakes.none_in(&[name, other])
+        {
             mistakes.push(loaded.source(name), name, format!("{address} is the address of {other} too"));
         }
     }
@@ -153,7 +163,7 @@ fn check_together(loaded: &Loaded, mistakes: &mut Mistakes) {
 fn read_file(path: &Path, given: &mut Vec<Given>, mistakes: &mut Mistakes) {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) => return mistakes.0.push(format!("{}: cannot be read: {error}", path.display())),
+        Err(error) => return mistakes.texts.push(format!("{}: cannot be read: {error}", path.display())),
     };
     let line_of = |offset: usize| text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
     let table = match DeTable::parse(&text) {
@@ -161,14 +171,14 @@ fn read_file(path: &Path, given: &mut Vec<Given>, mistakes: &mut Mistakes) {
         Err(error) => {
             // Not the error's own rendering: it repeats the file's text.
             let line = error.span().map_or(1, |span| line_of(span.start));
-            return mistakes.0.push(format!("{}:{line}: is not TOML: {}", path.display(), error.message()));
+            return mistakes.texts.push(format!("{}:{line}: is not TOML: {}", path.display(), error.message()));
         }
     };
     for (key, value) in &table {
         let source = Source::File { path: path.to_path_buf(), line: line_of(key.span().start) };
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == key.get_ref().as_ref()) else {
             let near = nearest(key.get_ref(), SETTINGS.iter().map(|setting| setting.name.to_owned()));
-            mistakes.0.push(format!("{source}: there is no setting '{}'{near}", key.get_ref()));
+            mistakes.texts.push(format!("{source}: there is no setting '{}'{near}", key.get_ref()));
             continue;
         };
         match text_of(value.get_ref()) {
@@ -207,7 +217,7 @@ fn read_environment(
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.env() == name) else {
             let near = nearest(name, SETTINGS.iter().map(Setting::env));
-            mistakes.0.push(format!("{name}: there is no such setting{near}"));
+            mistakes.texts.push(format!("{name}: there is no such setting{near}"));
             continue;
         };
         let source = Source::Env(name.to_owned());
@@ -247,23 +257,28 @@ fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
 }
 
 impl Mistakes {
-    fn push(&mut self, source: &Source, name: &str, wrong: String) {
-        self.0.push(match source {
+    fn push(&mut self, source: &Source, name: &'static str, wrong: String) {
+        self.wrong.insert(name);
+        self.texts.push(match source {
             Source::Default | Source::Command(_) | Source::File { .. } => format!("{source}: {name}: {wrong}"),
             // These sources say the name.
             Source::Env(_) | Source::Flag(_) => format!("{source}: {wrong}"),
         });
     }
 
+    fn none_in(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| !self.wrong.contains(name))
+    }
+
     /// The mistakes, one text each.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.texts.iter().map(String::as_str)
     }
 }
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_slice() {
+        match self.texts.as_slice() {
             [one] => write!(f, "The configuration has a mistake:\n  {one}"),
             all => {
                 write!(f, "The configuration has {} mistakes:", all.len())?;

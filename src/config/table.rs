@@ -48,7 +48,7 @@ macro_rules! settings {
         ];
 
         impl Config {
-            /// Parses and checks what was given; `None` when a setting has no good value, and then there is a mistake.
+            /// Parses and checks what was given; `None` when even a default is wrong, and then there is a mistake.
             pub(super) fn from_given(given: &[Given], mistakes: &mut Mistakes) -> Option<Self> {
                 $($(let $name = super::load::last::<$type>(stringify!($name), $default, given, $check, mistakes);)+)+
                 Some(Self { $($($name: $name?,)+)+ })

@@ -51,7 +51,7 @@ fn flags_win_over_the_environment_and_the_environment_over_the_file() {
 fn all_mistakes_are_told_at_once_each_with_its_source() {
     let file = "htp_addr = \"127.0.0.1:1\"\nretention = \"soon\"\nbody_limit = { a = 1 }\n";
     let environment = [("MESSAGE_WEBHOOK_DATADIR", "/x"), ("MESSAGE_WEBHOOK_MAX_IN_FLIGHT", "-1")];
-    let found = mistakes(Some(file), &environment, vec![flag("grpc_addr", "9090"), flag("retention", "9d")]);
+    let found = mistakes(Some(file), &environment, vec![flag("grpc_addr", "9090"), flag("drain_delay", "1h")]);
     let expected = [
         ("settings.toml:1", "there is no setting 'htp_addr'; did you mean 'http_addr'?"),
         ("settings.toml:2", "retention: 'soon' is no duration"),
@@ -59,6 +59,7 @@ fn all_mistakes_are_told_at_once_each_with_its_source() {
         ("MESSAGE_WEBHOOK_DATADIR", "did you mean 'MESSAGE_WEBHOOK_DATA_DIR'?"),
         ("MESSAGE_WEBHOOK_MAX_IN_FLIGHT", "'-1' is no whole number"),
         ("--grpc-addr", "write IP:PORT"),
+        ("--drain-delay", "must be shorter than shutdown_deadline"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (source, text) in expected {
