@@ -106,6 +106,23 @@ fn past_the_deadline_it_ends_with_code_1_and_says_what_was_left() {
     assert!(ended.stderr.contains("HTTP requests were still under way"), "{}", ended.stderr);
 }
 
+#[test]
+fn clients_that_are_frozen_do_not_hold_up_the_end() {
+    let server = ServerProcess::start();
+    let mut http2 = TcpStream::connect(server.grpc).expect("connected");
+    http2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
+    // The server's own preface: it is at work on this connection.
+    http2.read_exact(&mut [0; 9]).expect("a frame");
+    let mut half_a_head = TcpStream::connect(server.http).expect("connected");
+    half_a_head.write_all(b"POST / HTTP/1.1\r\nhost").expect("sent");
+    let _silent = TcpStream::connect(server.http).expect("connected");
+    let begun = Instant::now();
+    server.terminate();
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn during_the_delay_probes_hear_draining_and_callers_are_still_served() {
     let server = TestServer::builder().set("drain_delay", "24s").start().await;

@@ -9,12 +9,14 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower::Service;
 
 /// Shared by a connection's socket and its requests.
@@ -34,6 +36,20 @@ impl Activity {
     /// Requests so far; wraps.
     pub(super) fn started(&self) -> usize {
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// Returns when no request was in flight for `period`.
+    pub(super) async fn idle_for(&self, period: Duration) {
+        let mut ticks = tokio::time::interval(period / 4);
+        let (mut seen, mut idle_since) = (self.started(), Instant::now());
+        loop {
+            let now = ticks.tick().await;
+            if self.in_flight() > 0 || self.started() != seen {
+                (seen, idle_since) = (self.started(), now);
+            } else if now.duration_since(idle_since) >= period {
+                return;
+            }
+        }
     }
 
     pub(super) fn drain(&self) {

@@ -139,7 +139,11 @@ async fn drive<C>(
         _ = stopped => {
             activity.drain();
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                // A client that is frozen never answers the GOAWAY, and must not hold up the end of the server.
+                () = activity.idle_for(limits.linger) => return,
+            }
         }
         () = idle => {
             connection.as_mut().graceful_shutdown();
