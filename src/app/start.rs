@@ -151,7 +151,9 @@ impl App {
         };
         let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
         let edge = http::Http::new(Arc::clone(&service), Arc::clone(&keys), config.body_timeout);
-        let stack = middleware::http(edge.edge(), edge.router(), cors, config.max_in_flight);
+        // Each connection may have a request that waits for its own client's body; those must not keep others out.
+        let under_way = config.max_in_flight.saturating_add(config.max_connections);
+        let stack = middleware::http(edge.edge(), edge.router(), cors, under_way);
         let serving = listener::serve(http, stack, limits.clone(), stop_edges.clone());
         edges.spawn(async move {
             serving.await;
@@ -160,8 +162,7 @@ impl App {
 
         let edge = grpc::Grpc::new(service, Arc::clone(&keys), readiness.clone(), stop_edges.clone());
         let routes = edge.routes().map_err(StartError::Reflection)?;
-        let stack =
-            middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, config.max_in_flight);
+        let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
         let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
         edges.spawn(async move {
             serving.await;

@@ -1,4 +1,4 @@
-//! Refuses calls beyond a number that bounds the memory for bodies under way.
+//! Refuses calls beyond a number that bounds what all of them together may cost.
 
 use std::{
     convert::Infallible,

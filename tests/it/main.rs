@@ -19,6 +19,8 @@ mod conformance;
 mod demo;
 mod docs;
 mod feed;
+mod grpc;
+mod http;
 mod keys;
 mod kill;
 mod lifecycle;

@@ -41,15 +41,20 @@ struct Parts {
     service: Arc<MessageService>,
     keys: Arc<Keys>,
     body_timeout: Duration,
+    body_budget: Arc<body::Budget>,
     edge: Arc<Edge<Body>>,
 }
+
+/// What the bodies of all requests under way may take of memory.
+const BODIES_BYTES: usize = 64 * 1024 * 1024;
 
 impl Http {
     /// An edge over `service`; a body must be complete within `body_timeout`.
     pub fn new(service: Arc<MessageService>, keys: Arc<Keys>, body_timeout: Duration) -> Self {
         let edge =
             Edge { report: Report::new("http"), route_of, routes: &[SUBMIT, DOCS, Route::NONE], render: error::render };
-        Self(Arc::new(Parts { service, keys, body_timeout, edge: Arc::new(edge) }))
+        let body_budget = body::Budget::new(BODIES_BYTES.max(service.limits().body_bytes));
+        Self(Arc::new(Parts { service, keys, body_timeout, body_budget, edge: Arc::new(edge) }))
     }
 
     /// What the layers of [`crate::middleware::http`] need to know.

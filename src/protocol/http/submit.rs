@@ -5,7 +5,10 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use http::{Method, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,10 +21,18 @@ use crate::{
 
 /// Any method on the webhook's path, or on one that only looks like it.
 pub(super) async fn handle(State(http): State<Http>, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
+    let (id, version) = (RequestId::of(request.headers()), request.version());
     match submit(&http, request, &id).await {
         Ok(receipt) => render(&receipt),
-        Err(error) => http.0.edge.reject(&error, SUBMIT, &id),
+        Err(error) => {
+            let mut response = http.0.edge.reject(&error, SUBMIT, &id);
+            let is_unread = matches!(error.kind(), Kind::BodyTooLarge | Kind::RequestTimeout);
+            if is_unread && version <= Version::HTTP_11 {
+                // The rest of the body stands before the next request, so there will be none.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
     }
 }
 
@@ -38,7 +49,9 @@ async fn submit(http: &Http, request: Request, id: &RequestId) -> Result<Receipt
     let caller = authenticate(&edge.keys, &parts.headers, limits.store_deadline).await?;
     let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
     headers::check(&parts.headers)?;
-    let body = body::read(body, limits.body_bytes, edge.body_timeout).await?;
+    // The share is held until the message is stored or refused: until then its content is in memory.
+    let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
+    let (body, _held) = body::read(body, &body_limits, &edge.body_budget).await?;
     let message = message::parse(&body, limits.media_hosts)?.build(authorized.org().clone(), authorized.env())?;
     let receipt = edge.service.submit(&authorized, message).await?;
     edge.edge.report.receipt(&receipt, &authorized, id);

@@ -1,8 +1,11 @@
 //! The harness: real servers on ports of the system's choice, real clients, waiting for conditions.
 
+pub mod edges;
 pub mod flaky;
 pub mod grpc;
+pub mod memory;
 pub mod process;
+pub mod raw;
 pub mod server;
 
 use std::time::{Duration, Instant};

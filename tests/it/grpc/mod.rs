@@ -1,0 +1,7 @@
+//! The gRPC API over real sockets.
+
+mod client;
+mod errors;
+mod framework;
+mod health;
+mod submit;

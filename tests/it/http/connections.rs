@@ -1,0 +1,195 @@
+//! What clients may do with a connection.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use message_webhook::protocol::listener::ConnectionLimits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{
+    edges::{Edges, PATH, Settings},
+    raw::{Client, ask, post},
+};
+
+const GOOD: &str = r#"{"from_id":"u","message_sid":"s","timestamp":1}"#;
+
+#[tokio::test]
+async fn requests_follow_each_other_on_one_connection_also_without_waiting_for_answers() {
+    let edges = Edges::start().await;
+    let mut client = Client::connect(edges.http).await;
+    for round in 0..3 {
+        let requests = [
+            post(PATH, &edges.key, GOOD),
+            post(PATH, &edges.key, "{"),
+            post("/other", &edges.key, GOOD),
+            post(PATH, "mw_dev_no_key", GOOD),
+            post(PATH, &edges.key, GOOD),
+        ];
+        client.send(requests.concat()).await;
+        let mut statuses = Vec::new();
+        for _ in 0..requests.len() {
+            statuses.push(client.answer().await.status);
+        }
+        assert_eq!(statuses, [200, 400, 404, 401, 200], "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_may_come_in_chunks_and_in_single_bytes() {
+    let edges = Edges::start().await;
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         transfer-encoding: chunked\r\n\r\n",
+        edges.key
+    );
+    let mut client = Client::connect(edges.http).await;
+    for byte in head.bytes() {
+        client.send([byte]).await;
+    }
+    for byte in GOOD.bytes() {
+        client.send(format!("1\r\n{}\r\n", char::from(byte))).await;
+    }
+    client.send("0\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    // Half a preface of HTTP/2 at first sight, and then HTTP/1.1 after all.
+    let mut client = Client::connect(edges.http).await;
+    client.send("PR").await;
+    client.send(format!("OPFIND {PATH} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    assert_eq!(client.answer().await.status, 405);
+}
+
+#[tokio::test]
+async fn who_expects_100_continue_is_told_to_go_on_or_refused_before_the_body() {
+    let edges = Edges::start().await;
+    let expecting = |length: usize, key: &str| {
+        format!(
+            "POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+             expect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let mut client = Client::connect(edges.http).await;
+    client.send(expecting(GOOD.len(), &edges.key)).await;
+    assert_eq!(client.head().await.expect("a word").status, 100);
+    client.send(GOOD).await;
+    assert_eq!(client.answer().await.status, 200);
+    for (length, key, status) in [(1 << 30, edges.key.as_str(), 413), (GOOD.len(), "wrong", 401)] {
+        assert_eq!(ask(edges.http, expecting(length, key)).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_and_a_client_that_ends_its_sending_side_are_answered() {
+    let edges = Edges::start().await;
+    let old = String::from_utf8(post(PATH, &edges.key, GOOD)).expect("UTF-8").replace("HTTP/1.1", "HTTP/1.0");
+    let mut client = Client::connect(edges.http).await;
+    client.send(old).await;
+    assert_eq!(client.answer().await.status, 200);
+    assert!(client.is_closed_silently().await, "no keep-alive unless asked for");
+
+    let mut client = Client::connect(edges.http).await;
+    client.send(post(PATH, &edges.key, GOOD)).await;
+    client.stream.shutdown().await.expect("half closed");
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_in_the_middle_of_its_body_leaves_nothing_and_may_try_again() {
+    let edges = Edges::start().await;
+    let request = post(PATH, &edges.key, GOOD);
+    for length in [1, 50, request.len() - 1] {
+        let mut client = Client::connect(edges.http).await;
+        client.send(&request[..length]).await;
+    }
+    assert_eq!(ask(edges.http, &request).await.json()["message"], "Message received and processed");
+    assert_eq!(edges.store.accepted(), 1);
+}
+
+#[tokio::test]
+async fn when_all_connections_are_taken_the_next_one_waits_for_a_place() {
+    let connections = ConnectionLimits { max_connections: 2, ..ConnectionLimits::default() };
+    let edges = Edges::start_with(Settings { connections, ..Settings::default() }).await;
+    let mut first = Client::connect(edges.http).await;
+    let mut second = Client::connect(edges.http).await;
+    for client in [&mut first, &mut second] {
+        client.send(post(PATH, &edges.key, GOOD)).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    let mut third = Client::connect(edges.http).await;
+    third.send(post(PATH, &edges.key, GOOD)).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), third.answer()).await;
+    assert!(early.is_err(), "answered beyond the limit");
+    drop(first);
+    assert_eq!(third.answer().await.status, 200);
+}
+
+/// As many as the machine lets one process have, at most 10,000. The clients are a process of their own, because each
+/// end of a connection takes a descriptor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_idle_connections_do_not_disturb_a_working_one() {
+    const SPARE: u64 = 1000;
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let count = files.saturating_sub(SPARE).min(10_000);
+    assert!(count > 0, "only {files} files may be open");
+
+    let edges = Edges::start().await;
+    let mut clients = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--ignored", "--exact", "--nocapture", "http::connections::holds_idle_connections"])
+        .env("IDLE_CONNECTIONS_TO", edges.http.to_string())
+        .env("IDLE_CONNECTIONS", count.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(clients.stdout.take().expect("piped")).lines();
+    // The pipe stays open: the clients' own test harness has more to say.
+    let waiting = tokio::task::spawn_blocking(move || {
+        let opened = lines.any(|line| line.expect("text").ends_with("all open"));
+        (opened, lines)
+    });
+    let (opened, _lines) = waiting.await.expect("no panic");
+    assert!(opened, "the clients could not connect");
+
+    let mut client = Client::connect(edges.http).await;
+    for _ in 0..100 {
+        client.send(post(PATH, &edges.key, GOOD)).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    drop(clients.stdin.take());
+    assert!(clients.wait().expect("ended").success(), "the clients' connections were kept");
+}
+
+/// Not a test of its own: the other half of the one above, which starts it.
+#[test]
+#[ignore = "started by another test"]
+fn holds_idle_connections() {
+    let address: SocketAddr = std::env::var("IDLE_CONNECTIONS_TO").expect("set").parse().expect("an address");
+    let count: usize = std::env::var("IDLE_CONNECTIONS").expect("set").parse().expect("a number");
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let mut connections = Vec::new();
+    for number in 0..count {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        // Half of them have been answered before they fall idle.
+        if number % 2 == 0 {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+            assert_ne!(stream.read(&mut [0; 4096]).expect("read"), 0, "number {number} was closed");
+        }
+        connections.push(stream);
+    }
+    println!("all open");
+    std::io::stdin().read_to_end(&mut Vec::new()).expect("until the other half is done");
+    for (number, stream) in connections.iter_mut().enumerate() {
+        stream.set_nonblocking(true).expect("set");
+        // An answered one may still hold the rest of its answer; an end would be zero bytes.
+        while let Ok(read) = stream.read(&mut [0; 4096]) {
+            assert_ne!(read, 0, "number {number} was closed");
+        }
+    }
+}

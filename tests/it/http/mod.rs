@@ -1,0 +1,10 @@
+//! The webhook over real sockets.
+
+mod checks;
+mod connections;
+mod cors;
+mod h2c;
+mod hostile;
+mod json;
+mod receipts;
+mod shutdown;

@@ -1,0 +1,159 @@
+//! Both edges and the admin routes with their real layers and listeners, on port 0.
+
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use message_webhook::{
+    domain::{Clock, Environment, HostPolicy, KeyOwner, NewKey, OrgId, Scope, Scopes, SystemClock},
+    middleware::{self, Cors},
+    protocol::{
+        admin,
+        grpc::{Grpc, v1::message_service_client::MessageServiceClient},
+        http::Http,
+        listener::{self, ConnectionLimits},
+    },
+    service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
+    store::MessageStore,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::memory::MemoryStore;
+
+/// The published path of the org and env that most tests use.
+pub const PATH: &str = "/acme/dev/v1/message-webhook";
+pub const ORIGIN: &str = "https://chat.example.com";
+
+/// What a test may want otherwise.
+pub struct Settings {
+    pub connections: ConnectionLimits,
+    pub body_timeout: Duration,
+    pub store_deadline: Duration,
+    pub admission: AdmissionLimits,
+    pub requests_in_flight: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections: ConnectionLimits::default(),
+            body_timeout: Duration::from_secs(30),
+            store_deadline: Duration::from_secs(30),
+            admission: AdmissionLimits { in_flight: 4096, per_org_per_second: None::<NonZeroU32> },
+            requests_in_flight: 4096,
+        }
+    }
+}
+
+pub struct Edges {
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub admin: SocketAddr,
+    pub store: Arc<MemoryStore>,
+    pub service: Arc<MessageService>,
+    pub keys: Arc<Keys>,
+    pub readiness: Readiness,
+    pub shutdown: CancellationToken,
+    /// Of acme and dev, with scopes submit and read.
+    pub key: String,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Edges {
+    pub async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        let store = Arc::new(MemoryStore::default());
+        let limits = Limits {
+            body_bytes: 256 * 1024,
+            store_deadline: settings.store_deadline,
+            media_hosts: HostPolicy::PublicOnly,
+            admission: settings.admission,
+        };
+        let shutdown = CancellationToken::new();
+        let service =
+            Arc::new(MessageService::new(Arc::clone(&store) as Arc<dyn MessageStore>, limits, shutdown.clone()));
+        let keys = Arc::new(Keys::new(Arc::clone(&store) as Arc<dyn MessageStore>, Arc::new(SystemClock)));
+        let readiness = Readiness::starting();
+        readiness.set(ReadinessState::Ready);
+
+        let http = Http::new(Arc::clone(&service), Arc::clone(&keys), settings.body_timeout);
+        let cors = Cors::new([HeaderValue::from_static(ORIGIN)]);
+        let http = middleware::http(http.edge(), http.router(), cors, settings.requests_in_flight);
+        let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), readiness.clone(), shutdown.clone());
+        let grpc = middleware::grpc(
+            grpc.edge(),
+            grpc.routes().expect("descriptors"),
+            Arc::clone(&keys),
+            settings.store_deadline,
+            settings.requests_in_flight,
+        );
+        let admin = admin::router(readiness.clone(), || "a_metric 1\n".to_owned());
+
+        let mut edges = Self {
+            http: SocketAddr::from(([127, 0, 0, 1], 0)),
+            grpc: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            store,
+            service,
+            keys,
+            readiness,
+            shutdown: shutdown.clone(),
+            key: String::new(),
+            listeners: Vec::new(),
+        };
+        let limits = settings.connections;
+        let (listener, address) = bind().await;
+        edges.http = address;
+        edges.listeners.push(tokio::spawn(listener::serve(listener, http, limits.clone(), shutdown.clone())));
+        let (listener, address) = bind().await;
+        edges.grpc = address;
+        edges.listeners.push(tokio::spawn(listener::serve(listener, grpc, limits.clone(), shutdown.clone())));
+        let (listener, address) = bind().await;
+        edges.admin = address;
+        edges.listeners.push(tokio::spawn(listener::serve(listener, admin, limits, shutdown)));
+        edges.key = edges.org_key("acme", Environment::Dev, &[Scope::Submit, Scope::Read]).await;
+        edges
+    }
+
+    pub async fn org_key(&self, org: &str, env: Environment, scopes: &[Scope]) -> String {
+        self.create_key(KeyOwner::Org { org: OrgId::new(org).expect("valid"), env }, scopes).await
+    }
+
+    pub async fn platform_key(&self, scopes: &[Scope]) -> String {
+        self.create_key(KeyOwner::Platform, scopes).await
+    }
+
+    async fn create_key(&self, owner: KeyOwner, scopes: &[Scope]) -> String {
+        let scopes = Scopes::from_iter(scopes.iter().copied());
+        let key = NewKey::generate(owner, scopes, SystemClock.now(), None).expect("randomness");
+        self.store.create_key(key.record.clone()).await.expect("kept");
+        key.text.reveal().to_owned()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}{PATH}", self.http)
+    }
+
+    /// A channel of its own for each caller.
+    pub async fn grpc_client(&self) -> MessageServiceClient<Channel> {
+        MessageServiceClient::connect(format!("http://{}", self.grpc)).await.expect("connected")
+    }
+
+    /// Ends as the process would; returns when all that was in flight is answered.
+    pub async fn stop(&mut self) {
+        self.shutdown.cancel();
+        for listener in self.listeners.drain(..) {
+            listener.await.expect("no panic");
+        }
+    }
+}
+
+async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
