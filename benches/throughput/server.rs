@@ -59,10 +59,9 @@ impl Service {
         let key = Command::new(program)
             .args(["keys", "create", "--org", "bench", "--env", "dev", "--data-dir"])
             .arg(dir)
-            .stderr(Stdio::inherit())
             .output()
             .expect("the service's binary");
-        assert!(key.status.success(), "no key");
+        assert!(key.status.success(), "no key: {}", String::from_utf8_lossy(&key.stderr));
         let key = String::from_utf8(key.stdout).expect("a key is ASCII").trim().to_owned();
         let [http, grpc, admin] = [free_addr(), free_addr(), free_addr()];
         let mut command = Command::new("taskset");
