@@ -25,4 +25,5 @@ mod keys;
 mod kill;
 mod lifecycle;
 mod logs;
+mod parity;
 pub mod support;
