@@ -7,8 +7,14 @@ mod flags;
 mod get;
 mod health;
 mod keys;
+mod list;
+mod openapi;
 mod output;
+mod remote;
 mod serve;
+mod shown;
+mod submit;
+mod tail;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -37,10 +43,18 @@ enum Command {
     Keys(keys::Command),
     /// Look a message up over gRPC and print it as JSON.
     Get(get::Args),
+    /// Submit messages over gRPC or the webhook, and send again what was not answered.
+    Submit(submit::Args),
+    /// List a user's messages over gRPC, the newest first.
+    List(list::Args),
+    /// Follow the feed of accepted messages over gRPC, one line a message.
+    Tail(tail::Args),
     /// Ask a server whether it is ready: exit code 0 when it is. For container probes.
     Health(health::Args),
     /// Print the effective configuration and who gave each value, as a file that can be used as one.
     Config(config::Args),
+    /// Print the OpenAPI document of the webhook.
+    Openapi,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -62,6 +76,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Keys(command) => keys::run(command),
         Command::Get(args) => get::run(args),
+        Command::Submit(args) => submit::run(args),
+        Command::List(args) => list::run(args),
+        Command::Tail(args) => tail::run(args),
+        Command::Openapi => openapi::run(),
         Command::Health(args) => health::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions { shell } => completions(shell),

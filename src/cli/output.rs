@@ -39,12 +39,19 @@ impl Failure {
 
 /// Writes data to stdout. A reader who has read enough is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_while_read(text).map(drop)
+}
+
+/// Whether somebody still reads what is printed.
+pub(super) type IsRead = bool;
+
+/// As [`print`], for commands that would go on for ever: they end when nobody reads any more.
+pub(super) fn print_while_read(text: &str) -> Result<IsRead, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("cannot write to stdout: {error}")))
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Failed(format!("cannot write to stdout: {error}"))),
     }
 }
 

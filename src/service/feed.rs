@@ -45,7 +45,9 @@ pub struct FeedReader {
     store: Arc<dyn MessageStore>,
     access: StreamAccess,
     cursor: Cursor,
-    last_frame: Instant,
+    /// When the next frame is due though it be empty: at once for the first, so that every reader has a cursor from the
+    /// beginning and one that began at 'now' loses nothing when its connection breaks before the first message.
+    due: Instant,
     stopping: CancellationToken,
 }
 
@@ -96,7 +98,7 @@ impl MessageService {
             store: Arc::clone(&self.store),
             access,
             cursor,
-            last_frame: Instant::now(),
+            due: Instant::now(),
             stopping: self.stopping.clone(),
         })
     }
@@ -119,14 +121,13 @@ impl FeedReader {
             let at_end = page.items.is_empty();
             cursor = page.next;
             let items: Vec<_> = page.items.into_iter().filter(|item| self.access.shows(item)).collect();
-            let heartbeat = self.last_frame + HEARTBEAT;
-            if !items.is_empty() || Instant::now() >= heartbeat {
+            if !items.is_empty() || Instant::now() >= self.due {
                 break items;
             }
             if at_end {
                 tokio::select! {
                     grown = self.store.feed_grown(&cursor) => grown?,
-                    () = tokio::time::sleep_until(heartbeat) => {}
+                    () = tokio::time::sleep_until(self.due) => {}
                     () = self.stopping.cancelled() => {}
                 }
             } else {
@@ -134,7 +135,7 @@ impl FeedReader {
                 tokio::task::yield_now().await;
             }
         };
-        self.last_frame = Instant::now();
+        self.due = Instant::now() + HEARTBEAT;
         self.cursor = cursor.clone();
         Ok(FeedFrame { items, cursor })
     }

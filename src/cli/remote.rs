@@ -1,0 +1,151 @@
+//! How commands reach a server's gRPC port: where, as whom, for which organisation.
+
+use std::{path::PathBuf, time::Duration};
+
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint, Uri},
+};
+
+use super::{
+    health::reachable,
+    keys::env_of,
+    output::Failure,
+};
+use crate::{
+    domain::{Environment, OrgId, Violation},
+    protocol::grpc::v1::{self, message_service_client::MessageServiceClient},
+};
+
+/// For a connection, and for the answer to a call that has one.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection whose other side fell silent is noticed after twice this time.
+const PING: Duration = Duration::from_secs(10);
+/// A page or a frame holds at most 1 MiB, or one message of any size that the server takes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+pub(super) const KEY_HELP: &str = "The key is taken from --key-file, else from MESSAGE_WEBHOOK_KEY; never from an \
+                                   argument, which other users of the machine can see.";
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Remote {
+    /// The organisation; without it that of the key.
+    #[arg(long)]
+    org: Option<String>,
+    /// The environment, dev or prod; without it that of the key.
+    #[arg(long)]
+    env: Option<String>,
+    /// Where the server's gRPC port is; 0.0.0.0 and [::] mean this machine.
+    #[arg(long, value_name = "HOST:PORT", env = "MESSAGE_WEBHOOK_GRPC_ADDR", default_value = "127.0.0.1:9090")]
+    grpc_addr: String,
+    /// A file that holds the key.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+/// What `Remote` names, checked; not connected yet.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) org: Option<OrgId>,
+    pub(super) env: Option<Environment>,
+    pub(super) address: String,
+    endpoint: Endpoint,
+    bearer: MetadataValue<Ascii>,
+}
+
+impl Remote {
+    pub(super) fn check(self) -> Result<Server, Failure> {
+        let wrong = |violation: Violation| Failure::Usage(violation.message.into_owned());
+        let org = self.org.as_deref().map(OrgId::new).transpose().map_err(wrong)?;
+        let env = self.env.as_deref().map(str::parse::<Environment>).transpose().map_err(wrong)?;
+        let address = self.grpc_addr.parse().map_or(self.grpc_addr, |address| reachable(address).to_string());
+        let uri: Uri = format!("http://{address}")
+            .parse()
+            .map_err(|_| Failure::Usage(format!("'{address}' is no address; write HOST:PORT")))?;
+        // Marked as sensitive, so that no library logs it.
+        let mut bearer: MetadataValue<_> = format!("Bearer {}", key(self.key_file)?)
+            .parse()
+            .map_err(|_| Failure::Usage("the key is no line of printable characters".into()))?;
+        bearer.set_sensitive(true);
+        let endpoint = Endpoint::from(uri)
+            .connect_timeout(TIMEOUT)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .keep_alive_while_idle(true);
+        Ok(Server { org, env, address, endpoint, bearer })
+    }
+}
+
+impl Server {
+    pub(super) async fn connect(&self) -> Result<MessageServiceClient<Channel>, Failure> {
+        let channel = self.endpoint.connect().await;
+        let channel = channel.map_err(|_| Failure::Failed(format!("cannot connect to gRPC at {}", self.address)))?;
+        Ok(MessageServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
+    }
+
+    /// `message` with the key.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.clone());
+        request
+    }
+
+    /// The field `org_id` of every request.
+    pub(super) fn org_id(&self) -> String {
+        self.org.as_ref().map(|org| org.as_str().to_owned()).unwrap_or_default()
+    }
+
+    /// The field `env` of every request.
+    pub(super) fn env(&self) -> v1::Environment {
+        env_of(self.env)
+    }
+
+    /// The whole header that carries the key.
+    pub(super) fn bearer(&self) -> &MetadataValue<Ascii> {
+        &self.bearer
+    }
+
+    /// What a call failed with.
+    pub(super) fn failure(&self, status: &Status) -> Failure {
+        match status.message() {
+            "" => Failure::Failed(format!("{} answered {:?}", self.address, status.code())),
+            message => Failure::Failed(message.to_owned()),
+        }
+    }
+}
+
+/// Whether the same call may succeed later, by itself.
+pub(super) fn is_passing(status: &Status) -> bool {
+    use tonic_types::StatusExt;
+    match status.code() {
+        // A broken connection shows as any of these, depending on where it broke.
+        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted => true,
+        Code::ResourceExhausted => status.get_details_retry_info().is_some(),
+        // Without details it is not the server's own, but the transport's.
+        Code::Internal => status.get_details_error_info().is_none(),
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    }
+}
+
+fn key(file: Option<PathBuf>) -> Result<String, Failure> {
+    let text = match file {
+        Some(path) => std::fs::read_to_string(&path)
+            .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))?,
+        None => std::env::var("MESSAGE_WEBHOOK_KEY").unwrap_or_default(),
+    };
+    let key = text.trim();
+    if key.is_empty() {
+        return Err(Failure::Usage("name a key by --key-file FILE or in MESSAGE_WEBHOOK_KEY".into()));
+    }
+    Ok(key.to_owned())
+}
