@@ -19,8 +19,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let server = args.remote.check()?;
-    let message =
-        GetMessageRequest { org_id: server.org_id(), env: server.env().into(), message_sid: args.sid };
+    let message = GetMessageRequest { org_id: server.org_id(), env: server.env().into(), message_sid: args.sid };
     let message = block_on(async {
         let mut request = server.request(message);
         request.set_timeout(TIMEOUT);

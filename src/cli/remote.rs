@@ -8,11 +8,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-use super::{
-    health::reachable,
-    keys::env_of,
-    output::Failure,
-};
+use super::{health::reachable, keys::env_of, output::Failure};
 use crate::{
     domain::{Environment, OrgId, Violation},
     protocol::grpc::v1::{self, message_service_client::MessageServiceClient},

@@ -26,4 +26,5 @@ mod kill;
 mod lifecycle;
 mod logs;
 mod parity;
+mod remote;
 pub mod support;

@@ -41,7 +41,9 @@ pub(super) enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     Accepted,
-    Duplicate { payload_matches: bool },
+    Duplicate {
+        payload_matches: bool,
+    },
     /// For good: the same message would be refused again.
     Refused(String),
 }
@@ -67,7 +69,9 @@ impl Source {
             Source::Lines { name, lines } => (name, lines),
         };
         for (index, line) in lines.lines().enumerate() {
-            let wrong = |what: String| Failure::Failed(format!("{name}, line {}: {what}; lines before it were sent", index + 1));
+            let wrong = |what: String| {
+                Failure::Failed(format!("{name}, line {}: {what}; lines before it were sent", index + 1))
+            };
             let line = line.map_err(|error| wrong(format!("cannot be read: {error}")))?;
             if line.trim().is_empty() {
                 continue;

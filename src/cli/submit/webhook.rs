@@ -52,9 +52,8 @@ impl Webhook {
             return Err(Failure::Usage("--http-url needs --org and --env, for they are part of the path".into()));
         };
         let wrong = || Failure::Usage(format!("'{url}' must be like http://HOST:PORT; for TLS use a proxy in between"));
-        let uri: Uri = format!("{}/{org}/{env}/v1/message-webhook", url.trim_end_matches('/'))
-            .parse()
-            .map_err(|_| wrong())?;
+        let uri: Uri =
+            format!("{}/{org}/{env}/v1/message-webhook", url.trim_end_matches('/')).parse().map_err(|_| wrong())?;
         if uri.scheme_str() != Some("http") || uri.host().is_none() {
             return Err(wrong());
         }

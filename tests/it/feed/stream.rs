@@ -8,8 +8,8 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::support::{
-    self, PATIENCE, TestServer, eventually,
-    grpc::{client, stream, submission, take, with_key},
+    self, PATIENCE, TestServer,
+    grpc::{client, end, stream, submission, take, with_key},
 };
 
 const ALL: &[Scope] = &[Scope::Submit, Scope::Read, Scope::Stream];
@@ -136,7 +136,7 @@ async fn a_stream_ends_when_the_server_drains_and_says_when_to_come_back() {
     let mut grpc = client(server.grpc).await;
     let mut feed = stream(&mut grpc, &key, START).await;
     server.stop().await.expect("ended in good order though a stream was open");
-    let ended = feed.message().await.err().expect("the end");
+    let ended = end(&mut feed).await;
     assert_eq!(ended.code(), Code::Unavailable);
     assert!(ended.get_details_retry_info().is_some());
     assert_eq!(ended.get_details_error_info().expect("a reason").reason, "DRAINING");
@@ -150,8 +150,8 @@ async fn a_revoked_key_ends_its_stream_within_5_seconds() {
     let mut grpc = client(server.grpc).await;
     let mut feed = stream(&mut grpc, &key, START).await;
     server.keys.as_operator().revoke(&id).await.expect("revoked");
-    let ended = tokio::time::timeout(Duration::from_secs(5), feed.message()).await.expect("within 5 s");
-    assert_eq!(ended.err().expect("the end").code(), Code::Unauthenticated);
+    let ended = tokio::time::timeout(Duration::from_secs(5), end(&mut feed)).await.expect("within 5 s");
+    assert_eq!(ended.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
@@ -176,6 +176,19 @@ async fn a_reader_that_does_not_read_holds_up_nobody_and_finds_everything_later(
 }
 
 #[tokio::test]
+async fn a_reader_from_now_has_a_place_to_return_to_before_the_first_message() {
+    let server = TestServer::start().await;
+    let key = server.key("acme", Environment::Dev, ALL).await;
+    let mut grpc = client(server.grpc).await;
+    let mut feed = stream(&mut grpc, &key, NOW).await;
+    let first = tokio::time::timeout(PATIENCE, feed.message()).await.expect("at once").expect("no error");
+    drop(feed);
+    grpc.submit_message(with_key(&key, submission("u", "while away"))).await.expect("accepted");
+    let cursor = StreamFrom::Cursor(first.expect("a stream without end").cursor);
+    assert_eq!(sids(&take(&mut stream(&mut grpc, &key, cursor).await, 1).await), ["while away"]);
+}
+
+#[tokio::test]
 async fn a_filtered_reader_is_told_its_place_though_nothing_is_for_it() {
     let server = TestServer::start().await;
     let quiet = server.key("quiet", Environment::Dev, ALL).await;
@@ -183,14 +196,17 @@ async fn a_filtered_reader_is_told_its_place_though_nothing_is_for_it() {
     let mut grpc = client(server.grpc).await;
     let mut feed = stream(&mut grpc, &quiet, START).await;
     grpc.submit_message(with_key(&busy, submission("u", "not for you"))).await.expect("accepted");
-    let frame = tokio::time::timeout(PATIENCE, feed.message()).await.expect("a heartbeat").expect("no error");
-    let frame = frame.expect("a stream without end");
-    assert!(frame.messages.is_empty());
-    // The place is after the other's message: the quiet reader need never pass it again.
-    let later = eventually("the next message", async || {
-        grpc.submit_message(with_key(&quiet, submission("u", "for you"))).await.ok()?;
-        let mut resumed = stream(&mut grpc, &quiet, StreamFrom::Cursor(frame.cursor.clone())).await;
-        Some(take(&mut resumed, 1).await)
-    });
-    assert_eq!(sids(&later.await), ["for you"]);
+    let mut heartbeat = async || {
+        let frame = tokio::time::timeout(PATIENCE, feed.message()).await.expect("a heartbeat").expect("no error");
+        let frame = frame.expect("a stream without end");
+        assert!(frame.messages.is_empty());
+        frame
+    };
+    let first = heartbeat().await;
+    let frame = heartbeat().await;
+    assert_ne!(frame.cursor, first.cursor);
+    // The place has moved on over the other's message: the quiet reader need never pass it again.
+    grpc.submit_message(with_key(&quiet, submission("u", "for you"))).await.expect("accepted");
+    let mut resumed = stream(&mut grpc, &quiet, StreamFrom::Cursor(frame.cursor)).await;
+    assert_eq!(sids(&take(&mut resumed, 1).await), ["for you"]);
 }

@@ -6,7 +6,7 @@ use message_webhook::protocol::grpc::v1::{
     Environment, Message, StreamMessagesRequest, StreamMessagesResponse, SubmitMessageRequest,
     message_service_client::MessageServiceClient, stream_messages_request::From as StreamFrom,
 };
-use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
 
 pub type Client = MessageServiceClient<Channel>;
 
@@ -41,6 +41,17 @@ pub fn submission(from_id: &str, sid: &str) -> SubmitMessageRequest {
 pub async fn stream(client: &mut Client, key: &str, from: StreamFrom) -> Streaming<StreamMessagesResponse> {
     let request = StreamMessagesRequest { from: Some(from), ..Default::default() };
     client.stream_messages(with_key(key, request)).await.expect("a stream").into_inner()
+}
+
+/// What a stream ends with.
+pub async fn end(stream: &mut Streaming<StreamMessagesResponse>) -> Status {
+    loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a stream never ends well"),
+            Err(status) => return status,
+        }
+    }
 }
 
 /// The next `count` messages of a stream and the cursor after each.

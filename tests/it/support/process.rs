@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 
+const ANY_PORT: &str = "127.0.0.1:0";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_message-webhook");
 
 /// A command of the program that knows nothing of the environment's settings.
@@ -68,6 +69,7 @@ pub struct Builder {
     data_dir: PathBuf,
     /// Where the program runs, when it is to choose the data directory.
     cwd: Option<PathBuf>,
+    grpc_addr: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -82,7 +84,14 @@ impl ServerProcess {
     pub fn builder() -> Builder {
         let dir = TempDir::new().expect("a directory");
         let data_dir = dir.path().join("data");
-        Builder { dir: Some(dir), data_dir, cwd: None, arguments: Vec::new(), environment: Vec::new() }
+        Builder {
+            dir: Some(dir),
+            data_dir,
+            cwd: None,
+            grpc_addr: ANY_PORT.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// Sends SIGTERM.
@@ -170,6 +179,12 @@ impl Builder {
         self.arg("--demo")
     }
 
+    /// Listens for gRPC there, where a client expects a server that was started again.
+    pub fn grpc_addr(mut self, address: SocketAddr) -> Self {
+        self.grpc_addr = address.to_string();
+        self
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, argument: impl ToString) -> Self {
         self.arguments.push(argument.to_string());
@@ -185,8 +200,8 @@ impl Builder {
     /// The command.
     pub fn command(&self) -> Command {
         let data_dir = self.data_dir.to_str().expect("UTF-8");
-        let address = "127.0.0.1:0";
-        let mut command = command(["serve", "--http-addr", address, "--grpc-addr", address, "--admin-addr", address]);
+        let mut command =
+            command(["serve", "--http-addr", ANY_PORT, "--grpc-addr", &self.grpc_addr, "--admin-addr", ANY_PORT]);
         match &self.cwd {
             Some(cwd) => command.current_dir(cwd),
             None => command.args(["--data-dir", data_dir]),
