@@ -163,6 +163,9 @@ impl App {
         let edge = grpc::Grpc::new(service, Arc::clone(&keys), readiness.clone(), stop_edges.clone());
         let routes = edge.routes().map_err(StartError::Reflection)?;
         let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
+        let age = config.grpc_max_connection_age;
+        let max_age = (!age.is_zero()).then_some(listener::MaxAge { age, grace: config.grpc_connection_grace });
+        let limits = listener::ConnectionLimits { max_age, ..limits };
         let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
         edges.spawn(async move {
             serving.await;

@@ -77,6 +77,10 @@ settings! {
         admin_addr: SocketAddr = "127.0.0.1:9464", any;
         /// Connections that HTTP and gRPC each keep open; further ones wait in the kernel's queue.
         max_connections: usize = "20000", |n| at_least(*n, 1);
+        /// How old a gRPC connection gets before its client is sent to connect anew, so that clients spread over replicas; 0s for any age.
+        grpc_max_connection_age: Duration = "1h", any;
+        /// For how long after that what is under way may go on. A stream of the feed is cut then, and its reader comes back with its cursor.
+        grpc_connection_grace: Duration = "1m", any;
         /// Web pages of these origins may call the webhook from a browser. In the environment and as a flag: parted by commas.
         cors_origins: Vec<Origin> = "", any;
     }

@@ -1,6 +1,12 @@
 //! One connection from its first byte to its end.
 
-use std::{convert::Infallible, error::Error as StdError, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,11 +18,16 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, sync::oneshot, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tower::Service;
 
 use super::{
-    ConnectionLimits,
+    ConnectionLimits, MaxAge,
     activity::{Activity, Counted},
     guard::{Guarded, WhenIdle},
 };
@@ -120,7 +131,7 @@ async fn drive<C>(
     connection: C,
     limits: &ConnectionLimits,
     activity: &Activity,
-    stopped: oneshot::Receiver<Infallible>,
+    mut stopped: oneshot::Receiver<Infallible>,
     idle: Option<oneshot::Receiver<Infallible>>,
 ) where
     C: GracefulConnection,
@@ -136,13 +147,20 @@ async fn drive<C>(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        _ = stopped => {
-            activity.drain();
+        _ = &mut stopped => match drained(connection, activity, limits).await {
+            Some(ended) => ended,
+            None => return,
+        },
+        grace = aged(limits.max_age) => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
-                ended = connection => ended,
-                // A client that is frozen never answers the GOAWAY, and must not hold up the end of the server.
-                () = activity.idle_for(limits.linger) => return,
+                biased;
+                ended = connection.as_mut() => ended,
+                _ = stopped => match drained(connection, activity, limits).await {
+                    Some(ended) => ended,
+                    None => return,
+                },
+                () = sleep(grace) => return,
             }
         }
         () = idle => {
@@ -157,4 +175,29 @@ async fn drive<C>(
         // The client's doing: it left, was too slow or does not speak HTTP.
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Ends a connection because the server ends; `None` when it was given up.
+async fn drained<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    activity: &Activity,
+    limits: &ConnectionLimits,
+) -> Option<Result<(), C::Error>> {
+    activity.drain();
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        ended = connection => Some(ended),
+        // A client that is frozen never answers the GOAWAY, and must not hold up the end of the server.
+        () = activity.idle_for(limits.linger) => None,
+    }
+}
+
+/// Waits until a connection is as old as it may be; its grace. Up to a tenth sooner, by chance: connections that were
+/// made together, as after a restart, must not all end together.
+async fn aged(limit: Option<MaxAge>) -> Duration {
+    let Some(MaxAge { age, grace }) = limit else { return std::future::pending().await };
+    // Without randomness the connections end together, and nothing else is wrong.
+    let chance = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+    sleep(age.mul_f64(1.0 - chance / 10.0)).await;
+    grace
 }

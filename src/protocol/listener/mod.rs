@@ -44,6 +44,17 @@ pub struct ConnectionLimits {
     pub max_streams: u32,
     /// How often an HTTP/2 client is pinged, and how long it may take to answer.
     pub ping: Duration,
+    /// How old a connection may get, where clients are to spread over replicas anew; `None` for any age.
+    pub max_age: Option<MaxAge>,
+}
+
+/// After `age` a connection takes no new requests (HTTP/2 gets GOAWAY), after `grace` more it is closed.
+#[derive(Debug, Clone, Copy)]
+pub struct MaxAge {
+    /// From its beginning on.
+    pub age: Duration,
+    /// For what is under way then, streams that never end among it.
+    pub grace: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -58,6 +69,7 @@ impl Default for ConnectionLimits {
             header_bytes: 16 * 1024,
             max_streams: 256,
             ping: Duration::from_secs(20),
+            max_age: None,
         }
     }
 }

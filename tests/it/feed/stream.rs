@@ -8,7 +8,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::support::{
-    self, PATIENCE, TestServer,
+    self, PATIENCE, TestServer, eventually,
     grpc::{client, end, stream, submission, take, with_key},
 };
 
@@ -140,6 +140,31 @@ async fn a_stream_ends_when_the_server_drains_and_says_when_to_come_back() {
     assert_eq!(ended.code(), Code::Unavailable);
     assert!(ended.get_details_retry_info().is_some());
     assert_eq!(ended.get_details_error_info().expect("a reason").reason, "DRAINING");
+}
+
+#[tokio::test]
+async fn an_old_connection_is_ended_after_its_grace_and_its_reader_goes_on_from_its_cursor() {
+    let builder = TestServer::builder().set("grpc_max_connection_age", "200ms").set("grpc_connection_grace", "100ms");
+    let server = builder.start().await;
+    let key = server.key("acme", Environment::Dev, ALL).await;
+    let mut grpc = client(server.grpc).await;
+    grpc.submit_message(with_key(&key, submission("u", "a"))).await.expect("accepted");
+    let mut feed = stream(&mut grpc, &key, START).await;
+    let (_, cursor) = take(&mut feed, 1).await.remove(0);
+    tokio::time::timeout(PATIENCE, end(&mut feed)).await.expect("the end of the connection");
+    // The channel connects anew by itself; on a slow machine the new connection is old soon, too.
+    let next = eventually("the next message", async || {
+        grpc.submit_message(with_key(&key, submission("u", "b"))).await.ok()?;
+        let request = StreamMessagesRequest { from: Some(StreamFrom::Cursor(cursor.clone())), ..Default::default() };
+        let mut resumed = grpc.stream_messages(with_key(&key, request)).await.ok()?.into_inner();
+        loop {
+            let frame = resumed.message().await.ok()??;
+            if let Some(first) = frame.messages.into_iter().next() {
+                return first.message;
+            }
+        }
+    });
+    assert_eq!(next.await.message_sid, "b");
 }
 
 #[tokio::test]
