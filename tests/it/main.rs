@@ -21,6 +21,7 @@ mod docs;
 mod feed;
 mod grpc;
 mod http;
+mod embedded;
 mod keys;
 mod kill;
 mod lifecycle;

@@ -31,7 +31,6 @@ use crate::domain::Error;
 const MESSAGES: &str = "messages";
 const SIDS: &str = "sids";
 const SENDERS: &str = "senders";
-const KEYS: &str = "keys";
 const META: &str = "meta";
 
 /// The engine's own limit is only a last resort; see the module's text.
@@ -46,7 +45,6 @@ pub struct Engine {
     pub messages: Keyspace,
     pub sids: Keyspace,
     pub senders: Keyspace,
-    pub keys: Keyspace,
     pub meta: Keyspace,
 }
 
@@ -80,8 +78,8 @@ impl Engine {
             .manual_journal_persist(true)
             .max_journaling_size(JOURNAL_LIMIT)
             .max_cached_files(Some(CACHED_FILES))
-            // One flushes while the other compacts.
-            .worker_threads(2)
+            // It compacts; memtables are written by [`super::upkeep`]. With two, one of them spins while the other compacts.
+            .worker_threads(1)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
                 let sequence = match keyspace {
                     MESSAGES => sequence_of_message,
@@ -95,9 +93,8 @@ impl Engine {
         // Looked up by sequences that exist, or scanned: a filter of absent keys would be a waste.
         let messages = db.keyspace(MESSAGES, || base().expect_point_read_hits(true))?;
         let (sids, senders) = Self::indexes(&db)?;
-        let keys = db.keyspace(KEYS, base)?;
         let meta = db.keyspace(META, base)?;
-        Ok(Self { db, messages, sids, senders, keys, meta })
+        Ok(Self { db, messages, sids, senders, meta })
     }
 
     fn indexes(db: &Database) -> fjall::Result<(Keyspace, Keyspace)> {
@@ -119,9 +116,36 @@ impl Engine {
         Ok(())
     }
 
+    /// Lets go of tables that compactions have replaced: files stay until the engine moves on by a few commits.
+    ///
+    /// # Errors
+    /// What the engine cannot write.
+    pub fn release_tables(&self) -> fjall::Result<()> {
+        for _ in 0..2 {
+            let mut batch = self.db.batch();
+            batch.insert(&self.meta, super::meta::TICK, []);
+            batch.commit()?;
+        }
+        self.meta.rotate_memtable()?;
+        self.write_sealed(&self.meta)
+    }
+
+    /// Writes the memtables of `keyspace` that are rotated to tables.
+    ///
+    /// # Errors
+    /// What the engine cannot write.
+    pub fn write_sealed(&self, keyspace: &Keyspace) -> fjall::Result<()> {
+        while keyspace.tree.sealed_memtable_count() > 0 {
+            let lock = keyspace.tree.get_flush_lock();
+            let unseen = self.db.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+            keyspace.tree.flush(&lock, unseen)?;
+        }
+        Ok(())
+    }
+
     /// All keyspaces.
-    pub fn keyspaces(&self) -> [&Keyspace; 5] {
-        [&self.messages, &self.sids, &self.senders, &self.keys, &self.meta]
+    pub fn keyspaces(&self) -> [&Keyspace; 4] {
+        [&self.messages, &self.sids, &self.senders, &self.meta]
     }
 
     /// Bytes that wait in memory and are not on their way into tables yet.

@@ -11,6 +11,7 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
+    ops::Range,
     path::Path,
 };
 
@@ -31,26 +32,35 @@ const ITEM_HEAD: usize = 1 + 1 + 8 + 2 + 4 + 4;
 pub enum End {
     /// As it should.
     Whole,
-    /// With a commit that was torn, at this byte.
-    Torn(u64),
-    /// Damaged at this byte, with whole commits behind.
-    Damaged(u64),
+    /// With a commit that was torn.
+    Torn,
+    /// Damaged, with whole commits behind.
+    Damaged,
 }
 
-/// Reads the journal at `path`.
+/// What is in a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// How it ends.
+    pub end: End,
+    /// From the first commit that is asked for to where the whole commits end, in bytes.
+    pub wanted: Range<u64>,
+}
+
+/// Reads the journal at `path`; of its commits those from number `first` on are wanted.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn examine(path: &Path) -> io::Result<End> {
+pub fn examine(path: &Path, first: u64) -> io::Result<Examined> {
     let mut file = File::open(path)?;
-    let sound = sound_prefix(&mut BufReader::with_capacity(256 * 1024, &file))?;
-    file.seek(SeekFrom::Start(sound))?;
-    let rest = without_leading_zeros(file)?;
-    Ok(match rest {
+    let wanted = commits(&mut BufReader::with_capacity(256 * 1024, &file), first)?;
+    file.seek(SeekFrom::Start(wanted.end))?;
+    let end = match without_leading_zeros(file)? {
         rest if rest.is_empty() => End::Whole,
-        rest if has_commit(&rest) => End::Damaged(sound),
-        _ => End::Torn(sound),
-    })
+        rest if has_commit(&rest) => End::Damaged,
+        _ => End::Torn,
+    };
+    Ok(Examined { end, wanted })
 }
 
 /// What is left of `file`, from its first byte on that is not zero.
@@ -71,21 +81,25 @@ fn without_leading_zeros(mut file: File) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Where the last whole commit ends, of those that follow each other from the beginning.
-fn sound_prefix(reader: &mut impl Read) -> io::Result<u64> {
-    let mut sound = 0;
+/// Of the whole commits that follow each other from the beginning: where the first from number `first` on begins, and
+/// where the last ends.
+fn commits(reader: &mut impl Read, first: u64) -> io::Result<Range<u64>> {
+    let (mut end, mut begin) = (0, None);
     let mut buffer = Vec::new();
-    while let Some(length) = commit(reader, &mut buffer)? {
-        sound += length;
+    while let Some((number, length)) = commit(reader, &mut buffer)? {
+        if begin.is_none() && number >= first {
+            begin = Some(end);
+        }
+        end += length;
     }
-    Ok(sound)
+    Ok(begin.unwrap_or(end)..end)
 }
 
-/// The length of the commit at the reader's place, if there is a whole one.
-fn commit(reader: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<u64>> {
+/// Number and length of the commit at the reader's place, if there is a whole one.
+fn commit(reader: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<(u64, u64)>> {
     let Some(start) = array::<FRAME>(reader)? else { return Ok(None) };
-    let [START, a, b, c, d, ..] = start else { return Ok(None) };
-    let items = u32::from_le_bytes([a, b, c, d]);
+    let [START, i0, i1, i2, i3, number @ ..] = start else { return Ok(None) };
+    let items = u32::from_le_bytes([i0, i1, i2, i3]);
     let mut hasher = Xxh3::new();
     let mut length = 2 * FRAME as u64;
     for _ in 0..items {
@@ -109,7 +123,7 @@ fn commit(reader: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<u64
         length += 1 + head as u64 + body;
     }
     let Some(end) = array::<FRAME>(reader)? else { return Ok(None) };
-    Ok(is_end(&end, hasher.digest()).then_some(length))
+    Ok(is_end(&end, hasher.digest()).then_some((u64::from_le_bytes(number), length)))
 }
 
 fn body_of(head: &[u8; ITEM_HEAD]) -> u64 {

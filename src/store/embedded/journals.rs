@@ -1,31 +1,91 @@
-//! Copies of the engine's journals, made after an unclean stop and before the engine opens: it cuts a journal off at
-//! the first damage, and what stood behind would be gone for whoever has to find out what was lost.
+//! The engine's journals, looked at and laid aside before the engine opens them.
+//!
+//! The engine cuts a journal off at the first damage, and what stood behind would be gone for whoever has to find out
+//! what was lost. So after an unclean stop the journals are kept aside as they were; the engine gets new files with the
+//! commits that do not lie in tables yet. That also makes starts short: it replays some hundred thousand entries a
+//! second, and by itself keeps journals of 64 MiB and more.
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    ops::Range,
     path::{Path, PathBuf},
 };
+
+use super::journal_format::{self, End, Examined};
 
 const PREFIX: &str = "journals-";
 /// How many copies are kept, this start's included.
 const KEPT: usize = 2;
 const CHUNK: usize = 64 * 1024;
 
-/// Copies the journals in `store` to a new directory in `dir`, and removes all but the latest copies. `None` when there
-/// are none.
+/// One journal of the engine.
+pub struct Journal {
+    path: PathBuf,
+    examined: Examined,
+    is_last: bool,
+}
+
+/// Reads all journals in `store`, the oldest first; commits from number `first` on are wanted.
 ///
 /// # Errors
-/// When a copy cannot be made durable.
-pub fn copy(dir: &Path, store: &Path) -> io::Result<Option<PathBuf>> {
-    let journals = match list(store) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        journals => journals?,
-    };
+/// When one cannot be read.
+pub fn examine(store: &Path, first: u64) -> io::Result<Vec<Journal>> {
+    let mut journals = Vec::new();
+    for path in list(store)? {
+        let examined = journal_format::examine(&path, first)?;
+        journals.push(Journal { path, examined, is_last: false });
+    }
+    if let Some(last) = journals.last_mut() {
+        last.is_last = true;
+    }
+    Ok(journals)
+}
+
+impl Journal {
+    /// What is wrong with it. A torn end of the last journal is a commit that was never acknowledged; the others were
+    /// synced as a whole.
+    pub fn damage(&self) -> Option<String> {
+        match self.examined.end {
+            End::Whole => return None,
+            End::Torn if self.is_last => return None,
+            End::Torn | End::Damaged => {}
+        }
+        let name = self.path.file_name().unwrap_or_default().display();
+        Some(format!("journal {name} is damaged from byte {} on", self.examined.wanted.end))
+    }
+
+    /// Puts a file with only the wanted commits in its place. The last journal stays even when it is empty: without any
+    /// the engine would number its commits from 0 again.
+    ///
+    /// # Errors
+    /// When the file cannot be made durable.
+    pub fn trim(&self) -> io::Result<()> {
+        let Range { start, end } = self.examined.wanted;
+        if start == end && !self.is_last {
+            return fs::remove_file(&self.path);
+        }
+        let next = self.path.with_extension("next");
+        let mut from = File::open(&self.path)?;
+        from.seek(SeekFrom::Start(start))?;
+        let mut to = BufWriter::with_capacity(CHUNK, File::create(&next)?);
+        io::copy(&mut from.take(end - start), &mut to)?;
+        to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&next, &self.path)
+    }
+}
+
+/// Keeps the journals in `store` as they are in a new directory in `dir`, and removes all but the latest of these
+/// directories. `None` when there are no journals.
+///
+/// # Errors
+/// When that cannot be made durable.
+pub fn set_aside(dir: &Path, store: &Path) -> io::Result<Option<PathBuf>> {
+    let journals = list(store)?;
     if journals.is_empty() {
         return Ok(None);
     }
-    let mut copies = copies(dir)?;
+    let mut copies = numbered(dir, |name| name.strip_prefix(PREFIX)?.parse().ok())?;
     let number = copies.last().map_or(1, |(number, _)| number + 1);
     let target = dir.join(format!("{PREFIX}{number}"));
     // Room first: the disk may be nearly full.
@@ -36,7 +96,11 @@ pub fn copy(dir: &Path, store: &Path) -> io::Result<Option<PathBuf>> {
     fs::create_dir(&target)?;
     for journal in journals {
         if let Some(name) = journal.file_name() {
-            copy_file(&journal, &target.join(name))?;
+            let copy = target.join(name);
+            // A link takes neither time nor space, and nobody writes to that file again: see `trim`.
+            if fs::hard_link(&journal, &copy).is_err() {
+                copy_file(&journal, &copy)?;
+            }
         }
     }
     File::open(&target)?.sync_all()?;
@@ -44,26 +108,21 @@ pub fn copy(dir: &Path, store: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(target))
 }
 
-/// The journals in `store`, the oldest first.
-pub fn list(store: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(store)? {
-        let path = entry?.path();
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
-        if let Some(number) = number {
-            found.push((number, path));
-        }
-    }
-    found.sort();
+fn list(store: &Path) -> io::Result<Vec<PathBuf>> {
+    let found = numbered(store, |name| name.strip_suffix(".jnl")?.parse().ok())?;
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-fn copies(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+/// The entries of `dir` in whose names `number` finds one, in the order of these; none when there is no such directory.
+fn numbered(dir: &Path, number: impl Fn(&str) -> Option<u64>) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
         let path = entry?.path();
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix(PREFIX)?.parse().ok());
-        if let Some(number) = number {
+        if let Some(number) = path.file_name().and_then(|name| number(name.to_str()?)) {
             found.push((number, path));
         }
     }

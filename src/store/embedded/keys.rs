@@ -1,6 +1,6 @@
 //! API keys in the store.
 //!
-//! | key in `keys` | value |
+//! | key in `meta` | value |
 //! |---|---|
 //! | `k` and the key's id | the record below |
 //! | `u` and the key's id | when it was last used, i64 microseconds, little endian |
@@ -81,12 +81,12 @@ impl Digest {
     /// # Errors
     /// What the engine cannot read, or a damaged digest.
     pub fn load(engine: &Engine) -> Result<(Self, Self), Error> {
-        let stored = match engine.keys.get(LAST).map_err(failed)? {
+        let stored = match engine.meta.get(LAST).map_err(failed)? {
             Some(bytes) => Self::read(&bytes).map_err(Error::internal)?,
             None => Self::default(),
         };
         let mut counted = Self { mutations: stored.mutations, sum: 0 };
-        for guard in engine.keys.prefix([RECORD]) {
+        for guard in engine.meta.prefix([RECORD]) {
             let (key, value) = guard.into_inner().map_err(failed)?;
             counted.sum = counted.sum.wrapping_add(pair((&key, &value)));
         }
@@ -99,7 +99,7 @@ impl Digest {
     /// What the engine cannot write.
     pub fn store(self, engine: &Engine) -> Result<(), Error> {
         let mut batch = engine.db.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&engine.keys, LAST, self.to_bytes());
+        batch.insert(&engine.meta, LAST, self.to_bytes());
         batch.commit().map_err(failed)
     }
 }
@@ -114,7 +114,7 @@ fn pair((key, value): (&[u8], &[u8])) -> u64 {
 /// Adds `record`.
 pub fn create(digest: &mut Digest, engine: &Engine, record: &KeyRecord) -> Result<Change<()>, Error> {
     let key = place(RECORD, &record.id);
-    if engine.keys.get(&key).map_err(failed)?.is_some() {
+    if engine.meta.get(&key).map_err(failed)?.is_some() {
         return Err(Error::internal(format!("a key {} exists", record.id)));
     }
     Ok(Change::Batch(write(digest, engine, &key, None, record), ()))
@@ -128,7 +128,7 @@ pub fn revoke(
     at: Timestamp,
 ) -> Result<Change<Option<KeyRecord>>, Error> {
     let key = place(RECORD, id);
-    let Some(old) = engine.keys.get(&key).map_err(failed)? else { return Ok(Change::None(None)) };
+    let Some(old) = engine.meta.get(&key).map_err(failed)? else { return Ok(Change::None(None)) };
     let mut record = decode(id, &old).map_err(Error::internal)?;
     if record.revoked_at.is_some() {
         return Ok(Change::None(Some(record)));
@@ -141,8 +141,8 @@ fn write(digest: &mut Digest, engine: &Engine, key: &[u8], old: Option<&[u8]>, r
     let value = encode(record);
     digest.replace(old.map(|old| (key, old)), (key, &value));
     let mut batch = engine.db.batch();
-    batch.insert(&engine.keys, key, value);
-    batch.insert(&engine.keys, LAST, digest.to_bytes());
+    batch.insert(&engine.meta, key, value);
+    batch.insert(&engine.meta, LAST, digest.to_bytes());
     batch
 }
 
@@ -150,8 +150,8 @@ fn write(digest: &mut Digest, engine: &Engine, key: &[u8], old: Option<&[u8]>, r
 pub fn touch(engine: &Engine, used: &[(KeyId, Timestamp)]) -> Result<(), Error> {
     let mut batch = engine.db.batch().durability(Some(PersistMode::Buffer));
     for (id, at) in used {
-        if engine.keys.get(place(RECORD, id)).map_err(failed)?.is_some() {
-            batch.insert(&engine.keys, place(USED, id), at.as_micros().to_le_bytes());
+        if engine.meta.get(place(RECORD, id)).map_err(failed)?.is_some() {
+            batch.insert(&engine.meta, place(USED, id), at.as_micros().to_le_bytes());
         }
     }
     batch.commit().map_err(Error::store_unavailable)
@@ -159,14 +159,14 @@ pub fn touch(engine: &Engine, used: &[(KeyId, Timestamp)]) -> Result<(), Error> 
 
 /// The key with `id`.
 pub fn get(engine: &Engine, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
-    let value = engine.keys.get(place(RECORD, id)).map_err(failed)?;
+    let value = engine.meta.get(place(RECORD, id)).map_err(failed)?;
     value.map(|value| decode(id, &value).map_err(Error::internal)).transpose()
 }
 
 /// All keys, or those of `org`, in the order of their ids.
 pub fn list(engine: &Engine, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
     let mut keys = Vec::new();
-    for guard in engine.keys.prefix([RECORD]) {
+    for guard in engine.meta.prefix([RECORD]) {
         let (key, value) = guard.into_inner().map_err(failed)?;
         let id = id_of(&key).ok_or_else(|| Error::internal(Damaged("a key's id breaks its rule")))?;
         let record = decode(&id, &value).map_err(Error::internal)?;
@@ -176,7 +176,7 @@ pub fn list(engine: &Engine, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Erro
             (KeyOwner::Platform, Some(_)) => false,
         };
         if wanted {
-            let used = engine.keys.get(place(USED, &id)).map_err(failed)?;
+            let used = engine.meta.get(place(USED, &id)).map_err(failed)?;
             let last_used_at = used
                 .and_then(|used| used.as_ref().try_into().ok().map(i64::from_le_bytes))
                 .and_then(Timestamp::from_micros);

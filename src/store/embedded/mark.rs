@@ -7,6 +7,7 @@
 //! last      u64    every sequence up to this one was acknowledged or may have been
 //! oldest    u64    nothing below this sequence is retained
 //! flushed   u64    all index entries up to this sequence lie in tables
+//! commit    u64    all commits of the engine below this number lie in tables
 //! mutations u64    of keys
 //! clean     u8     1 after an orderly stop
 //! checksum  u64    XXH3-64 over everything above
@@ -41,6 +42,7 @@ pub struct Mark {
     pub last: u64,
     pub oldest: u64,
     pub flushed: u64,
+    pub flushed_commit: u64,
     pub key_mutations: u64,
     pub clean: bool,
 }
@@ -49,7 +51,7 @@ impl Mark {
     /// Its bytes.
     pub fn to_bytes(self) -> Vec<u8> {
         let mut bytes = [MAGIC.as_slice(), &VERSION.to_be_bytes(), &self.store].concat();
-        for number in [self.last, self.oldest, self.flushed, self.key_mutations] {
+        for number in [self.last, self.oldest, self.flushed, self.flushed_commit, self.key_mutations] {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
         bytes.push(self.clean.into());
@@ -73,9 +75,10 @@ impl Mark {
         }
         let store = reader.array()?;
         let mut number = || reader.array().map(u64::from_be_bytes);
-        let (last, oldest, flushed, key_mutations) = (number()?, number()?, number()?, number()?);
+        let (last, oldest, flushed) = (number()?, number()?, number()?);
+        let (flushed_commit, key_mutations) = (number()?, number()?);
         let clean = reader.byte()? == 1;
-        Ok(Self { store, last, oldest, flushed, key_mutations, clean })
+        Ok(Self { store, last, oldest, flushed, flushed_commit, key_mutations, clean })
     }
 }
 
@@ -115,6 +118,7 @@ impl MarkFile {
             last: shared.durable(),
             oldest: shared.oldest.load(Ordering::Acquire),
             flushed: shared.flushed.load(Ordering::Acquire),
+            flushed_commit: shared.flushed_commit.load(Ordering::Acquire),
             key_mutations: shared.key_mutations.load(Ordering::Acquire),
             clean,
         };

@@ -1,9 +1,10 @@
-//! Records about the store itself, in `meta`.
+//! Records about the store itself, in `meta` beside those of [`super::keys`].
 //!
 //! | key | value |
 //! |---|---|
 //! | `store` | format version u16 (1), id of the store 16 bytes, checksum u64 |
 //! | `oldest` | oldest retained sequence u64, checksum u64 |
+//! | `tick` | nothing; see [`Engine::release_tables`] |
 //! | `gaps` | lost ranges, first and last u64 each, checksum u64 |
 //!
 //! Numbers are big endian; the checksum is XXH3-64 over the key and what stands before it.
@@ -21,6 +22,8 @@ use crate::domain::Error;
 
 /// The place of the oldest retained sequence.
 pub const OLDEST: &[u8] = b"oldest";
+/// A record that means nothing.
+pub const TICK: &[u8] = b"tick";
 const STORE: &[u8] = b"store";
 const GAPS: &[u8] = b"gaps";
 const FORMAT: u16 = 1;

@@ -28,6 +28,8 @@ mod engine;
 mod error;
 mod feed;
 mod gaps;
+#[cfg(test)]
+mod golden;
 mod index;
 mod journal_format;
 mod journals;
@@ -120,7 +122,8 @@ impl EmbeddedStore {
         upkeep::retain(&self.shared)?;
         upkeep::flush(&self.shared, &engine).map_err(Error::internal)?;
         retention::reclaim(&self.shared, &engine, &mut 0)?;
-        retention::compact(&engine)
+        retention::compact(&engine)?;
+        engine.messages.major_compact().and_then(|()| engine.release_tables()).map_err(engine::failed)
     }
 
     /// Writes all that is in memory to tables. For tests.

@@ -92,12 +92,17 @@ impl Draft {
         if let Some(place) = self.0.get_mut(ACCEPTED_AT..SENT_AT) {
             place.copy_from_slice(&accepted_at.as_micros().to_le_bytes());
         }
-        let sum = checksum(sequence, self.0.get(ACCEPTED_AT..).unwrap_or_default());
-        if let Some(place) = self.0.get_mut(CHECKSUM_AT..ACCEPTED_AT) {
-            place.copy_from_slice(&sum.to_le_bytes());
-        }
-        self.0
+        reseal(sequence, self.0)
     }
+}
+
+/// Puts the right checksum into a record.
+pub fn reseal(sequence: u64, mut record: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(sequence, record.get(ACCEPTED_AT..).unwrap_or_default());
+    if let Some(place) = record.get_mut(CHECKSUM_AT..ACCEPTED_AT) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
+    record
 }
 
 /// A record as it lies in the store, checked but not copied.

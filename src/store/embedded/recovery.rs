@@ -26,7 +26,6 @@ use std::{
 use super::{
     engine::{Engine, Failure},
     error::OpenError,
-    journal_format::{self, End},
     journals,
     keys::Digest,
     mark::{Mark, MarkFile},
@@ -66,29 +65,31 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
     let mut findings = Findings::default();
     let (mark, left) = read_mark(&dir, &store_dir, &mark_file, &mut findings)?;
     let copies = match left {
-        Left::Unclean => journals::copy(&dir, &store_dir).map_err(|e| OpenError::not_writable(&dir, e))?,
+        Left::Unclean => journals::set_aside(&dir, &store_dir).map_err(|e| OpenError::not_writable(&dir, e))?,
         Left::New | Left::Clean => None,
     };
-    if left == Left::Unclean {
-        examine_journals(&store_dir, options.accept_loss, &mut findings)
-            .map_err(|e| OpenError::not_writable(&store_dir, e))?;
-    }
     let damaged = |missing: Vec<String>, can_accept| OpenError::Damaged {
         dir: dir.clone(),
         missing,
         copies: copies.clone(),
         can_accept,
     };
+    let not_readable = |error| OpenError::not_writable(&store_dir, error);
+    let journals = journals::examine(&store_dir, mark.flushed_commit).map_err(not_readable)?;
+    if left == Left::Unclean {
+        findings.0.extend(journals.iter().filter_map(journals::Journal::damage));
+    }
     if !options.accept_loss && !findings.0.is_empty() {
+        // Nothing is touched before the operator has decided.
         return Err(damaged(findings.0, true));
+    }
+    for journal in journals {
+        journal.trim().map_err(not_readable)?;
     }
     let droppable = Arc::new(AtomicU64::new(0));
     let mut engine = open_engine(&store_dir, &options, &droppable, &damaged)?;
     let unreadable = |error: Error| damaged(vec![cause_of(&error)], false);
 
-    let mut meta = Meta::load(&engine).map_err(unreadable)?;
-    let id = settle_id(&mark, &mut meta, left, &mut findings).map_err(|missing| damaged(vec![missing], false))?;
-    let oldest = meta.oldest.max(mark.oldest);
     let mut verified_bytes = 0;
     if left == Left::Unclean {
         let verified = verify::tables(&engine, options.verify_bytes).map_err(|e| OpenError::not_writable(&dir, e))?;
@@ -103,6 +104,9 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
         }
     }
 
+    let mut meta = Meta::load(&engine).map_err(unreadable)?;
+    let id = settle_id(&mark, &mut meta, left, &mut findings).map_err(|missing| damaged(vec![missing], false))?;
+    let oldest = meta.oldest.max(mark.oldest);
     let span = verify::span(&engine, &mark, oldest).map_err(unreadable)?;
     let missing = verify::missing(&engine, oldest, span.expected, &meta.gaps).map_err(unreadable)?;
     for (first, last) in &missing {
@@ -129,8 +133,9 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
     } else if left == Left::New {
         meta.store(&engine).map_err(unreadable)?;
     }
-    // After an accepted loss no index is trusted.
-    let from = if whole { oldest } else { mark.flushed.max(oldest.saturating_sub(1)) + 1 };
+    // After an accepted loss no index is trusted, and none that knows less than what once lay in its tables.
+    let lags = span.indexes < mark.flushed;
+    let from = if whole || lags { oldest } else { mark.flushed.max(oldest.saturating_sub(1)) + 1 };
     let rebuilt = verify::indexes(&engine, from, span.expected, last, whole).map_err(|error| {
         let message = cause_of(&error);
         damaged(vec![message], false)
@@ -141,6 +146,7 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
         last,
         oldest,
         flushed: if whole { 0 } else { mark.flushed },
+        flushed_commit: mark.flushed_commit,
         key_mutations: keys.mutations,
         gaps: meta.gaps,
     };
@@ -158,6 +164,12 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
     };
     droppable.store(oldest.min(last), std::sync::atomic::Ordering::Release);
     let shared = Arc::new(Shared::new(options, clock, engine, droppable, found));
+    if whole || left == Left::New {
+        // The store's own records are safe from any journal; and after a loss no journal may bring back, at a later
+        // start, what was given up.
+        let engine = shared.engine().map_err(unreadable)?;
+        super::upkeep::flush(&shared, &engine).map_err(|error| unreadable(super::engine::failed(error)))?;
+    }
     mark_file.write(&shared, false).map_err(|e| OpenError::not_writable(&dir, e))?;
     Ok(Opened {
         shared,
@@ -234,6 +246,7 @@ fn read_mark(
                 last: 0,
                 oldest: 1,
                 flushed: 0,
+                flushed_commit: 0,
                 key_mutations: 0,
                 clean: false,
             };
@@ -269,31 +282,6 @@ fn open_engine(
         Failure::Panic(text) => format!("the engine gave up on its files: {text}"),
     };
     Err(damaged(vec![what], false))
-}
-
-/// Reads the journals before the engine does. A torn last commit was never acknowledged and is cut off; the engine would
-/// refuse some of these. Any other damage is a finding.
-fn examine_journals(store_dir: &Path, accept_loss: bool, findings: &mut Findings) -> io::Result<()> {
-    let journals = match journals::list(store_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        journals => journals?,
-    };
-    for (place, journal) in journals.iter().enumerate() {
-        let is_last = place + 1 == journals.len();
-        match journal_format::examine(journal)? {
-            End::Whole => {}
-            End::Torn(length) if is_last => salvage::cut(journal, length)?,
-            // A sealed journal was synced as a whole.
-            End::Torn(length) | End::Damaged(length) => {
-                let name = journal.file_name().unwrap_or_default().display();
-                findings.0.push(format!("journal {name} is damaged from byte {length} on"));
-                if accept_loss {
-                    salvage::cut(journal, length)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn is_about_access(error: &io::Error) -> bool {

@@ -89,14 +89,18 @@ pub fn reclaim(shared: &Shared, engine: &Engine, compacted: &mut u64) -> Result<
     }
     let dead = droppable.saturating_sub(*compacted);
     let live = shared.durable().saturating_sub(droppable);
-    if dead >= WORTH_COMPACTING && dead >= live {
+    let is_worth_it = dead >= WORTH_COMPACTING && dead >= live;
+    if is_worth_it {
         compact(engine)?;
         *compacted = droppable;
+    }
+    if has_whole || is_worth_it {
+        engine.release_tables().map_err(failed)?;
     }
     Ok(())
 }
 
-/// Leaves out all dead index entries and messages, at once.
+/// Leaves out all dead index entries at once.
 ///
 /// # Errors
 /// What the engine cannot compact.

@@ -1,7 +1,5 @@
 //! What is done for an operator who accepts a loss, and for nobody else.
 
-use std::{fs::File, io, path::Path};
-
 use fjall::{AbstractTree, PersistMode};
 
 use super::{
@@ -66,11 +64,4 @@ pub fn replace_tables(engine: &mut Engine, damaged: &[DamagedTable]) -> Result<(
         engine.replace_indexes().map_err(failed)?;
     }
     Ok(())
-}
-
-/// Cuts a journal off at `length`, where its damage begins.
-pub fn cut(journal: &Path, length: u64) -> io::Result<()> {
-    let file = File::options().write(true).open(journal)?;
-    file.set_len(length)?;
-    file.sync_all()
 }

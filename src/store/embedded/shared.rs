@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
@@ -46,6 +46,10 @@ pub struct Shared {
     pub droppable: Arc<AtomicU64>,
     /// Up to where all index entries lie in tables.
     pub flushed: AtomicU64,
+    /// The engine's number of the first commit that may not lie in tables as a whole.
+    pub flushed_commit: AtomicU64,
+    /// Held while memtables are written to tables.
+    pub flushing: Mutex<()>,
     /// Mutations of keys so far; see [`super::keys`].
     pub key_mutations: AtomicU64,
     /// Sequences that were lost, with the operator's consent.
@@ -70,6 +74,7 @@ pub struct Found {
     pub last: u64,
     pub oldest: u64,
     pub flushed: u64,
+    pub flushed_commit: u64,
     pub key_mutations: u64,
     pub gaps: Gaps,
 }
@@ -95,6 +100,8 @@ impl Shared {
             oldest: AtomicU64::new(found.oldest),
             droppable,
             flushed: AtomicU64::new(found.flushed),
+            flushed_commit: AtomicU64::new(found.flushed_commit),
+            flushing: Mutex::new(()),
             key_mutations: AtomicU64::new(found.key_mutations),
             gaps: found.gaps,
             failure: OnceLock::new(),

@@ -2,11 +2,10 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
-use fjall::{AbstractTree, PersistMode};
+use fjall::PersistMode;
 
 use super::{engine::Engine, mark::MarkFile, queue::Order, retention, shared::Shared};
 use crate::domain::Error;
@@ -91,19 +90,23 @@ pub fn retain(shared: &Shared) -> Result<u64, Error> {
 
 /// Writes all that is in memory to tables.
 ///
+/// Here and not by the engine's worker, which may be busy compacting for seconds while the memory fills up. It is told
+/// all the same, finds nothing left to write, and does the rest of its work: it takes journals away that are not needed.
+///
 /// # Errors
-/// When the engine cannot, or gave up.
+/// When the engine cannot.
 pub fn flush(shared: &Shared, engine: &Engine) -> fjall::Result<()> {
-    // Read first: everything up to it is applied, so it is in the memtables that are rotated below or in tables already.
-    let through = shared.durable();
+    let _turn = shared.flushing.lock();
+    // Read first: a commit gets its number and is applied under the lock that a rotation takes. So all these are in
+    // memtables that are rotated below, or in tables already.
+    let (through, commit) = (shared.durable(), engine.db.seqno());
     for keyspace in engine.keyspaces() {
         keyspace.rotate_memtable()?;
     }
-    while engine.keyspaces().iter().any(|keyspace| keyspace.tree.sealed_memtable_count() > 0) {
-        // Tells a flush that will never end from one that takes time.
-        engine.db.persist(PersistMode::Buffer)?;
-        thread::sleep(Duration::from_millis(2));
+    for keyspace in engine.keyspaces() {
+        engine.write_sealed(keyspace)?;
     }
     shared.flushed.fetch_max(through, Ordering::AcqRel);
+    shared.flushed_commit.fetch_max(commit, Ordering::AcqRel);
     Ok(())
 }

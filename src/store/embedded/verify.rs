@@ -23,6 +23,8 @@ use crate::domain::Error;
 pub struct Span {
     /// The last sequence that somebody knows of.
     pub expected: u64,
+    /// The lower one of the last sequences that the indexes know.
+    pub indexes: u64,
 }
 
 /// Asks the mark, the messages and the indexes for the last sequence.
@@ -32,10 +34,8 @@ pub fn span(engine: &Engine, mark: &Mark, oldest: u64) -> Result<Span, Error> {
         let key = guard.key().map_err(failed)?;
         expected = expected.max(index::read_message_key(&key).map_err(Error::internal)?);
     }
-    for keyspace in [&engine.sids, &engine.senders] {
-        expected = expected.max(engine.last_of(keyspace)?.unwrap_or(0));
-    }
-    Ok(Span { expected })
+    let (sids, senders) = (engine.last_of(&engine.sids)?.unwrap_or(0), engine.last_of(&engine.senders)?.unwrap_or(0));
+    Ok(Span { expected: expected.max(sids).max(senders), indexes: sids.min(senders) })
 }
 
 /// The ranges between `oldest` and `last` of which no message is there, except those that `gaps` knows.

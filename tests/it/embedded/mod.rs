@@ -1,0 +1,9 @@
+//! What only the embedded store promises: what it finds when it opens, and what it survives.
+
+mod accept_loss;
+mod child;
+mod damage;
+mod disk;
+mod kill;
+mod opening;
+mod tools;
