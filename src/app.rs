@@ -6,6 +6,7 @@
 mod background;
 mod control;
 mod keys_file;
+mod shares;
 mod start;
 mod stop;
 

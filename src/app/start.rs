@@ -17,6 +17,7 @@ use super::{
     background::{self, Background},
     control::ControlSocket,
     keys_file,
+    shares::Shares,
 };
 use crate::{
     config::{Config, Origin},
@@ -87,6 +88,7 @@ impl App {
         let Self { config, store, clock, readiness, metrics, http, grpc, admin, addresses } = self;
         let begun = Instant::now();
         background::show(&readiness);
+        let shares = Shares::of_this_process(config.max_connections);
         let mut admin_task = JoinSet::new();
         let admin_router = admin::router(readiness.clone(), {
             let metrics = metrics.clone();
@@ -95,7 +97,7 @@ impl App {
         admin_task.spawn(listener::serve(
             admin,
             admin_router,
-            listener::ConnectionLimits::default(),
+            listener::ConnectionLimits { max_connections: shares.admin, ..listener::ConnectionLimits::default() },
             CancellationToken::new(),
         ));
 
@@ -144,8 +146,8 @@ impl App {
         background.upkeep(&metrics, &service);
 
         let mut edges = JoinSet::new();
-        let limits = listener::ConnectionLimits {
-            max_connections: config.max_connections,
+        let limits_of = |max_connections| listener::ConnectionLimits {
+            max_connections,
             header_timeout: config.header_timeout,
             ..listener::ConnectionLimits::default()
         };
@@ -154,7 +156,7 @@ impl App {
         // Each connection may have a request that waits for its own client's body; those must not keep others out.
         let under_way = config.max_in_flight.saturating_add(config.max_connections);
         let stack = middleware::http(edge.edge(), edge.router(), cors, under_way);
-        let serving = listener::serve(http, stack, limits.clone(), stop_edges.clone());
+        let serving = listener::serve(http, stack, limits_of(shares.http), stop_edges.clone());
         edges.spawn(async move {
             serving.await;
             "HTTP requests"
@@ -165,7 +167,7 @@ impl App {
         let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
         let age = config.grpc_max_connection_age;
         let max_age = (!age.is_zero()).then_some(listener::MaxAge { age, grace: config.grpc_connection_grace });
-        let limits = listener::ConnectionLimits { max_age, ..limits };
+        let limits = listener::ConnectionLimits { max_age, ..limits_of(shares.grpc) };
         let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
         edges.spawn(async move {
             serving.await;

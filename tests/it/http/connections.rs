@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{
+    ServerProcess,
     edges::{Edges, PATH, Settings},
     raw::{Client, ask, post},
 };
@@ -125,6 +126,32 @@ async fn when_all_connections_are_taken_the_next_one_waits_for_a_place() {
     assert!(early.is_err(), "answered beyond the limit");
     drop(first);
     assert_eq!(third.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn more_clients_than_open_files_leave_the_store_and_the_other_ports_what_they_need() {
+    let server = tokio::task::spawn_blocking(|| ServerProcess::builder().open_files(160).start());
+    let server = server.await.expect("no panic");
+    let created = server.cli(&["keys", "create", "--org", "acme", "--env", "dev"]);
+    let key = created.stdout.trim();
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    let mut first = Client::connect(server.http).await;
+    let mut others = Vec::new();
+    // Few enough for the shortest queue that systems have for clients who wait.
+    for _ in 0..130 {
+        others.push(Client::connect(server.http).await);
+    }
+    for number in 0..20 {
+        first.send(post(PATH, key, GOOD.replace("\"s\"", &format!("\"s{number}\"")))).await;
+        assert_eq!(first.answer().await.status, 200);
+    }
+    assert_eq!(ask(server.admin, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
+    assert_eq!(ask(server.grpc, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
+    // Who waits is served as soon as there is room.
+    let mut last = others.pop().expect("many");
+    drop(others);
+    last.send(post(PATH, key, GOOD)).await;
+    assert_eq!(last.answer().await.status, 200);
 }
 
 /// As many as the machine lets one process have, at most 10,000. The clients are a process of their own, because each

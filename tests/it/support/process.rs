@@ -72,6 +72,7 @@ pub struct Builder {
     grpc_addr: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 impl ServerProcess {
@@ -91,6 +92,7 @@ impl ServerProcess {
             grpc_addr: ANY_PORT.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            open_files: None,
         }
     }
 
@@ -214,9 +216,27 @@ impl Builder {
         command
     }
 
+    /// Lets it have no more open files than this.
+    pub fn open_files(mut self, count: u32) -> Self {
+        self.open_files = Some(count);
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub fn start(self) -> ServerProcess {
         let mut command = self.command();
+        if let Some(count) = self.open_files {
+            let mut limited = Command::new("sh");
+            limited.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), PROGRAM]);
+            limited.args(command.get_args()).stdin(Stdio::null());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => limited.env(name, value),
+                    None => limited.env_remove(name),
+                };
+            }
+            command = limited;
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
         let (stdout, out) = follow(child.stdout.take().expect("piped"));
         let (stderr, err) = follow(child.stderr.take().expect("piped"));
