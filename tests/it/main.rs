@@ -16,6 +16,7 @@ mod authenticate;
 mod cli;
 mod config;
 mod conformance;
+mod contract;
 mod demo;
 mod docs;
 mod embedded;
