@@ -39,8 +39,9 @@ class LossyNetwork:
             while data := client.recv(65536):
                 if data.startswith((b"POST ", b"PRI * HTTP/2")) and self.loses_one():
                     swallow.set()
-                    # Over HTTP/2 the server speaks first of other things; it has answered when it fell silent.
-                    server.settimeout(0.5)
+                    if data.startswith(b"PRI"):
+                        # Over HTTP/2 the server speaks first of other things; it has answered when it fell silent.
+                        server.settimeout(0.5)
                 server.sendall(data)
         except OSError:
             pass

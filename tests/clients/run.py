@@ -1,11 +1,13 @@
-"""Foreign clients against the real server: curl, Python requests, grpcurl and Python grpcio.
+"""Foreign clients against the real server: curl, Python requests, grpcurl, Python grpcio, Chromium, schemathesis, what
+the documents show, and the programs of examples/.
 
     python tests/clients/run.py target/debug/message-webhook
 
-Starts the server on free ports and an empty store, runs every check of every client, and ends with a line that counts
-them. A client that is not installed is a failure.
+Starts the server on free ports and an empty store, runs every check of every client, or of those that are named after
+the program, and ends with a line that counts them. A client that is not installed is a failure.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +20,8 @@ import traceback
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+CLIENTS = ("curl_client", "requests_client", "grpcurl_client", "grpcio_client", "documents_client", "examples_client",
+           "browser_client", "schema_client")
 
 
 class Server:
@@ -26,21 +30,57 @@ class Server:
     def __init__(self, program, folder):
         self.program = program
         self.data_dir = os.path.join(folder, "data")
-        self.http, self.grpc, self.admin = (f"127.0.0.1:{port}" for port in free_ports(3))
+        *ports, self.page_port = free_ports(4)
+        self.http, self.grpc, self.admin = (f"127.0.0.1:{port}" for port in ports)
+        # Where pages that may call the webhook come from.
+        self.page_origin = f"http://127.0.0.1:{self.page_port}"
         # Made while no server runs; a server that runs is asked for others below.
         self.key = self.create_key("--org", "acme", "--env", "dev", "--scope", "submit", "--scope", "read")
         self.submit_only_key = self.create_key("--org", "acme", "--env", "dev")
         self.read_only_key = self.create_key("--org", "acme", "--env", "dev", "--scope", "read")
-        self.log = open(os.path.join(folder, "server.log"), "w+")
+        self.stream_key = self.create_key(
+            "--org", "acme", "--env", "dev", "--scope", "submit", "--scope", "read", "--scope", "stream")
+        self.log = open(os.path.join(folder, "server.log"), "a+")
+        self.start()
+        self.prod_key = self.create_key("--org", "acme", "--env", "prod")
+        self.other_key = self.create_key("--org", "other", "--env", "dev")
+        self.platform_key = self.create_key("--platform", "--scope", "submit", "--scope", "read")
+
+    def start(self):
+        """Also after its end: at the same addresses, with the same store."""
         self.process = subprocess.Popen(
-            [program, "serve", "--data-dir", self.data_dir]
+            [self.program, "serve", "--data-dir", self.data_dir, "--cors-origins", self.page_origin]
             + ["--http-addr", self.http, "--grpc-addr", self.grpc, "--admin-addr", self.admin],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )
         self.wait_until_ready()
-        self.prod_key = self.create_key("--org", "acme", "--env", "prod")
-        self.other_key = self.create_key("--org", "other", "--env", "dev")
-        self.platform_key = self.create_key("--platform", "--scope", "submit", "--scope", "read")
+
+    def another(self, folder):
+        """A server of its own for a check that kills it."""
+        os.makedirs(folder)
+        return Server(self.program, folder)
+
+    def cli(self, *arguments, key=None, input=""):
+        environment = {"MESSAGE_WEBHOOK_KEY": key or self.stream_key, "MESSAGE_WEBHOOK_GRPC_ADDR": self.grpc}
+        return subprocess.run([self.program, *arguments], env=os.environ | environment, input=input,
+                              capture_output=True, text=True, timeout=120)
+
+    def feed(self):
+        """(org, env, sid) of all that the key's feed has had so far, repeats and all."""
+        marker = f"marker-{time.monotonic_ns()}"
+        sent = self.cli("submit", "--from-id", "marker", "--message-sid", marker)
+        assert sent.returncode == 0, sent
+        environment = {"MESSAGE_WEBHOOK_KEY": self.stream_key, "MESSAGE_WEBHOOK_GRPC_ADDR": self.grpc}
+        found = []
+        with subprocess.Popen([self.program, "tail", "--from", "start", "--json"], env=os.environ | environment,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as tail:
+            for line in tail.stdout:
+                item = json.loads(line)
+                if item["message_sid"] == marker:
+                    break
+                found.append((item["org_id"], item["env"], item["message_sid"]))
+            tail.kill()
+        return found
 
     def create_key(self, *arguments):
         return self.keys("create", *arguments).strip()
@@ -93,7 +133,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="message-webhook-clients-")
     server = Server(program, folder)
     try:
-        for name in ("curl_client", "requests_client", "grpcurl_client", "grpcio_client"):
+        for name in sys.argv[2:] or CLIENTS:
             try:
                 checks = __import__(name).checks(server, folder)
             except Exception:
