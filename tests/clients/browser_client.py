@@ -114,7 +114,10 @@ def checks(server, folder):
                         *(name for schema in document["components"]["schemas"].values() for name in schema["properties"])]
             assert [each for each in expected if each not in text] == [], text
             events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-            asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+            # The browser's own pages ask for things too.
+            asked = {event["params"]["request"]["url"] for event in events
+                     if event["method"] == "Network.requestWillBeSent"
+                     and not event["params"]["documentURL"].startswith("chrome:")}
             assert f"http://{server.http}/openapi.json" in asked, asked
             assert all(url.startswith(f"http://{server.http}/") for url in asked), asked
             # There is no icon; nothing else may be amiss.
