@@ -15,7 +15,7 @@ use crate::{
         FeedMessage, FeedOrder, StartPosition, StreamMessagesRequest, StreamMessagesResponse,
         stream_messages_request::From as Wire,
     },
-    store::Cursor,
+    service::Cursor,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
