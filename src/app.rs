@@ -18,6 +18,9 @@ pub use control::{Control, ControlError, SOCKET_NAME};
 pub use start::{Running, StartError};
 pub use stop::{Stop, StopError};
 
+/// The HTTP API's description, for who may not name the edge.
+pub use crate::protocol::http::openapi_json;
+
 use crate::{
     config::Config,
     domain::{Clock, SystemClock},

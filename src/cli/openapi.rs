@@ -1,7 +1,7 @@
 //! `openapi`.
 
 use super::output::{Failure, print};
-use crate::protocol::http::openapi_json;
+use crate::app::openapi_json;
 
 pub(super) fn run() -> Result<(), Failure> {
     print(&openapi_json())

@@ -60,7 +60,7 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ("fjall", &["store::embedded"], "the engine is a detail of one store"),
     ("axum", &["protocol::http", "protocol::admin", "middleware", "app"], "the web framework stays at the edge"),
     ("tonic", &["protocol", "middleware", "app", "cli"], "gRPC stays at the edge"),
-    ("prost", &["protocol::grpc"], "generated code stays at the edge"),
+    ("prost", &["protocol::grpc", "cli"], "generated code stays with the edge and the command line's client"),
     ("clap", &["cli", "config", "main"], "arguments are read in one place"),
 ];
 
