@@ -63,21 +63,20 @@ pub fn examine(path: &Path, first: u64) -> io::Result<Examined> {
     Ok(Examined { end, wanted })
 }
 
-/// What is left of `file`, from its first byte on that is not zero.
+/// What is left of `file`, from about its first byte on that is not zero.
 fn without_leading_zeros(mut file: File) -> io::Result<Vec<u8>> {
-    let mut chunk = vec![0; 256 * 1024];
+    const CHUNK: usize = 64 * 1024;
+    let (mut chunk, zeros) = (vec![0; CHUNK], vec![0; CHUNK]);
     loop {
         let count = file.read(&mut chunk)?;
-        chunk.truncate(count);
         if count == 0 {
-            return Ok(chunk);
+            return Ok(Vec::new());
         }
-        if let Some(first) = chunk.iter().position(|byte| *byte != 0) {
-            chunk.drain(..first);
+        if chunk.get(..count) != zeros.get(..count) {
+            chunk.truncate(count);
             file.read_to_end(&mut chunk)?;
             return Ok(chunk);
         }
-        chunk.resize(256 * 1024, 0);
     }
 }
 

@@ -15,8 +15,10 @@ use std::{
 use super::journal_format::{self, End, Examined};
 
 const PREFIX: &str = "journals-";
-/// How many copies are kept, this start's included.
-const KEPT: usize = 2;
+/// Ends the name of copies whose store was opened after all.
+const OPENED: &str = ".opened";
+/// How many of those are kept beside the copies of a start that is under way or was refused.
+const KEPT: usize = 1;
 const CHUNK: usize = 64 * 1024;
 
 /// One journal of the engine.
@@ -76,36 +78,58 @@ impl Journal {
 }
 
 /// Keeps the journals in `store` as they are in a new directory in `dir`, and removes all but the latest of these
-/// directories. `None` when there are no journals.
+/// directories. After an opening that was refused, the copies of that one stay the only ones, however often the opening is
+/// tried again. `None` when there are no journals.
 ///
 /// # Errors
 /// When that cannot be made durable.
 pub fn set_aside(dir: &Path, store: &Path) -> io::Result<Option<PathBuf>> {
+    let refused = numbered(dir, |name| name.strip_prefix(PREFIX)?.parse().ok())?;
+    if let Some((_, copies)) = refused.into_iter().next_back() {
+        return Ok(Some(copies));
+    }
     let journals = list(store)?;
     if journals.is_empty() {
         return Ok(None);
     }
-    let mut copies = numbered(dir, |name| name.strip_prefix(PREFIX)?.parse().ok())?;
-    let number = copies.last().map_or(1, |(number, _)| number + 1);
-    let target = dir.join(format!("{PREFIX}{number}"));
+    let mut opened = numbered(dir, |name| name.strip_prefix(PREFIX)?.strip_suffix(OPENED)?.parse().ok())?;
+    let number = opened.last().map_or(1, |(number, _)| number + 1);
     // Room first: the disk may be nearly full.
-    while copies.len() >= KEPT {
-        let (_, oldest) = copies.remove(0);
+    while opened.len() > KEPT {
+        let (_, oldest) = opened.remove(0);
         fs::remove_dir_all(oldest)?;
     }
-    fs::create_dir(&target)?;
+    // Under another name until it is complete.
+    let unfinished = dir.join("journals.next");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    fs::create_dir(&unfinished)?;
     for journal in journals {
         if let Some(name) = journal.file_name() {
-            let copy = target.join(name);
+            let copy = unfinished.join(name);
             // A link takes neither time nor space, and nobody writes to that file again: see `trim`.
             if fs::hard_link(&journal, &copy).is_err() {
                 copy_file(&journal, &copy)?;
             }
         }
     }
-    File::open(&target)?.sync_all()?;
+    File::open(&unfinished)?.sync_all()?;
+    let copies = dir.join(format!("{PREFIX}{number}"));
+    fs::rename(&unfinished, &copies)?;
     File::open(dir)?.sync_all()?;
-    Ok(Some(target))
+    Ok(Some(copies))
+}
+
+/// Notes that the store of these copies was opened.
+///
+/// # Errors
+/// When that cannot be made durable.
+pub fn opened(dir: &Path, copies: &Path) -> io::Result<()> {
+    let mut name = copies.as_os_str().to_owned();
+    name.push(OPENED);
+    fs::rename(copies, name)?;
+    File::open(dir)?.sync_all()
 }
 
 fn list(store: &Path) -> io::Result<Vec<PathBuf>> {

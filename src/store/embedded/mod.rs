@@ -6,7 +6,7 @@
 //! lock            held while a process has the store open
 //! mark            what must be there, however the process ended; see `mark`
 //! store/          the engine's own files
-//! journals-<n>/   copies of the engine's journals from before the last unclean starts; the latest few
+//! journals-<n>*/  the engine's journals as they were before the latest unclean starts; `.opened` when all was well
 //! ```
 //!
 //! Where to read on: `writer` (group commit, exactly once), `shared` (what readers may see), `feed` (cursors, pages),
@@ -289,7 +289,8 @@ impl MessageStore for EmbeddedStore {
 
     async fn check(&self) -> Result<(), Error> {
         self.engine()?;
-        self.shared.check_acceptance()
+        self.shared.check_acceptance()?;
+        self.shared.check_progress()
     }
 
     async fn close(&self) -> Result<(), Error> {

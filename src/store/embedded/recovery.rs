@@ -171,6 +171,9 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
         super::upkeep::flush(&shared, &engine).map_err(|error| unreadable(super::engine::failed(error)))?;
     }
     mark_file.write(&shared, false).map_err(|e| OpenError::not_writable(&dir, e))?;
+    if let Some(copies) = &copies {
+        journals::opened(&dir, copies).map_err(|e| OpenError::not_writable(&dir, e))?;
+    }
     Ok(Opened {
         shared,
         mark: Arc::new(mark_file),

@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -26,6 +26,9 @@ use crate::{
 
 /// Identifies a store in its cursors: those of another are refused.
 pub type StoreId = [u8; 16];
+
+/// A commit that takes longer makes the store unready.
+const HANGING: Duration = Duration::from_secs(10);
 
 /// Everything but the threads themselves.
 pub struct Shared {
@@ -56,6 +59,9 @@ pub struct Shared {
     pub gaps: Gaps,
     /// Why nothing is accepted any more.
     failure: OnceLock<String>,
+    began: Instant,
+    /// When the writer last began a commit, in milliseconds since `began`; 0 while there is none.
+    committing: AtomicU64,
     /// Whether the disk is too full to accept anything.
     pub disk_full: AtomicBool,
     /// Wakes the thread that rotates memtables and removes what is past its retention.
@@ -105,6 +111,8 @@ impl Shared {
             key_mutations: AtomicU64::new(found.key_mutations),
             gaps: found.gaps,
             failure: OnceLock::new(),
+            began: Instant::now(),
+            committing: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
             upkeep: Bell::default(),
             reclaiming: Bell::default(),
@@ -174,6 +182,23 @@ impl Shared {
         self.check_failure()?;
         if self.disk_full.load(Ordering::Relaxed) {
             return Err(Error::store_unavailable("the disk is nearly full"));
+        }
+        Ok(())
+    }
+
+    /// Notes that a commit begins, or that it ended.
+    pub fn set_committing(&self, is_committing: bool) {
+        // Never 0 while there is one.
+        let now = self.began.elapsed().as_millis().max(1);
+        self.committing.store(if is_committing { now as u64 } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Whether the disk answers: a commit that hangs is no failure yet, but nothing is accepted meanwhile.
+    pub fn check_progress(&self) -> Result<(), Error> {
+        let since = self.committing.load(Ordering::Relaxed);
+        let now = self.began.elapsed().as_millis() as u64;
+        if since > 0 && now.saturating_sub(since) > HANGING.as_millis() as u64 {
+            return Err(Error::store_unavailable("the disk does not answer"));
         }
         Ok(())
     }

@@ -137,7 +137,10 @@ impl Writer {
             batch.insert(keyspace, index::LAST, index::sequence_value(index::LAST, last));
         }
         drop(records);
-        match batch.commit() {
+        self.shared.set_committing(true);
+        let committed = batch.commit();
+        self.shared.set_committing(false);
+        match committed {
             Ok(()) => {
                 self.last = last;
                 self.last_accepted_at = now;

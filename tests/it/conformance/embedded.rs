@@ -7,7 +7,7 @@ use message_webhook::store::{
     embedded::{EmbeddedStore, Options},
 };
 
-use super::fixture::{Fixture, RETENTION, TestClock};
+use super::fixture::{Fixture, RETENTION, TestClock, tempdir};
 
 pub struct Embedded {
     store: Arc<EmbeddedStore>,
@@ -28,7 +28,7 @@ impl Fixture for Embedded {
     type Store = EmbeddedStore;
 
     async fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap(), TestClock::new()).await
+        Self::open(tempdir(), TestClock::new()).await
     }
 
     fn store(&self) -> &Arc<EmbeddedStore> {

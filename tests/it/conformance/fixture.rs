@@ -1,6 +1,7 @@
 //! What the suite needs of a store, and how it speaks to it.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -37,6 +38,15 @@ pub trait Fixture: Send + Sync + 'static {
 
     /// Closes the store and opens it again.
     fn reopen(self) -> impl Future<Output = Self> + Send;
+}
+
+/// A directory for a store; in memory where there is room, for syncing to a disk is what most tests would wait for.
+pub fn tempdir() -> tempfile::TempDir {
+    const ROOM: u64 = 4 << 30;
+    let memory = Path::new("/dev/shm");
+    let free = rustix::fs::statvfs(memory).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+    let dir = if free > ROOM { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    dir.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// A clock that the test moves.

@@ -59,7 +59,7 @@ async fn go_on(dir: &Path, messages: usize) -> BTreeSet<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_hole_in_the_journal_what_stood_before_it_is_left() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..200, BYTES).await;
     eventually("the mark knows all", || marked(dir.path()) == 200).await;
@@ -77,7 +77,7 @@ async fn after_a_hole_in_the_journal_what_stood_before_it_is_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_hole_in_a_table_of_messages_all_its_other_messages_are_left() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..300, BYTES).await;
     store.flush_now().unwrap();
@@ -93,7 +93,7 @@ async fn after_a_hole_in_a_table_of_messages_all_its_other_messages_are_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_hole_in_a_table_of_an_index_every_message_is_left() {
     for keyspace in [2, 3] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempdir();
         let (store, _) = open(dir.path()).await;
         fill(&store, 0..300, BYTES).await;
         store.flush_now().unwrap();
@@ -108,7 +108,7 @@ async fn after_a_hole_in_a_table_of_an_index_every_message_is_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_mark_every_message_is_left() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..50, BYTES).await;
     drop(store);
@@ -118,7 +118,7 @@ async fn without_the_mark_every_message_is_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_who_saw_what_was_lost_misses_nothing_that_is_accepted_later() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..100, BYTES).await;
     eventually("the mark knows all", || marked(dir.path()) == 100).await;
@@ -141,7 +141,7 @@ async fn a_reader_who_saw_what_was_lost_misses_nothing_that_is_accepted_later() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_are_left_go_on_and_lost_ones_are_said() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     let (first, second) = (new_key("acme"), new_key("acme"));
     store.create_key(first.clone()).await.unwrap();

@@ -15,7 +15,7 @@ const BYTES: usize = 500;
 
 /// A store that was left without a close: messages in the journal alone, and a mark that knows them.
 async fn left_behind(messages: usize) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..messages, BYTES).await;
     eventually("the mark knows all", || marked(dir.path()) == messages as u64).await;
@@ -28,7 +28,7 @@ async fn a_torn_last_commit_is_left_out_as_a_whole_and_nothing_else_is() {
     const TORN: usize = 1000;
     const TORN_BYTES: usize = 100_000;
     const PAGE: usize = 4096;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..40, BYTES).await;
     let (mark, before) = (fs::read(dir.path().join("mark")).unwrap(), content_length(&journals(dir.path())[0]));
@@ -126,7 +126,7 @@ async fn a_missing_journal_is_refused() {
 async fn one_keyspace_flushed() -> (tempfile::TempDir, usize) {
     // The engine writes a keyspace's memtable to a table when it has more than 64 MiB.
     const LARGE: usize = 336;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..LARGE, 200_000).await;
     eventually("a journal is sealed", || journals(dir.path()).len() == 2 && !tables(dir.path(), 1).is_empty()).await;
@@ -180,7 +180,7 @@ async fn a_sealed_journal_that_is_damaged_takes_nothing_unnoticed() {
 
 /// Messages in tables and some more in the journal.
 async fn with_tables() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     store.create_key(new_key("acme")).await.unwrap();
     fill(&store, 0..300, BYTES).await;
@@ -240,7 +240,7 @@ async fn a_store_without_its_mark_is_refused() {
     let text = refusal(dir.path()).await;
     assert!(text.contains("the file 'mark', which tells what must be there, is missing"), "{text}");
 
-    for place in 0..bytes.len() {
+    for place in (0..bytes.len()).step_by(6) {
         let mut changed = bytes.clone();
         changed[place] ^= 1;
         fs::write(&mark, changed).unwrap();
@@ -260,7 +260,7 @@ async fn a_store_without_its_mark_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_copy_of_the_engines_files_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..50, BYTES).await;
     store.close().await.unwrap();
@@ -280,7 +280,7 @@ async fn an_older_copy_of_the_engines_files_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_change_of_a_key_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     let key = new_key("acme");
     store.create_key(key.clone()).await.unwrap();

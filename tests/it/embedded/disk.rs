@@ -9,7 +9,7 @@ use super::{child, tools::*};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_fails_ends_acceptance_and_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let said = child::output(child::command("fill", dir.path()));
     let kept: Vec<usize> = said.lines().filter_map(|line| line.strip_prefix("acknowledged ")?.parse().ok()).collect();
     assert!((5..100).contains(&kept.len()), "{said}");
@@ -30,7 +30,7 @@ async fn a_write_that_fails_ends_acceptance_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_nearly_full_takes_nothing_and_the_store_stays_whole() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = try_open(Options { min_free_bytes: u64::MAX, ..options(dir.path()) }).await.unwrap();
     let mut accepted = 0;
     let error = loop {

@@ -10,7 +10,7 @@ use super::{child, tools::*};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_before_a_kill_is_there_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let mut acknowledged = BTreeSet::new();
     let (mut was_sealed, mut was_flushed) = (false, false);
     for round in 0..6_u64 {
@@ -20,7 +20,7 @@ async fn what_was_acknowledged_before_a_kill_is_there_once() {
         let begun = |line: &String| line.starts_with("opened") || line.starts_with("refused");
         let opened = said.by_ref().map(Result::unwrap).find(begun).unwrap();
         assert!(opened.starts_with("opened"), "{opened}");
-        let end = Instant::now() + Duration::from_millis(200 + 350 * round);
+        let end = Instant::now() + Duration::from_millis(150 + 150 * round);
         let reader = std::thread::spawn(move || {
             said.map_while(Result::ok)
                 .filter_map(|line| line.strip_prefix("acknowledged ")?.parse().ok())

@@ -12,7 +12,7 @@ use crate::conformance::fixture::{RETENTION, TestClock, key, new_key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_report_tells_what_was_found() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, report) = open(dir.path()).await;
     assert_eq!((report.left, report.messages, report.oldest, report.keys), (Left::New, 0, None, 0));
     fill(&store, 0..20, 10).await;
@@ -36,7 +36,7 @@ async fn the_report_tells_what_was_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_opening_in_this_process_is_told() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     let error = try_open(options(dir.path())).await.err().unwrap();
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
@@ -47,7 +47,7 @@ async fn a_second_opening_in_this_process_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_told() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     let run = |dir: &Path| child::output(child::command("open", dir));
     let said = run(dir.path());
@@ -59,7 +59,7 @@ async fn a_second_process_is_told() {
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_used_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let closed = dir.path().join("closed");
@@ -79,7 +79,7 @@ async fn a_directory_that_cannot_be_used_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_is_opened_many_times_after_close_and_after_drop() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     for round in 0..6 {
         let (store, report) = open(dir.path()).await;
         assert_eq!(report.messages, round as u64 * 10);
@@ -93,7 +93,7 @@ async fn a_store_is_opened_many_times_after_close_and_after_drop() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_of_journals_do_not_pile_up() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     for round in 0..5 {
         let (store, _) = open(dir.path()).await;
         fill(&store, round..round + 1, 10).await;
@@ -106,8 +106,28 @@ async fn copies_of_journals_do_not_pile_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_a_refused_opening_stay_however_often_it_is_tried_again() {
+    let dir = tempdir();
+    let (store, _) = open(dir.path()).await;
+    fill(&store, 0..100, 100).await;
+    eventually("the mark knows all", || marked(dir.path()) == 100).await;
+    drop(store);
+    // Refused only after the engine opened and changed its files.
+    let journal = &journals(dir.path())[0];
+    let length = content_length(journal);
+    punch(journal, length / 2..length);
+    let before = fs::read(journal).unwrap();
+    for _ in 0..4 {
+        assert!(refusal(dir.path()).await.contains("journals-1"));
+    }
+    assert!(fs::read(dir.path().join("journals-1/0.jnl")).unwrap() == before, "the copy changed");
+    accept_loss(dir.path()).await;
+    assert!(fs::read(dir.path().join("journals-1.opened/0.jnl")).unwrap() == before, "the copy changed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_that_was_cut_short_is_begun_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let (store, _) = open(dir.path()).await;
     drop(store);
     // As after a crash while the engine was being made: its last file is not there yet.
@@ -119,7 +139,7 @@ async fn a_first_start_that_was_cut_short_is_begun_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forgotten_messages_give_their_space_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let clock = TestClock::new();
     let open = || {
         let options = Options { retention: RETENTION, memtable_bytes: 1 << 20, ..Options::new(dir.path()) };
@@ -155,7 +175,7 @@ async fn forgotten_messages_give_their_space_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retention_runs_by_itself() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let options = Options {
         retention: Duration::from_millis(200),
         retention_interval: Duration::from_millis(50),
