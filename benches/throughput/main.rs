@@ -1,6 +1,6 @@
 //! How fast the service is on this machine, beside a ceiling measured in the same run.
 //!
-//! `cargo bench --bench throughput -- [--rounds N] [--seconds S] [--stored N] [--dir DIR]`
+//! `cargo bench --bench throughput -- [--rounds N] [--seconds S] [--stored N] [--only http|grpc] [--dir DIR]`
 //!
 //! The ceiling is a bare axum handler that parses the same JSON and stores nothing. The server under test is pinned to
 //! the first core and the load generator to the second, so two cores and `taskset` (util-linux) are needed. Ceiling and
@@ -20,6 +20,7 @@
 )]
 
 mod ceiling;
+mod grpc;
 mod load;
 mod report;
 mod server;
@@ -48,6 +49,7 @@ struct Options {
     rounds: usize,
     duration: Duration,
     stored: u64,
+    only: Option<String>,
     dir: PathBuf,
 }
 
@@ -57,6 +59,7 @@ fn main() {
         rounds: 5,
         duration: Duration::from_secs(5),
         stored: 1_000_000,
+        only: None,
         dir: Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data"),
     };
     while let Some(argument) = arguments.next() {
@@ -66,16 +69,23 @@ fn main() {
             "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
             "--seconds" => options.duration = Duration::from_secs_f64(value().parse().expect("seconds")),
             "--stored" => options.stored = value().parse().expect("a number of messages"),
+            "--only" => options.only = Some(value()),
             "--dir" => options.dir = value().into(),
             other => panic!("unknown argument '{other}'"),
         }
     }
     pin_self();
     let mut report = Report::default();
-    accepts_and_duplicates(&options, &mut report);
-    lone_requests(&options, &mut report);
-    starts_on_an_empty_store(&options, &mut report);
-    with_many_stored(&options, &mut report);
+    let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    if wanted("http") {
+        accepts_and_duplicates(&options, &mut report);
+        lone_requests(&options, &mut report);
+        starts_on_an_empty_store(&options, &mut report);
+        with_many_stored(&options, &mut report);
+    }
+    if wanted("grpc") {
+        grpc::measure(&options, &mut report);
+    }
     report.print();
     fs::remove_dir_all(&options.dir).expect("removable directory");
 }

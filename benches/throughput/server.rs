@@ -30,6 +30,7 @@ pub struct Ceiling {
 pub struct Service {
     process: Process,
     target: Target,
+    grpc: Target,
     started_in: Duration,
 }
 
@@ -57,7 +58,19 @@ impl Service {
     pub fn start(dir: &Path) -> Self {
         let program = env!("CARGO_BIN_EXE_message-webhook");
         let key = Command::new(program)
-            .args(["keys", "create", "--org", "bench", "--env", "dev", "--data-dir"])
+            .args([
+                "keys",
+                "create",
+                "--org",
+                "bench",
+                "--env",
+                "dev",
+                "--scope",
+                "submit",
+                "--scope",
+                "stream",
+                "--data-dir",
+            ])
             .arg(dir)
             .output()
             .expect("the service's binary");
@@ -73,11 +86,17 @@ impl Service {
         let begun = Instant::now();
         let process = Process::start(command.stderr(log));
         wait_for(|| is_ready(admin));
-        Self { process, target: Target { addr: http, key }, started_in: begun.elapsed() }
+        let grpc = Target { addr: grpc, key: key.clone() };
+        Self { process, target: Target { addr: http, key }, grpc, started_in: begun.elapsed() }
     }
 
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The same service's gRPC port.
+    pub fn grpc(&self) -> &Target {
+        &self.grpc
     }
 
     /// From the start of the process to the first time that it said "ready".

@@ -1,0 +1,231 @@
+//! gRPC and the feed beside the webhook: the same store, the same messages, in turn.
+
+use std::{
+    future::poll_fn,
+    time::{Duration, Instant},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use h2::client::SendRequest;
+use http::Request;
+use message_webhook::domain::{Clock, SystemClock};
+use message_webhook::protocol::grpc::v1::{
+    StartPosition, StreamMessagesRequest, StreamMessagesResponse, SubmitMessageRequest, SubmitMessagesRequest,
+    message_service_client::MessageServiceClient, stream_messages_request::From as StreamFrom,
+};
+use prost::Message as _;
+use tokio::{net::TcpStream, task::JoinSet};
+use tonic::{Request as Call, Streaming, transport::Channel};
+
+use super::{
+    CONNECTIONS, Options, fresh,
+    load::{Body, Load, Stop, Target},
+    report::{Report, median},
+    server::Service,
+};
+
+const UNARY_CONNECTIONS: usize = 64;
+/// Messages of the one stream that are under way at once.
+const STREAM_WINDOW: u64 = 1024;
+const IDLE_STREAMS: usize = 1000;
+const STREAMS_PER_CONNECTION: usize = 100;
+const DELIVERIES: usize = 500;
+
+pub fn measure(options: &Options, report: &mut Report) {
+    // One thread: the load generator has one core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let service = Service::start(&fresh(options, "grpc"));
+    let (http, grpc) = (service.target(), service.grpc());
+    let (mut http_64, mut unary, mut http_256, mut streamed, mut fed) = (vec![], vec![], vec![], vec![], vec![]);
+    for round in 0..options.rounds {
+        let over_http = |connections, prefix: String| {
+            let body = Body::unique(&prefix);
+            let outcome = Load { target: http, connections, body, stop: Stop::After(options.duration) }.run();
+            assert_eq!((outcome.wrong, outcome.duplicates), (0, 0), "answers other than accepted");
+            outcome.rate()
+        };
+        http_64.push(over_http(UNARY_CONNECTIONS, format!("h{round:02}")));
+        unary.push(runtime.block_on(unary_rate(grpc, &format!("u{round:02}"), options.duration)));
+        http_256.push(over_http(CONNECTIONS, format!("H{round:02}")));
+        streamed.push(runtime.block_on(stream_rate(grpc, &format!("s{round:02}"), options.duration)));
+        fed.push(runtime.block_on(feed_rate(grpc, options.duration)));
+        report.progress(&format!(
+            "round {}: HTTP {:.0}/s, unary {:.0}/s at {UNARY_CONNECTIONS}; HTTP {:.0}/s at {CONNECTIONS}, one stream {:.0}/s, feed {:.0}/s",
+            round + 1, http_64[round], unary[round], http_256[round], streamed[round], fed[round],
+        ));
+    }
+    report.ratio("gRPC unary / HTTP, 64 connections", &unary, &http_64, 0.9);
+    report.ratio("one stream of submissions / HTTP, 256 connections", &streamed, &http_256, 2.0);
+    report.ratio("one reader of the feed / one stream of submissions", &fed, &streamed, 1.0);
+
+    let delays = runtime.block_on(delivery_ms(http, grpc));
+    report.line("accepted to delivered", format!("median {:.2} ms (goal: under 5)", median(&delays)));
+
+    let service = Service::start(&fresh(options, "idle-streams"));
+    let before = service.resident_mb();
+    let streams = runtime.block_on(idle_streams(service.grpc()));
+    let growth = service.resident_mb().saturating_sub(before);
+    report.line(&format!("{IDLE_STREAMS} idle streams over idle"), format!("{growth} MB (goal: under 60)"));
+    drop(streams);
+}
+
+fn submission(prefix: &str, number: u64) -> SubmitMessageRequest {
+    use message_webhook::protocol::grpc::v1::submit_message_request::Media;
+    SubmitMessageRequest {
+        from_id: format!("user_{:010}", number % 10_000),
+        message_sid: format!("msg_{prefix}_{number:010}"),
+        timestamp: Some(prost_types::Timestamp { seconds: 1_672_531_200, nanos: 0 }),
+        message_body: Some("Here is my meal, this is gruyere cheese btw.".into()),
+        media: Some(Media::ImageUrl("https://example.com/images/food.jpg".into())),
+        ..Default::default()
+    }
+}
+
+/// Unary calls, one after the other on each connection. Hand-written frames, as the requests over HTTP are: the load
+/// generator must not be what is measured.
+async fn unary_rate(target: &Target, prefix: &str, duration: Duration) -> f64 {
+    let mut callers = JoinSet::new();
+    let begun = Instant::now();
+    for caller in 0..UNARY_CONNECTIONS as u64 {
+        let (target, prefix) = (target.clone(), prefix.to_owned());
+        callers.spawn(async move {
+            let stream = TcpStream::connect(target.addr).await.expect("a server that listens");
+            stream.set_nodelay(true).expect("TCP_NODELAY");
+            let (mut client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+            let connection = tokio::spawn(connection);
+            let mut calls = 0;
+            while begun.elapsed() < duration {
+                call(&mut client, &target, &submission(&prefix, caller + calls * UNARY_CONNECTIONS as u64)).await;
+                calls += 1;
+            }
+            connection.abort();
+            calls
+        });
+    }
+    let calls: u64 = callers.join_all().await.into_iter().sum();
+    calls as f64 / begun.elapsed().as_secs_f64()
+}
+
+async fn call(client: &mut SendRequest<Bytes>, target: &Target, message: &SubmitMessageRequest) {
+    let request = Request::post(format!("http://{}/messagewebhook.v1.MessageService/SubmitMessage", target.addr))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", target.key))
+        .body(())
+        .expect("a request");
+    poll_fn(|cx| client.poll_ready(cx)).await.expect("an open connection");
+    let (response, mut body) = client.send_request(request, false).expect("an open connection");
+    let mut frame = BytesMut::with_capacity(256);
+    frame.put_u8(0);
+    frame.put_u32(message.encoded_len() as u32);
+    message.encode(&mut frame).expect("room");
+    body.send_data(frame.freeze(), true).expect("an open connection");
+    let mut answer = response.await.expect("an answer").into_body();
+    while let Some(data) = answer.data().await {
+        let length = data.expect("data").len();
+        answer.flow_control().release_capacity(length).expect("capacity");
+    }
+    let trailers = answer.trailers().await.expect("an open connection").expect("trailers");
+    assert_eq!(trailers["grpc-status"], "0", "answers other than OK");
+}
+
+async fn client(target: &Target) -> MessageServiceClient<Channel> {
+    let endpoint = Channel::from_shared(format!("http://{}", target.addr)).expect("an address");
+    MessageServiceClient::new(endpoint.connect().await.expect("a server that listens"))
+}
+
+fn with_key<T>(target: &Target, message: T) -> Call<T> {
+    let mut call = Call::new(message);
+    call.metadata_mut().insert("authorization", format!("Bearer {}", target.key).parse().expect("metadata"));
+    call
+}
+
+async fn stream_rate(target: &Target, prefix: &str, duration: Duration) -> f64 {
+    let mut client = client(target).await;
+    let begun = Instant::now();
+    let room = std::sync::Arc::new(tokio::sync::Semaphore::new(STREAM_WINDOW as usize));
+    let requests = {
+        let (room, prefix) = (room.clone(), prefix.to_owned());
+        stream::unfold(0_u64, move |number| {
+            let (room, prefix) = (room.clone(), prefix.clone());
+            async move {
+                room.acquire().await.ok()?.forget();
+                let message = Some(submission(&prefix, number));
+                let next = SubmitMessagesRequest { correlation_id: number, message };
+                (begun.elapsed() < duration).then_some((next, number + 1))
+            }
+        })
+    };
+    let call = with_key(target, requests);
+    let mut answers = client.submit_messages(call).await.expect("a stream").into_inner();
+    let mut accepted = 0;
+    while let Some(answer) = answers.message().await.expect("no error") {
+        use message_webhook::protocol::grpc::v1::submit_messages_response::Result as Answer;
+        assert!(matches!(answer.result, Some(Answer::Receipt(_))), "answers other than receipts");
+        accepted += 1;
+        room.add_permits(1);
+    }
+    f64::from(accepted) / begun.elapsed().as_secs_f64()
+}
+
+async fn follow(target: &Target, from: StreamFrom) -> Streaming<StreamMessagesResponse> {
+    let request = StreamMessagesRequest { from: Some(from), ..Default::default() };
+    client(target).await.stream_messages(with_key(target, request)).await.expect("a stream").into_inner()
+}
+
+/// How fast one reader is given what is stored.
+async fn feed_rate(target: &Target, duration: Duration) -> f64 {
+    let begun = Instant::now();
+    let mut delivered = 0;
+    while begun.elapsed() < duration {
+        let mut feed = follow(target, StreamFrom::Position(StartPosition::Start.into())).await;
+        while begun.elapsed() < duration {
+            let frame = feed.message().await.expect("no error").expect("a stream without end");
+            if frame.messages.is_empty() && delivered > 0 {
+                break;
+            }
+            delivered += frame.messages.len();
+        }
+    }
+    delivered as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// From the time of acceptance, as the service stamped it, to the time at which a reader has the message.
+async fn delivery_ms(http: &Target, grpc: &Target) -> Vec<f64> {
+    let mut feed = follow(grpc, StreamFrom::Position(StartPosition::Now.into())).await;
+    let (http, mut delays) = (http.clone(), Vec::new());
+    let sender = tokio::task::spawn_blocking(move || {
+        let mut lone = super::load::Lone::connect(&http);
+        for _ in 0..DELIVERIES {
+            lone.submit();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    while delays.len() < DELIVERIES {
+        let frame = feed.message().await.expect("no error").expect("a stream without end");
+        let now = SystemClock.now().as_micros();
+        for message in frame.messages {
+            let at = message.message.and_then(|message| message.accepted_at).expect("a time");
+            let accepted_at = at.seconds * 1_000_000 + i64::from(at.nanos / 1000);
+            delays.push((now - accepted_at) as f64 / 1e3);
+        }
+    }
+    sender.await.expect("a sender");
+    delays
+}
+
+async fn idle_streams(target: &Target) -> Vec<impl Sized> {
+    let mut streams = Vec::new();
+    for _ in 0..IDLE_STREAMS / STREAMS_PER_CONNECTION {
+        let mut client = client(target).await;
+        for _ in 0..STREAMS_PER_CONNECTION {
+            let from = Some(StreamFrom::Position(StartPosition::Now.into()));
+            let request = with_key(target, StreamMessagesRequest { from, ..Default::default() });
+            let mut feed = client.stream_messages(request).await.expect("a stream").into_inner();
+            feed.next().await.expect("a first frame").expect("no error");
+            streams.push(feed);
+        }
+    }
+    streams
+}
