@@ -121,12 +121,11 @@ async fn settle(
         }
         Some(Answer::Receipt(_)) => Outcome::Accepted,
         Some(Answer::Error(error)) => {
-            let details = prost::Message::encode_to_vec(&error).into();
-            let status = Status::with_details(error.code.into(), error.message, details);
-            if is_passing(&status) {
-                return Err(status);
+            // Only what may be tried again says when.
+            if error.details.iter().any(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo")) {
+                return Err(Status::unavailable(error.message));
             }
-            Outcome::Refused(status.message().to_owned())
+            Outcome::Refused(error.message)
         }
         None => return Ok(()),
     };

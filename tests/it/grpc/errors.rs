@@ -11,7 +11,7 @@ use tonic::Code;
 use super::client::{Failure, Refused, message, with_key};
 use crate::support::{
     edges::{Edges, Settings},
-    memory::Mood,
+    flaky::Mood,
 };
 
 async fn refused(edges: &Edges, request: SubmitMessageRequest) -> Failure {

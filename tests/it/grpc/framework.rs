@@ -8,7 +8,7 @@ use reqwest::Client;
 use tonic::{Code, Status, client::Grpc, transport::Channel};
 
 use super::client::{Failure, Refused, message, with_key};
-use crate::support::{edges::Edges, memory::Mood};
+use crate::support::{edges::Edges, flaky::Mood};
 
 const SUBMIT: &str = "/messagewebhook.v1.MessageService/SubmitMessage";
 

@@ -9,7 +9,7 @@ use message_webhook::{
 
 use crate::support::{
     edges::{Edges, PATH, Settings},
-    memory::Mood,
+    flaky::Mood,
     raw::{Answer, Client, ask, post},
 };
 

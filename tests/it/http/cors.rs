@@ -2,7 +2,7 @@
 
 use crate::support::{
     edges::{Edges, ORIGIN, PATH},
-    memory::Mood,
+    flaky::Mood,
     raw::{Answer, ask},
 };
 

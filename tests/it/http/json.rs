@@ -55,7 +55,7 @@ async fn null_means_absent_and_unknown_fields_are_ignored_however_odd() {
     let body = r#" {"x": [{"from_id": [null]}], "x": 1e999, "from_id":"u","message_sid":"s\u00e9","timestamp":1,
         "message_body":null,"image_urls":null,"audio_urls":null, "": {}} "#;
     assert_eq!(submit(&edges, body).await.status, 200);
-    let message = edges.store.only_message();
+    let message = edges.store.only_message().await;
     assert_eq!((message.key.sid.as_str(), message.content.body, message.content.media), ("sé", None, None));
     let answer = submit(&edges, r#"{"from_id":null,"message_sid":"s","timestamp":null}"#).await;
     assert_eq!(answer.violations(), pairs(&[("from_id", "missing"), ("timestamp", "missing")]));
@@ -146,7 +146,7 @@ async fn half_of_a_surrogate_pair_is_told_of_its_field() {
     let answer = submit(&edges, r#"{"from_id":"\ud800","message_sid":"\udc00x","timestamp":1}"#).await;
     assert_eq!(answer.violations(), pairs(&[("from_id", "wrong_type"), ("message_sid", "wrong_type")]));
     assert_eq!(submit(&edges, r#"{"from_id":"\ud83e\uddc0","message_sid":"s","timestamp":1}"#).await.status, 200);
-    assert_eq!(edges.store.only_message().content.from_id.as_str(), "🧀");
+    assert_eq!(edges.store.only_message().await.content.from_id.as_str(), "🧀");
 }
 
 #[tokio::test]

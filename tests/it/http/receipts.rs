@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{
     edges::{Edges, PATH},
-    memory::Mood,
+    flaky::Mood,
     raw::{Client, ask, post},
 };
 
@@ -29,7 +29,7 @@ async fn the_published_example_is_accepted_as_it_stands_and_then_already_process
         times["accepted_at"], times["duplicates_until"]
     );
     assert_eq!(String::from_utf8(first.body.clone()).expect("UTF-8"), expected);
-    let message = edges.store.only_message();
+    let message = edges.store.only_message().await;
     assert_eq!(message.accepted_at.to_string(), times["accepted_at"]);
     assert_eq!(message.content.timestamp.as_unix(), (1_672_531_200, 0));
 
@@ -48,7 +48,7 @@ async fn a_repetition_with_another_content_is_a_duplicate_that_says_so() {
     assert_eq!(other.status, 200);
     let body = other.json();
     assert_eq!((&body["duplicate"], &body["payload_matches"]), (&json!(true), &json!(false)));
-    let text = edges.store.only_message().content.body.expect("a text");
+    let text = edges.store.only_message().await.content.body.expect("a text");
     assert!(text.contains("gruyere"), "the first content stays");
 }
 

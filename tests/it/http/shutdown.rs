@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{
     edges::{Edges, PATH},
-    memory::Mood,
+    flaky::Mood,
     raw::{Client, PATIENCE, post},
 };
 

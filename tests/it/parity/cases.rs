@@ -8,7 +8,7 @@ use message_webhook::{
 };
 
 use super::ways::{Outcome, Way};
-use crate::support::memory::Mood;
+use crate::support::flaky::Mood;
 
 /// A text of the table: as it stands, or one character many times.
 #[derive(Debug, Clone, Copy)]

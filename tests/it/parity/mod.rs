@@ -11,7 +11,7 @@ use message_webhook::domain::{Content, Environment, MessageKey, MessageSid, OrgI
 
 use crate::support::{
     edges::{Edges, Settings},
-    memory::Mood,
+    flaky::Mood,
 };
 use cases::{CASES, Case};
 use ways::{Keyring, Outcome, Way};

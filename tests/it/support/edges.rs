@@ -19,7 +19,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::memory::MemoryStore;
+use super::flaky::FlakyStore;
 
 /// The published path of the org and env that most tests use.
 pub const PATH: &str = "/acme/dev/v1/message-webhook";
@@ -50,7 +50,7 @@ pub struct Edges {
     pub http: SocketAddr,
     pub grpc: SocketAddr,
     pub admin: SocketAddr,
-    pub store: Arc<MemoryStore>,
+    pub store: Arc<FlakyStore>,
     pub service: Arc<MessageService>,
     pub keys: Arc<Keys>,
     pub readiness: Readiness,
@@ -66,7 +66,7 @@ impl Edges {
     }
 
     pub async fn start_with(settings: Settings) -> Self {
-        let store = Arc::new(MemoryStore::default());
+        let store = FlakyStore::new();
         let limits = Limits {
             body_bytes: 256 * 1024,
             store_deadline: settings.store_deadline,

@@ -1,4 +1,4 @@
-//! A store that can be made to fail, to wait and to count.
+//! A real store that can be made to hang, fail, panic, wait and count, for tests of what stands above it.
 
 use std::{
     sync::{
@@ -17,12 +17,27 @@ use message_webhook::{
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+
+/// How submissions, look-ups and checks of a [`FlakyStore`] go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// As they should.
+    Fine,
+    /// It does what it is asked, but does not answer until its mood changes.
+    Silent,
+    /// It cannot decide.
+    Failing,
+    /// It has a bug.
+    Panicking,
+}
 
 /// An embedded store with a few levers.
 pub struct FlakyStore {
     inner: EmbeddedStore,
     _dir: TempDir,
+    mood: watch::Sender<Mood>,
+    accepted: AtomicUsize,
     /// `check`, `key` and `touch_keys` fail while this is set.
     pub fails: AtomicBool,
     /// A submission waits for one permit.
@@ -49,12 +64,45 @@ impl FlakyStore {
         Arc::new(Self {
             inner,
             _dir: dir,
+            mood: watch::Sender::new(Mood::Fine),
+            accepted: AtomicUsize::new(0),
             fails: AtomicBool::new(false),
             gate: Semaphore::new(permits),
             submissions: AtomicUsize::new(0),
             key_reads: AtomicUsize::new(0),
             touched: Mutex::default(),
         })
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+
+    /// Messages that were told as accepted, or would have been.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The one message, where there is just one.
+    pub async fn only_message(&self) -> Message {
+        let start = self.inner.feed_cursor(FeedStart::Start).await.expect("a cursor");
+        let page = self.inner.feed(&start, PageLimit { messages: 2, bytes: usize::MAX }).await.expect("a page");
+        assert_eq!(page.items.len(), 1);
+        page.items.into_iter().next().expect("one").message
+    }
+
+    async fn in_the_mood<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mood = *self.mood.borrow();
+        match mood {
+            Mood::Fine | Mood::Silent => {}
+            Mood::Failing => return Err(Error::store_unavailable("a disk that is full, at /secret/place")),
+            Mood::Panicking => panic!("the store panics, as the test wanted"),
+        }
+        let result = work.await;
+        if mood == Mood::Silent {
+            let _ = self.mood.subscribe().wait_for(|mood| *mood != Mood::Silent).await;
+        }
+        result
     }
 
     fn failing(&self) -> Result<(), Error> {
@@ -67,11 +115,18 @@ impl MessageStore for FlakyStore {
     async fn submit(&self, message: NewMessage) -> Result<Outcome, Error> {
         self.submissions.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("never closed").forget();
-        self.inner.submit(message).await
+        let submitted = async {
+            let outcome = self.inner.submit(message).await;
+            if matches!(outcome, Ok(Outcome::Accepted(_))) {
+                self.accepted.fetch_add(1, Ordering::SeqCst);
+            }
+            outcome
+        };
+        self.in_the_mood(submitted).await
     }
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
-        self.inner.get(key).await
+        self.in_the_mood(self.inner.get(key)).await
     }
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
@@ -120,7 +175,7 @@ impl MessageStore for FlakyStore {
 
     async fn check(&self) -> Result<(), Error> {
         self.failing()?;
-        self.inner.check().await
+        self.in_the_mood(self.inner.check()).await
     }
 
     async fn close(&self) -> Result<(), Error> {

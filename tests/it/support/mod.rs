@@ -3,7 +3,6 @@
 pub mod edges;
 pub mod flaky;
 pub mod grpc;
-pub mod memory;
 pub mod process;
 pub mod raw;
 pub mod server;
