@@ -183,3 +183,16 @@ fn every_script_that_a_document_names_exists() {
         }
     }
 }
+
+#[test]
+fn every_command_stands_in_the_readme() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_message-webhook")).arg("help").output().expect("help");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let (_, commands) = help.split_once("Commands:\n").expect("a list of commands");
+    let names = commands.lines().take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   "));
+    let names: Vec<_> = names.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&"serve"), "{help}");
+    let readme = read("README.md");
+    let missing: Vec<_> = names.iter().filter(|name| !readme.contains(**name)).collect();
+    assert!(missing.is_empty(), "README.md does not name {missing:?}");
+}
