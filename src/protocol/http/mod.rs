@@ -62,7 +62,7 @@ impl Http {
         Arc::clone(&self.0.edge)
     }
 
-    /// The routes. The order of their checks is [`submit::handle`]'s, so every method comes to it.
+    /// The routes. The order of their checks is `submit::handle`'s, so every method comes to it.
     pub fn router(&self) -> Router {
         Router::new()
             .route(target::PATTERN, any(submit::handle))
