@@ -23,9 +23,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "proto"))
 api, services = grpc.protos_and_services("messagewebhook/v1/message_service.proto")
 
 GRPC_ADDR = os.environ.get("GRPC_ADDR", "127.0.0.1:9090")
-# The connection broke, or the service stops: begin again at the last place.
-PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN,
-           grpc.StatusCode.RESOURCE_EXHAUSTED}
+# The service has decided: the same request will fail again. All else passes: the connection broke or became old, or the
+# service stops.
+FINAL = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 # A peer that fell silent is noticed, also while nothing is accepted.
 CHANNEL_OPTIONS = [("grpc.keepalive_time_ms", 15_000), ("grpc.keepalive_timeout_ms", 10_000),
                    ("grpc.max_receive_message_length", 16 * 1024 * 1024)]
@@ -80,7 +80,7 @@ def main():
                 if error.code() == grpc.StatusCode.OUT_OF_RANGE:
                     # Messages after this place are past their retention. Going on would be a silent gap.
                     sys.exit(f"{error.details()}; find out what was missed, then begin with a new database")
-                if error.code() not in PASSING:
+                if error.code() in FINAL:
                     sys.exit(f"{error.code().name}: {error.details()}")
                 print(f"{error.code().name}, beginning again at the last place", file=sys.stderr)
         time.sleep(1)

@@ -1,11 +1,8 @@
-"""curl, as README and docs/http-api.md show it."""
+"""curl, beyond what the documents show of it; documents_client runs that."""
 
 import json
-import pathlib
-import re
 import subprocess
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLE = """{
   "from_id": "user_abc123",
   "message_sid": "msg_xyz789",
@@ -63,18 +60,6 @@ def checks(server, folder):
     def a_changed_content_is_already_processed_and_said_to_differ():
         status, _, body = post(EXAMPLE.replace("gruyere", "emmental"))
         assert (status, body["message"], body["payload_matches"]) == (200, "Already processed", False)
-
-    def the_readme_posts_the_published_example():
-        readme = (ROOT / "README.md").read_text()
-        blocks = re.findall(r"```sh\n(.*?)```", readme, re.S)
-        command = next(block for block in blocks if "curl" in block and "message-webhook" in block)
-        command = command.replace("127.0.0.1:8080", server.http).replace("demo/dev", "acme/dev")
-        environment = {"PATH": __import__("os").environ["PATH"], "KEY": server.key}
-        for _ in range(2):
-            done = subprocess.run(["bash", "-euc", command], env=environment, capture_output=True, text=True)
-            answer = json.loads(done.stdout)
-            assert done.returncode == 0 and answer["status"] == "success", done
-        assert answer["message"] == "Already processed", answer
 
     def all_that_is_wrong_is_said_at_once():
         body = refused(post('{"message_sid":7,"image_urls":["ftp://x/a.jpg"]}'), 400, "invalid_message")

@@ -70,7 +70,9 @@ def checks(server, folder):
         assert server.feed().count(("acme", "dev", "from-grpcurl")) == 1
 
     def the_consumer_deals_with_each_message_once_though_it_and_the_server_are_killed():
-        own = server.another(os.path.join(folder, "consumed"))
+        # Its connections end soon, too.
+        age = ("--grpc-max-connection-age", "1s", "--grpc-connection-grace", "100ms")
+        own = server.another(os.path.join(folder, "consumed"), *age)
         database = os.path.join(folder, "consumer.db")
         environment = os.environ | {"KEY": own.stream_key, "GRPC_ADDR": own.grpc}
         out = open(os.path.join(folder, "consumer.out"), "w+")

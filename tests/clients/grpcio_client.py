@@ -1,4 +1,4 @@
-"""Python grpcio, with stubs generated from proto/ as an internal service would."""
+"""Python grpcio, with stubs generated from proto/ as an internal service would, and by reflection."""
 
 import datetime
 import importlib
@@ -9,6 +9,9 @@ import sys
 import grpc
 import grpc_tools.protoc
 import requests
+from google.protobuf import message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 
@@ -82,6 +85,64 @@ def checks(server, folder):
         missing = service_pb2.GetMessageRequest(message_sid="p5")
         refused(lambda: stub.GetMessage(missing, metadata=key, timeout=20), grpc.StatusCode.NOT_FOUND)
 
+    def many_messages_go_in_over_one_stream_each_with_its_own_answer():
+        sent = [service_pb2.SubmitMessagesRequest(correlation_id=number, message=request(f"many-{number % 450}"))
+                for number in range(500)]
+        sent.append(service_pb2.SubmitMessagesRequest(correlation_id=500, message=request("")))
+        answers = {answer.correlation_id: answer for answer in stub.SubmitMessages(iter(sent), metadata=key, timeout=60)}
+        assert sorted(answers) == list(range(501))
+        outcomes = [answers[number].receipt.outcome for number in range(500)]
+        assert outcomes.count(service_pb2.SUBMIT_OUTCOME_ACCEPTED) == 450
+        assert outcomes.count(service_pb2.SUBMIT_OUTCOME_DUPLICATE) == 50
+        assert answers[500].error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0] and len(answers[500].error.details) > 1
+
+    def a_list_is_read_page_by_page_and_the_newest_is_first():
+        for number in range(7):
+            sent = request(f"page-{number}")
+            sent.from_id = "user_pages"
+            submit(sent)
+        found, token, pages = [], "", 0
+        while pages == 0 or token:
+            asked = service_pb2.ListMessagesRequest(from_id="user_pages", page_size=3, page_token=token)
+            page = stub.ListMessages(asked, metadata=key, timeout=20)
+            found += [message.message_sid for message in page.messages]
+            token, pages = page.next_page_token, pages + 1
+        assert found == [f"page-{number}" for number in reversed(range(7))] and pages == 3, (found, pages)
+
+    def the_feed_goes_on_at_a_cursor():
+        streaming = (("authorization", f"Bearer {server.stream_key}"),)
+        for sid in ("feed-1", "feed-2"):
+            submit(request(sid))
+
+        def after(asked):
+            call = stub.StreamMessages(asked, metadata=streaming, timeout=60)
+            for response in call:
+                for item in response.messages:
+                    yield item
+        start = after(service_pb2.StreamMessagesRequest(position=service_pb2.START_POSITION_START))
+        first = next(item for item in start if item.message.message_sid == "feed-1")
+        second = next(after(service_pb2.StreamMessagesRequest(cursor=first.cursor)))
+        assert second.message.message_sid == "feed-2" and len(first.cursor) <= 64, second
+        bad = service_pb2.StreamMessagesRequest(cursor="no cursor")
+        refused(lambda: next(after(bad)), grpc.StatusCode.INVALID_ARGUMENT)
+
+    def reflection_alone_is_enough_to_call():
+        channel = grpc.insecure_channel(server.grpc)
+        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        service = pool.FindServiceByName("messagewebhook.v1.MessageService")
+        method = service.FindMethodByName("SubmitMessage")
+        taken, given = (message_factory.GetMessageClass(each) for each in (method.input_type, method.output_type))
+        call = channel.unary_unary(f"/{service.full_name}/{method.name}", request_serializer=taken.SerializeToString,
+                                   response_deserializer=given.FromString)
+        sent = taken(from_id="user_reflection", message_sid="reflected", message_body="hi")
+        sent.timestamp.seconds = 1672531200
+        for outcome in ("SUBMIT_OUTCOME_ACCEPTED", "SUBMIT_OUTCOME_DUPLICATE"):
+            receipt = call(sent, metadata=key, timeout=20)
+            names = given.DESCRIPTOR.fields_by_name["outcome"].enum_type.values_by_number
+            assert names[receipt.outcome].name == outcome, receipt
+
     return [a_message_goes_in_once_and_comes_back_whole, the_same_message_over_http_and_grpc_is_one_message,
             a_request_id_comes_back_as_metadata, a_message_over_the_limit_is_refused_for_good,
-            codes_are_those_of_the_contract]
+            codes_are_those_of_the_contract, many_messages_go_in_over_one_stream_each_with_its_own_answer,
+            a_list_is_read_page_by_page_and_the_newest_is_first, the_feed_goes_on_at_a_cursor,
+            reflection_alone_is_enough_to_call]

@@ -41,7 +41,7 @@ class LossyNetwork:
                     swallow.set()
                     if data.startswith(b"PRI"):
                         # Over HTTP/2 the server speaks first of other things; it has answered when it fell silent.
-                        server.settimeout(0.5)
+                        server.settimeout(1)
                 server.sendall(data)
         except OSError:
             pass

@@ -27,8 +27,9 @@ CLIENTS = ("curl_client", "requests_client", "grpcurl_client", "grpcio_client", 
 class Server:
     """The server as a process, with one key of each kind that the checks need."""
 
-    def __init__(self, program, folder):
+    def __init__(self, program, folder, *arguments):
         self.program = program
+        self.arguments = arguments
         self.data_dir = os.path.join(folder, "data")
         *ports, self.page_port = free_ports(4)
         self.http, self.grpc, self.admin = (f"127.0.0.1:{port}" for port in ports)
@@ -50,15 +51,15 @@ class Server:
         """Also after its end: at the same addresses, with the same store."""
         self.process = subprocess.Popen(
             [self.program, "serve", "--data-dir", self.data_dir, "--cors-origins", self.page_origin]
-            + ["--http-addr", self.http, "--grpc-addr", self.grpc, "--admin-addr", self.admin],
+            + ["--http-addr", self.http, "--grpc-addr", self.grpc, "--admin-addr", self.admin, *self.arguments],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )
         self.wait_until_ready()
 
-    def another(self, folder):
-        """A server of its own for a check that kills it."""
+    def another(self, folder, *arguments):
+        """A server of its own for a check that kills it or needs other settings."""
         os.makedirs(folder)
-        return Server(self.program, folder)
+        return Server(self.program, folder, *arguments)
 
     def cli(self, *arguments, key=None, input=""):
         environment = {"MESSAGE_WEBHOOK_KEY": key or self.stream_key, "MESSAGE_WEBHOOK_GRPC_ADDR": self.grpc}

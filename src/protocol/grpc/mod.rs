@@ -85,6 +85,7 @@ fn route_of(path: &str) -> Route {
         "/messagewebhook.v1.MessageService/StreamMessages" => STREAM,
         _ if path.starts_with("/grpc.health.v1.Health/") => HEALTH,
         _ if path.starts_with("/grpc.reflection.v1.ServerReflection/") => REFLECTION,
+        _ if path.starts_with("/grpc.reflection.v1alpha.ServerReflection/") => REFLECTION,
         _ => key_service::route_of(path).unwrap_or(Route::NONE),
     }
 }
@@ -125,18 +126,20 @@ impl Grpc {
     /// # Errors
     /// [`crate::domain::Kind::Internal`] when the descriptors that were built in cannot be read.
     pub fn routes(&self) -> Result<framework::Framed<Routes>, Error> {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // The details of errors, so that a client which knows nothing but reflection can show them.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .map_err(Error::internal)?;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // The details of errors, so that a client which knows nothing but reflection can show them.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
         let limit = self.0.service.limits().body_bytes.saturating_mul(2).saturating_add(DECODING_HEADROOM);
         let routes = Routes::new(MessageServiceServer::new(self.clone()).max_decoding_message_size(limit))
             .add_service(key_service::for_callers(Arc::clone(&self.0.keys), self.edge()))
             .add_service(health::server(&self.0.readiness, &self.0.closing))
-            .add_service(reflection)
+            .add_service(reflection().build_v1().map_err(Error::internal)?)
+            // Python's own reflection client, among others, knows only the older version of the protocol.
+            .add_service(reflection().build_v1alpha().map_err(Error::internal)?)
             .prepare();
         Ok(framework::Framed::new(routes, self.edge()))
     }
