@@ -172,7 +172,8 @@ fn start(
         let (shared, engine) = with();
         others.push(spawn("store-house", Box::new(move || upkeep::keep_house(&shared, &engine)))?);
         let (shared, engine) = with();
-        others.push(spawn("store-space", Box::new(move || upkeep::keep_space(&shared, &engine)))?);
+        // Not waited for when the store closes: it may be compacting, which can be given up at any moment.
+        spawn("store-space", Box::new(move || upkeep::keep_space(&shared, &engine)))?;
         let guard = FailOnPanic(with().0);
         spawn(
             "store-writer",
@@ -357,7 +358,7 @@ impl Drop for FailOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.fail("the writer panicked".to_owned());
-            self.0.queue.close();
+            self.0.queue.abandon();
         }
     }
 }

@@ -100,6 +100,15 @@ impl Queue {
         self.wake(state);
     }
 
+    /// Takes nothing more, and lets go of what waits: whoever awaits an answer learns that there will be none.
+    pub fn abandon(&self) {
+        let mut state = self.state.lock();
+        let waiting = std::mem::take(&mut state.work);
+        state.work.closed = true;
+        drop(state);
+        drop(waiting);
+    }
+
     /// Waits for work and swaps it for `work`, whose vectors are used again.
     pub fn take(&self, work: &mut Work) {
         work.submissions.clear();

@@ -216,8 +216,9 @@ impl Writer {
         }
     }
 
+    /// On a disk that is nearly full, orders are still obeyed: a key must be revocable, and retention makes room.
     fn check(&self) -> Result<(), Error> {
-        self.shared.check_acceptance()
+        self.shared.check_failure()
     }
 
     /// Changes a key durably, and the mark with it: a key is never lost unnoticed, not even the last one.

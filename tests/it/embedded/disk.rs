@@ -6,6 +6,7 @@ use message_webhook::{
 };
 
 use super::{child, tools::*};
+use crate::conformance::fixture::new_key;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_fails_ends_acceptance_and_loses_nothing() {
@@ -32,6 +33,8 @@ async fn a_write_that_fails_ends_acceptance_and_loses_nothing() {
 async fn a_disk_that_is_nearly_full_takes_nothing_and_the_store_stays_whole() {
     let dir = tempdir();
     let (store, _) = try_open(Options { min_free_bytes: u64::MAX, ..options(dir.path()) }).await.unwrap();
+    let key = new_key("acme");
+    store.create_key(key.clone()).await.unwrap();
     let mut accepted = 0;
     let error = loop {
         match store.submit(numbered(accepted, 10)).await {
@@ -43,6 +46,9 @@ async fn a_disk_that_is_nearly_full_takes_nothing_and_the_store_stays_whole() {
     assert_eq!(error.kind(), Kind::StoreUnavailable);
     assert!(error.cause().unwrap().to_string().contains("nearly full"));
     assert_eq!(store.check().await.unwrap_err().kind(), Kind::StoreUnavailable);
+    // A key can be revoked nevertheless.
+    let revoked = store.revoke_key(&key.id, key.created_at).await.unwrap().unwrap();
+    assert_eq!(revoked.revoked_at, Some(key.created_at));
     assert!(accepted == 0 || store.get(numbered(0, 10).key()).await.unwrap().is_some());
     store.close().await.unwrap();
     let (store, report) = open(dir.path()).await;
