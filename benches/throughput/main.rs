@@ -3,9 +3,9 @@
 //! `cargo bench --bench throughput -- [--rounds N] [--seconds S] [--stored N] [--only http|grpc] [--dir DIR]`
 //!
 //! The ceiling is a bare axum handler that parses the same JSON and stores nothing. The server under test is pinned to
-//! the first core and the load generator to the second, so two cores are needed, and `taskset` and `setpriv` (util-linux). Ceiling and
-//! service take turns, round by round, so that a slow minute of the machine meets both; medians are printed, and the
-//! median of the rounds' ratios. `DIR` (default: `bench-data` in the target directory) must be on the disk that is to be
+//! the first core and the load generator, which never sleeps, to the second; so two idle cores are needed, and `taskset`
+//! and `setpriv` (util-linux). Ceiling and service take turns, round by round, so that a slow minute of the machine meets
+//! both; medians are printed, and the median of the rounds' ratios. `DIR` (default: `bench-data` in the target directory) must be on the disk that is to be
 //! measured; it is emptied.
 
 #![allow(
