@@ -27,6 +27,7 @@ mod keys;
 mod kill;
 mod lifecycle;
 mod logs;
+mod model;
 mod parity;
 mod remote;
 pub mod support;
