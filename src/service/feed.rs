@@ -1,7 +1,7 @@
 //! Following the feed: who sees what, heartbeats, the end at shutdown. One reader is one caller's position; it holds no
 //! more than one page, so a slow caller slows only itself.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Caller, MessageService, PAGE_BYTES};
 use crate::{
     domain::{Environment, Error, KeyOwner, Kind, OrgId, Scope},
-    store::{Cursor, FeedItem, FeedStart, MessageStore, PageLimit},
+    store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, PageLimit},
 };
 
 /// How often a reader without news is sent its cursor.
@@ -31,20 +31,10 @@ pub struct FeedFilter {
 #[derive(Debug, Clone)]
 pub struct StreamAccess(FeedFilter);
 
-/// Where a caller wants to begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StreamFrom {
-    /// At a place that is found when the stream begins.
-    Start(FeedStart),
-    /// Right after what the caller has seen.
-    Cursor(Cursor),
-}
-
 /// One caller's position in the feed.
 pub struct FeedReader {
-    store: Arc<dyn MessageStore>,
+    follower: Box<dyn FeedFollower>,
     access: StreamAccess,
-    cursor: Cursor,
     /// When the next frame is due though it be empty: at once for the first, so that every reader has a cursor from the
     /// beginning and one that began at 'now' loses nothing when its connection breaks before the first message.
     due: Instant,
@@ -84,49 +74,34 @@ impl MessageService {
     ///
     /// # Errors
     /// [`Kind::InvalidArgument`] for a cursor of another store, [`Kind::CursorExpired`] for one that is too old.
-    pub async fn stream(&self, access: StreamAccess, from: StreamFrom) -> Result<FeedReader, Error> {
-        let cursor = match from {
-            StreamFrom::Start(start) => self.within_deadline(self.store.feed_cursor(start)).await?,
-            StreamFrom::Cursor(cursor) => {
-                // A bad cursor is told before the stream is said to be open.
-                let nothing = PageLimit { messages: 0, bytes: 0 };
-                self.within_deadline(self.store.feed(&cursor, nothing)).await?;
-                cursor
-            }
-        };
-        Ok(FeedReader {
-            store: Arc::clone(&self.store),
-            access,
-            cursor,
-            due: Instant::now(),
-            stopping: self.stopping.clone(),
-        })
+    pub async fn stream(&self, access: StreamAccess, from: FeedFrom, order: FeedOrder) -> Result<FeedReader, Error> {
+        let follower = self.within_deadline(self.store.follow(from, order)).await?;
+        Ok(FeedReader { follower, access, due: Instant::now(), stopping: self.stopping.clone() })
     }
 }
 
 impl FeedReader {
     /// The next frame: at once where there are messages, else when there are or a heartbeat is due. May be dropped at
-    /// any time and called again: the position moves only when a frame is returned.
+    /// any time and called again: no message that the caller may see is passed over before it is returned.
     ///
     /// # Errors
     /// [`Kind::Draining`] when the service stops, [`Kind::CursorExpired`] when retention overtook the reader, and what
     /// the store cannot do now. The reader stays where it was.
     pub async fn next(&mut self) -> Result<FeedFrame, Error> {
-        let mut cursor = self.cursor.clone();
-        let items = loop {
+        loop {
             if self.stopping.is_cancelled() {
                 return Err(draining("The service is shutting down; follow the feed again from your last cursor"));
             }
-            let page = self.store.feed(&cursor, FRAME).await?;
+            let page = self.follower.next(FRAME).await?;
             let at_end = page.items.is_empty();
-            cursor = page.next;
             let items: Vec<_> = page.items.into_iter().filter(|item| self.access.shows(item)).collect();
             if !items.is_empty() || Instant::now() >= self.due {
-                break items;
+                self.due = Instant::now() + HEARTBEAT;
+                return Ok(FeedFrame { items, cursor: page.next });
             }
             if at_end {
                 tokio::select! {
-                    grown = self.store.feed_grown(&cursor) => grown?,
+                    grown = self.follower.grown() => grown?,
                     () = tokio::time::sleep_until(self.due) => {}
                     () = self.stopping.cancelled() => {}
                 }
@@ -134,10 +109,7 @@ impl FeedReader {
                 // Pages of others' messages may come from memory without a pause: let other tasks run.
                 tokio::task::yield_now().await;
             }
-        };
-        self.due = Instant::now() + HEARTBEAT;
-        self.cursor = cursor.clone();
-        Ok(FeedFrame { items, cursor })
+        }
     }
 }
 

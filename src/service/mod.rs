@@ -10,13 +10,13 @@ mod readiness;
 use std::{sync::Arc, time::Duration};
 
 pub use admission::{Admission, AdmissionLimits};
-pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, StreamAccess, StreamFrom, draining};
+pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, StreamAccess, draining};
 pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys, unauthenticated};
 pub use readiness::{Readiness, ReadinessState};
 
 // Places that callers are given and hand back: words of the service too, so that no edge needs to know the store.
-pub use crate::store::{Cursor, FeedStart, PageToken};
+pub use crate::store::{Cursor, FeedFrom, FeedOrder, FeedStart, PageToken};
 
 use tokio_util::sync::CancellationToken;
 

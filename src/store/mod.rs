@@ -40,22 +40,12 @@ pub trait MessageStore: Send + Sync + 'static {
     /// [`crate::domain::Kind::InvalidArgument`] for a token that this store did not give.
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error>;
 
-    /// The accepted messages after `cursor` in the order of the feed, within `limit`; an empty page when there are
-    /// none yet. A message larger than the byte limit comes alone.
-    ///
-    /// Reading on from [`FeedPage::next`], or from any item's cursor, misses no message.
+    /// Follows the feed in `order`, beginning at `from`. All that was accepted before the call is there to be read.
     ///
     /// # Errors
-    /// [`crate::domain::Kind::CursorExpired`] when messages after `cursor` are past their retention,
+    /// [`crate::domain::Kind::CursorExpired`] when messages after a cursor are past their retention,
     /// [`crate::domain::Kind::InvalidArgument`] for a cursor of another store.
-    async fn feed(&self, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error>;
-
-    /// The cursor of a place in the feed.
-    async fn feed_cursor(&self, start: FeedStart) -> Result<Cursor, Error>;
-
-    /// Returns when [`MessageStore::feed`] may have something after `cursor`, at once if it has already; returns too
-    /// when the store closes.
-    async fn feed_grown(&self, cursor: &Cursor) -> Result<(), Error>;
+    async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error>;
 
     /// For how long a message and the memory of its key are kept.
     fn retention(&self) -> Duration;
@@ -84,6 +74,32 @@ pub trait MessageStore: Send + Sync + 'static {
     /// Finishes what was submitted, makes it durable and releases the store. Later calls to other methods give
     /// [`crate::domain::Kind::StoreUnavailable`].
     async fn close(&self) -> Result<(), Error>;
+}
+
+/// One reader of the feed, and what the store remembers for it.
+///
+/// Every message that is accepted is delivered at least once, and a follower repeats none by itself. Each of its cursors
+/// is good in either order: reading on from it, with another follower and on another replica too, misses no message.
+#[async_trait]
+pub trait FeedFollower: Send + 'static {
+    /// The next messages within `limit`; an empty page when there are none yet. A message larger than the byte limit comes
+    /// alone.
+    ///
+    /// Cancellation: dropping the future leaves the follower where it was, as an error does.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::CursorExpired`] when retention has overtaken the follower; those of every method.
+    async fn next(&mut self, limit: PageLimit) -> Result<FeedPage, Error>;
+
+    /// Returns when [`FeedFollower::next`] may have something, at once if it has already; returns too when the store
+    /// closes.
+    ///
+    /// # Errors
+    /// Those of every method.
+    async fn grown(&mut self) -> Result<(), Error>;
+
+    /// Where the follower stands: after what [`FeedFollower::next`] gave.
+    fn cursor(&self) -> Cursor;
 }
 
 /// What became of a submission.
@@ -147,7 +163,25 @@ impl Cursor {
     }
 }
 
-/// Where a reader of the feed begins.
+/// Where following the feed begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedFrom {
+    /// At a place that is found when following begins.
+    Start(FeedStart),
+    /// Right after what the reader has seen.
+    Cursor(Cursor),
+}
+
+/// In which order the feed is followed. A store on one machine has one order, which is both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedOrder {
+    /// Each message as soon as it is accepted.
+    Fast,
+    /// The messages of one sender in the order of their acceptance; on a store of many replicas later by some seconds.
+    Ordered,
+}
+
+/// A place in the feed that needs no cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedStart {
     /// Before the oldest message that is kept.
@@ -158,8 +192,8 @@ pub enum FeedStart {
     Time(Timestamp),
 }
 
-/// How much one page of a list or of the feed may hold. `messages` 0 is a page without messages: it only checks the
-/// place.
+/// How much one page of a list or of the feed may hold. `messages` 0 is a page without messages, which goes on where it
+/// began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit {
     /// At most this many messages.
@@ -182,7 +216,7 @@ pub struct FeedPage {
 pub struct FeedItem {
     /// The message.
     pub message: Message,
-    /// The place right after it.
+    /// A place to read on from after it. In [`FeedOrder::Fast`] on a store of many replicas that repeats some seconds.
     pub cursor: Cursor,
 }
 

@@ -6,13 +6,13 @@ use tonic::{Request, Status};
 use super::{
     Grpc, STREAM, caller_of, ending, id_of, message, target,
     v1::{
-        FeedMessage, FeedOrder, StartPosition, StreamMessagesRequest, StreamMessagesResponse,
+        FeedMessage, FeedOrder as WireOrder, StartPosition, StreamMessagesRequest, StreamMessagesResponse,
         stream_messages_request::From as Wire,
     },
 };
 use crate::{
     domain::{Error, Kind, Timestamp, Violation, ViolationCode, Violations},
-    service::{Cursor, FeedFrame, FeedStart, StreamFrom},
+    service::{Cursor, FeedFrame, FeedFrom, FeedOrder, FeedStart},
 };
 
 /// The frames of the feed, until the caller goes, its key is revoked or the service stops.
@@ -28,12 +28,11 @@ pub(super) async fn stream(
     let request = request.into_inner();
     let access = grpc.service().authorize_stream(&caller, target::filter(&request.org_id, request.env)?)?;
     let mut violations = Violations::default();
-    // The embedded store keeps both orders at once, so that the value is only checked.
-    violations.check(FeedOrder::try_from(request.order).map_err(|_| invalid("order", "'order' is no FeedOrder")));
-    let (Some(from), true) = (violations.check(from_wire(request.from)), violations.is_empty()) else {
+    let order = violations.check(order_from_wire(request.order));
+    let (Some(from), Some(order)) = (violations.check(from_wire(request.from)), order) else {
         return Err(violations.into_error(Kind::InvalidArgument));
     };
-    let reader = grpc.service().stream(access, from).await?;
+    let reader = grpc.service().stream(access, from, order).await?;
     let frames = stream::try_unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
         Ok::<_, Error>(Some((to_wire(frame), reader)))
@@ -49,10 +48,18 @@ pub(super) async fn stream(
     Ok(frames.map_err(move |error| grpc.refuse(&error, STREAM, &id)))
 }
 
-fn from_wire(from: Option<Wire>) -> Result<StreamFrom, Violation> {
+fn order_from_wire(order: i32) -> Result<FeedOrder, Violation> {
+    match WireOrder::try_from(order) {
+        Ok(WireOrder::Unspecified | WireOrder::Fast) => Ok(FeedOrder::Fast),
+        Ok(WireOrder::Ordered) => Ok(FeedOrder::Ordered),
+        Err(_) => Err(invalid("order", "'order' is no FeedOrder")),
+    }
+}
+
+fn from_wire(from: Option<Wire>) -> Result<FeedFrom, Violation> {
     let start = match from {
         None => FeedStart::Now,
-        Some(Wire::Cursor(text)) => return Cursor::parse(&text).map(StreamFrom::Cursor),
+        Some(Wire::Cursor(text)) => return Cursor::parse(&text).map(FeedFrom::Cursor),
         Some(Wire::Time(at)) => match Timestamp::from_unix(at.seconds, at.nanos) {
             Ok(at) => FeedStart::Time(at),
             Err(_) => return Err(invalid("time", "'time' must lie from 1970 to the end of 9999")),
@@ -63,7 +70,7 @@ fn from_wire(from: Option<Wire>) -> Result<StreamFrom, Violation> {
             Err(_) => return Err(invalid("position", "'position' is no StartPosition")),
         },
     };
-    Ok(StreamFrom::Start(start))
+    Ok(FeedFrom::Start(start))
 }
 
 fn invalid(field: &'static str, message: &'static str) -> Violation {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{Error, Kind, Message, Sender, ViolationCode},
-    store::{Cursor, FeedItem, FeedPage, FeedStart, MessagePage, PageLimit, PageToken},
+    store::{Cursor, FeedItem, FeedStart, MessagePage, PageLimit, PageToken},
 };
 
 const VERSION: u8 = 1;
@@ -57,12 +57,11 @@ impl Place {
     }
 }
 
-/// One page of the feed.
-pub fn page(shared: &Shared, engine: &Engine, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error> {
+/// One page of the feed, and where it ends.
+pub fn page(shared: &Shared, engine: &Engine, place: Place, limit: PageLimit) -> Result<(Vec<FeedItem>, Place), Error> {
     let durable = shared.durable();
     let now = shared.clock.now();
     let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
-    let place = Place::read(shared, cursor)?;
     let first = match place {
         Place::Start => retention::first_live(shared, engine, oldest, durable)?,
         Place::After(sequence) => sequence + 1,
@@ -102,7 +101,7 @@ pub fn page(shared: &Shared, engine: &Engine, cursor: &Cursor, limit: PageLimit)
         Place::Start | Place::After(_) if is_full => Place::After(next - 1),
         Place::Start | Place::After(_) => Place::After(durable.max(next - 1)),
     };
-    Ok(FeedPage { items, next: next.to_cursor(shared) })
+    Ok((items, next))
 }
 
 /// Whether everything from `next` up to before `sequence` was lost with the operator's consent.
@@ -123,10 +122,10 @@ fn removed_or_damaged(shared: &Shared, sequence: u64) -> Option<Error> {
         .then(|| Error::internal(format!("message {sequence} is missing")))
 }
 
-/// The cursor of `start`.
-pub fn place_of(shared: &Shared, engine: &Engine, start: &FeedStart) -> Result<Cursor, Error> {
+/// The place of `start`.
+pub fn place_of(shared: &Shared, engine: &Engine, start: &FeedStart) -> Result<Place, Error> {
     let durable = shared.durable();
-    let place = match start {
+    Ok(match start {
         FeedStart::Start => Place::Start,
         FeedStart::Now => Place::After(durable),
         FeedStart::Time(time) => {
@@ -135,8 +134,7 @@ pub fn place_of(shared: &Shared, engine: &Engine, start: &FeedStart) -> Result<C
             let first = retention::first_where(engine, live, durable, |accepted_at| accepted_at >= *time)?;
             if first == live { Place::Start } else { Place::After(first - 1) }
         }
-    };
-    Ok(place.to_cursor(shared))
+    })
 }
 
 /// One page of a sender's messages.

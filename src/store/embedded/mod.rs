@@ -9,7 +9,7 @@
 //! journals-<n>*/  the engine's journals as they were before the latest unclean starts; `.opened` when all was well
 //! ```
 //!
-//! Where to read on: `writer` (group commit, exactly once), `shared` (what readers may see), `feed` (cursors, pages),
+//! Where to read on: `writer` (group commit, exactly once), `shared` (what readers may see), `feed` (cursors, pages), `follower` (one reader of the feed),
 //! `retention` (how old messages go), `recovery` (what is demanded of a store before it is opened), `record`, `index`,
 //! `keys`, `meta` and `mark` (stored bytes; golden files in `tests/golden/embedded/` hold them still), `engine` (what is
 //! particular about fjall), `upkeep` (threads in the background).
@@ -27,6 +27,7 @@
 mod engine;
 mod error;
 mod feed;
+mod follower;
 mod gaps;
 #[cfg(test)]
 mod golden;
@@ -50,7 +51,7 @@ mod writer;
 
 use std::{
     fs::File,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -65,13 +66,14 @@ pub use report::{Left, OpenReport};
 
 use self::{
     engine::Engine,
+    follower::Follower,
     mark::MarkFile,
     queue::{Order, Submission, closed},
     record::Draft,
     shared::Shared,
     writer::Writer,
 };
-use super::{Cursor, FeedPage, FeedStart, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
+use super::{FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
 
 /// A store in a directory that this process owns until [`MessageStore::close`]. Dropped without it, the store is left
@@ -138,15 +140,6 @@ impl EmbeddedStore {
 
     fn engine(&self) -> Result<Arc<Engine>, Error> {
         self.shared.engine()
-    }
-
-    /// Runs `read` where it may block.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Shared, &Engine) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let shared = Arc::clone(&self.shared);
-        spawn_blocking(move || read(&shared, &*shared.engine()?)).await.map_err(Error::internal)?
     }
 
     async fn order<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Order) -> Result<T, Error> {
@@ -234,33 +227,12 @@ impl MessageStore for EmbeddedStore {
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
         let (sender, after) = (sender.clone(), after.cloned());
-        self.blocking(move |shared, engine| feed::list(shared, engine, &sender, after.as_ref(), limit)).await
+        shared::blocking(&self.shared, move |shared, engine| feed::list(shared, engine, &sender, after.as_ref(), limit))
+            .await
     }
 
-    async fn feed(&self, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error> {
-        let cursor = cursor.clone();
-        self.blocking(move |shared, engine| feed::page(shared, engine, &cursor, limit)).await
-    }
-
-    async fn feed_cursor(&self, start: FeedStart) -> Result<Cursor, Error> {
-        self.blocking(move |shared, engine| feed::place_of(shared, engine, &start)).await
-    }
-
-    async fn feed_grown(&self, cursor: &Cursor) -> Result<(), Error> {
-        self.engine()?;
-        let mut grown = self.shared.grown();
-        let after = match feed::Place::read(&self.shared, cursor)? {
-            feed::Place::After(sequence) => sequence,
-            feed::Place::Start => {
-                let (oldest, durable) = (self.shared.oldest.load(Ordering::Acquire), self.shared.durable());
-                let first =
-                    self.blocking(move |shared, engine| retention::first_live(shared, engine, oldest, durable)).await?;
-                first - 1
-            }
-        };
-        // An error means that the sender is gone, and with it the store.
-        let _ = grown.wait_for(|durable| *durable > after || self.shared.is_closed()).await;
-        Ok(())
+    async fn follow(&self, from: FeedFrom, _order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
+        Ok(Box::new(Follower::begin(&self.shared, from).await?))
     }
 
     fn retention(&self) -> Duration {
@@ -277,7 +249,7 @@ impl MessageStore for EmbeddedStore {
 
     async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
         let org = org.cloned();
-        self.blocking(move |_, engine| keys::list(engine, org.as_ref())).await
+        shared::blocking(&self.shared, move |_, engine| keys::list(engine, org.as_ref())).await
     }
 
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {

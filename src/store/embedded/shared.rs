@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
     engine::Engine,
@@ -26,6 +26,18 @@ use crate::{
 
 /// Identifies a store in its cursors: those of another are refused.
 pub type StoreId = [u8; 16];
+
+/// Runs `read` where it may block.
+///
+/// # Errors
+/// Those of `read`; the store is closed.
+pub async fn blocking<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    read: impl FnOnce(&Shared, &Engine) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let shared = Arc::clone(shared);
+    spawn_blocking(move || read(&shared, &*shared.engine()?)).await.map_err(Error::internal)?
+}
 
 /// A commit that takes longer makes the store unready.
 const HANGING: Duration = Duration::from_secs(10);

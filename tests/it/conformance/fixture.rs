@@ -11,10 +11,13 @@ use std::{
 
 use message_webhook::{
     domain::{
-        Clock, Content, Environment, Fingerprint, FromId, HostPolicy, KeyOwner, KeyRecord, Media, MessageKey,
+        Clock, Content, Environment, Error, Fingerprint, FromId, HostPolicy, KeyOwner, KeyRecord, Media, MessageKey,
         MessageSid, NewKey, NewMessage, OrgId, Scope, Scopes, Sender, Timestamp,
     },
-    store::{Acceptance, Cursor, FeedItem, MessageStore, Outcome, PageLimit},
+    store::{
+        Acceptance, Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, MessageStore, Outcome,
+        PageLimit,
+    },
 };
 
 /// The retention of every store in the suite.
@@ -35,6 +38,11 @@ pub trait Fixture: Send + Sync + 'static {
 
     /// Gives the store the time to remove for good what is past its retention.
     fn forget_expired(&self) -> impl Future<Output = ()> + Send;
+
+    /// Returns when everything that was accepted before can be read in order, too. At once, where both orders are one.
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Closes the store and opens it again.
     fn reopen(self) -> impl Future<Output = Self> + Send;
@@ -148,17 +156,59 @@ pub fn up_to(messages: usize) -> PageLimit {
     PageLimit { messages, bytes: 1 << 30 }
 }
 
-/// Everything in the feed after `cursor`, page by page.
+/// Both orders of the feed.
+pub const ORDERS: [FeedOrder; 2] = [FeedOrder::Fast, FeedOrder::Ordered];
+
+/// Longer than anything takes that works.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A follower of the feed in order after `cursor`.
+pub async fn follow_after(store: &impl MessageStore, cursor: &Cursor) -> Result<Box<dyn FeedFollower>, Error> {
+    store.follow(FeedFrom::Cursor(cursor.clone()), FeedOrder::Ordered).await
+}
+
+/// The cursor of a place in the feed.
+pub async fn place_of(store: &impl MessageStore, start: FeedStart) -> Cursor {
+    store.follow(FeedFrom::Start(start), FeedOrder::Ordered).await.unwrap().cursor()
+}
+
+/// The page after `cursor`, in order.
+pub async fn page_after(store: &impl MessageStore, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error> {
+    follow_after(store, cursor).await?.next(limit).await
+}
+
+/// Everything in the feed after `cursor` in order, page by page, and a place after it.
 pub async fn read_feed(store: &impl MessageStore, cursor: Cursor, page: usize) -> (Vec<FeedItem>, Cursor) {
-    let (mut items, mut cursor) = (Vec::new(), cursor);
+    read_on(&mut *follow_after(store, &cursor).await.unwrap(), page).await
+}
+
+/// Everything that `follower` has now, page by page, and where it stands then.
+pub async fn read_on(follower: &mut dyn FeedFollower, page: usize) -> (Vec<FeedItem>, Cursor) {
+    let mut items = Vec::new();
     loop {
-        let page = store.feed(&cursor, up_to(page)).await.unwrap();
-        cursor = page.next;
+        let page = follower.next(up_to(page)).await.unwrap();
+        assert_eq!(page.next, follower.cursor());
         if page.items.is_empty() {
-            return (items, cursor);
+            return (items, page.next);
         }
         items.extend(page.items);
     }
+}
+
+/// The next `count` messages, as soon as there are so many.
+pub async fn take(follower: &mut dyn FeedFollower, count: usize) -> Vec<FeedItem> {
+    let reading = async {
+        let mut items = Vec::new();
+        while items.len() < count {
+            let page = follower.next(up_to(count - items.len())).await.unwrap();
+            if page.items.is_empty() {
+                follower.grown().await.unwrap();
+            }
+            items.extend(page.items);
+        }
+        items
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("messages")
 }
 
 pub fn sids(items: &[FeedItem]) -> Vec<&str> {

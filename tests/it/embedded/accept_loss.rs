@@ -8,13 +8,13 @@ use message_webhook::store::{
 };
 
 use super::tools::*;
-use crate::conformance::fixture::{key, new_key, read_feed, sender, sids, up_to};
+use crate::conformance::fixture::{key, new_key, page_after, place_of, read_feed, sender, sids, up_to};
 
 const BYTES: usize = 500;
 
 /// What of the messages is left; each is found everywhere or nowhere.
 async fn left(store: &EmbeddedStore, messages: usize) -> BTreeSet<usize> {
-    let start = store.feed_cursor(FeedStart::Start).await.unwrap();
+    let start = place_of(store, FeedStart::Start).await;
     let (fed, _) = read_feed(store, start, 50).await;
     let fed: BTreeSet<_> = sids(&fed).into_iter().map(str::to_owned).collect();
     let listed = store.list(&sender("user"), None, up_to(10_000)).await.unwrap().messages;
@@ -122,9 +122,9 @@ async fn a_reader_who_saw_what_was_lost_misses_nothing_that_is_accepted_later() 
     let (store, _) = open(dir.path()).await;
     fill(&store, 0..100, BYTES).await;
     eventually("the mark knows all", || marked(dir.path()) == 100).await;
-    let seen = store.feed_cursor(FeedStart::Now).await.unwrap();
-    let start = store.feed_cursor(FeedStart::Start).await.unwrap();
-    let early = store.feed(&start, up_to(3)).await.unwrap().next;
+    let seen = place_of(&store, FeedStart::Now).await;
+    let start = place_of(&store, FeedStart::Start).await;
+    let early = page_after(&store, &start, up_to(3)).await.unwrap().next;
     drop(store);
     let journal = &journals(dir.path())[0];
     let length = content_length(journal);

@@ -16,7 +16,7 @@ use message_webhook::{
 };
 
 pub use crate::conformance::fixture::tempdir;
-use crate::conformance::fixture::{message_saying, read_feed};
+use crate::conformance::fixture::{message_saying, place_of, read_feed};
 
 /// Options with a limit of memtables that no test reaches, so that a test decides when tables are written.
 pub fn options(dir: &Path) -> Options {
@@ -66,7 +66,7 @@ pub async fn fill(store: &EmbeddedStore, numbers: std::ops::Range<usize>, bytes:
 
 /// Each of these messages is there as it was sent, is in the feed once, and is a duplicate when it is sent again.
 pub async fn assert_complete(store: &EmbeddedStore, numbers: impl Iterator<Item = usize>, bytes: usize) {
-    let start = store.feed_cursor(FeedStart::Start).await.unwrap();
+    let start = place_of(store, FeedStart::Start).await;
     let (items, _) = read_feed(store, start, 100).await;
     let mut fed = std::collections::HashMap::new();
     for item in items {

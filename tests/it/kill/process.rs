@@ -14,7 +14,7 @@ use message_webhook::{
     domain::{SystemClock, Timestamp},
     protocol::grpc::v1::{GetMessageRequest, message_service_client::MessageServiceClient},
     store::{
-        FeedStart, MessageStore, PageLimit,
+        FeedFrom, FeedOrder, FeedStart, MessageStore, PageLimit,
         embedded::{EmbeddedStore, Left, Options},
     },
 };
@@ -39,17 +39,17 @@ pub fn create_key(dir: &Path, org: &str) -> String {
 pub async fn count_in_feed(dir: &Path) -> HashMap<String, usize> {
     let (store, report) = EmbeddedStore::open(Options::new(dir), Arc::new(SystemClock)).expect("a store in order");
     assert_eq!(report.left, Left::Clean, "{report}");
-    let mut cursor = store.feed_cursor(FeedStart::Start).await.expect("a cursor");
+    let start = FeedFrom::Start(FeedStart::Start);
+    let mut follower = store.follow(start, FeedOrder::Ordered).await.expect("a follower");
     let mut times = HashMap::new();
     loop {
-        let page = store.feed(&cursor, PageLimit { messages: 1000, bytes: 1 << 20 }).await.expect("a page");
+        let page = follower.next(PageLimit { messages: 1000, bytes: 1 << 20 }).await.expect("a page");
         if page.items.is_empty() {
             break;
         }
         for item in page.items {
             *times.entry(item.message.key.sid.as_str().to_owned()).or_default() += 1;
         }
-        cursor = page.next;
     }
     store.close().await.expect("closed");
     times

@@ -11,7 +11,8 @@ use std::{
 use message_webhook::{
     domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp},
     store::{
-        Cursor, FeedPage, FeedStart, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken,
+        FeedFollower, FeedFrom, FeedOrder, FeedStart, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
+        PageToken,
         embedded::{EmbeddedStore, Options},
     },
 };
@@ -85,8 +86,9 @@ impl FlakyStore {
 
     /// The one message, where there is just one.
     pub async fn only_message(&self) -> Message {
-        let start = self.inner.feed_cursor(FeedStart::Start).await.expect("a cursor");
-        let page = self.inner.feed(&start, PageLimit { messages: 2, bytes: usize::MAX }).await.expect("a page");
+        let start = FeedFrom::Start(FeedStart::Start);
+        let mut follower = self.inner.follow(start, FeedOrder::Ordered).await.expect("a follower");
+        let page = follower.next(PageLimit { messages: 2, bytes: usize::MAX }).await.expect("a page");
         assert_eq!(page.items.len(), 1);
         page.items.into_iter().next().expect("one").message
     }
@@ -133,16 +135,8 @@ impl MessageStore for FlakyStore {
         self.inner.list(sender, after, limit).await
     }
 
-    async fn feed(&self, cursor: &Cursor, limit: PageLimit) -> Result<FeedPage, Error> {
-        self.inner.feed(cursor, limit).await
-    }
-
-    async fn feed_cursor(&self, start: FeedStart) -> Result<Cursor, Error> {
-        self.inner.feed_cursor(start).await
-    }
-
-    async fn feed_grown(&self, cursor: &Cursor) -> Result<(), Error> {
-        self.inner.feed_grown(cursor).await
+    async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
+        self.inner.follow(from, order).await
     }
 
     fn retention(&self) -> Duration {
