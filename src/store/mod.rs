@@ -3,6 +3,8 @@
 //! Every promise below has a named test in `tests/it/conformance/`, which runs against every store.
 
 pub mod embedded;
+mod record;
+pub mod scylla;
 
 use std::{fmt, time::Duration};
 

@@ -5,16 +5,13 @@
 //! between asking for the start and reading from it make no error. A page token is a cursor of kind `l`: the page goes
 //! on below that sequence.
 
-use super::{
-    engine::Engine,
-    index,
-    record::{Reader, View},
-    retention,
-    shared::Shared,
-};
+use super::{engine::Engine, index, retention, shared::Shared};
 use crate::{
     domain::{Error, Kind, Message, Sender, ViolationCode},
-    store::{Cursor, FeedItem, FeedStart, MessagePage, PageLimit, PageToken},
+    store::{
+        Cursor, FeedItem, FeedStart, MessagePage, PageLimit, PageToken,
+        record::{Reader, View},
+    },
 };
 
 const VERSION: u8 = 1;

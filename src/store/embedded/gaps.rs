@@ -1,6 +1,6 @@
 //! Sequences that were lost and whose loss the operator accepted.
 
-use super::record::{Damaged, Reader};
+use crate::store::record::{Damaged, Reader};
 
 /// Ranges of lost sequences, both ends included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

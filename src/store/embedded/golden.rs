@@ -5,14 +5,13 @@ use std::{fs, path::PathBuf};
 
 use proptest::prelude::*;
 
-use super::{
-    index, keys,
-    mark::Mark,
-    record::{Draft, View},
-};
-use crate::domain::{
-    Content, Environment, FromId, HostPolicy, KeyId, KeyOwner, KeyRecord, Media, MessageKey, MessageSid, NewMessage,
-    OrgId, Scope, SecretHash, Timestamp,
+use super::{index, keys, mark::Mark};
+use crate::{
+    domain::{
+        Content, Environment, FromId, HostPolicy, KeyId, KeyOwner, KeyRecord, Media, MessageKey, MessageSid,
+        NewMessage, OrgId, Scope, SecretHash, Timestamp,
+    },
+    store::record::{Draft, View},
 };
 
 /// Compares with the file; where there is none and `UPDATE_GOLDEN` is set, makes it.
@@ -141,7 +140,7 @@ fn a_record_with_a_part_of_a_later_version_is_read_without_it() {
     let accepted_at = at("2025-01-02T03:04:05Z");
     let mut bytes = Draft::new(&message).finish(SEQUENCE, accepted_at);
     bytes.extend_from_slice(&[200, 3, 0, 0, 0, 1, 2, 3]);
-    let resealed = super::record::reseal(SEQUENCE, bytes);
+    let resealed = crate::store::record::reseal(SEQUENCE, bytes);
     let view = View::read(SEQUENCE, &resealed).expect("readable");
     assert_eq!(view.to_message(), Ok(message.into_message(accepted_at)));
 }
@@ -171,7 +170,7 @@ proptest! {
         if sealed && record.len() > 9 {
             // Behind a good checksum, so that the parser itself is tried.
             record[0] = 1;
-            record = super::record::reseal(SEQUENCE, record);
+            record = crate::store::record::reseal(SEQUENCE, record);
         }
         let _ = View::read(SEQUENCE, &record).map(View::to_message);
         let _ = keys::decode(&key_record(0).id, &record);

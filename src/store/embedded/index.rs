@@ -13,8 +13,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::record::Damaged;
-use crate::domain::{Environment, MessageKey, Sender};
+use crate::{
+    domain::{Environment, MessageKey, Sender},
+    store::record::{Damaged, View},
+};
 
 /// The place of an index's last sequence.
 pub const LAST: &[u8] = b"\xFFlast";
@@ -40,6 +42,12 @@ pub(super) fn sid_hash_of(org: &str, env: Environment, sid: &str) -> Hash {
 
 pub(super) fn sender_hash_of(org: &str, env: Environment, from_id: &str) -> Hash {
     hash(b'f', org, env, from_id)
+}
+
+/// The hashes under which the indexes name the message of a record: of its key and of its sender.
+pub fn hashes(record: &View<'_>) -> (Hash, Hash) {
+    let (org, env, sid, from_id) = record.ids();
+    (sid_hash_of(org, env, sid), sender_hash_of(org, env, from_id))
 }
 
 fn hash(domain: u8, org: &str, env: Environment, id: &str) -> Hash {

@@ -12,7 +12,7 @@
 //!
 //! The record, numbers little endian: version u8 (1), checksum u64 (XXH3-64 over the id and everything after it),
 //! owner u8 (0 platform, 1 dev, 2 prod), org (u8 length and bytes, empty for the platform), scopes u8, hash of the
-//! secret 32 bytes, created i64; then optional parts as in [`super::record`]: 1 expires i64, 2 revoked i64.
+//! secret 32 bytes, created i64; then optional parts as in [`crate::store::record`]: 1 expires i64, 2 revoked i64.
 
 use fjall::{OwnedWriteBatch, PersistMode};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -20,11 +20,13 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::{
     engine::{Engine, failed},
     index::LAST,
-    record::{Damaged, Reader},
 };
 use crate::{
     domain::{Environment, Error, KeyId, KeyOwner, KeyRecord, OrgId, Scopes, SecretHash, Timestamp},
-    store::ListedKey,
+    store::{
+        ListedKey,
+        record::{Damaged, Reader},
+    },
 };
 
 const VERSION: u8 = 1;

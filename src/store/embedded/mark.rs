@@ -25,10 +25,8 @@ use std::{
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{
-    record::{Damaged, Reader},
-    shared::{Shared, StoreId},
-};
+use super::shared::{Shared, StoreId};
+use crate::store::record::{Damaged, Reader};
 
 const MAGIC: &[u8; 6] = b"MWMARK";
 const VERSION: u16 = 1;

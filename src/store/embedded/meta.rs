@@ -15,10 +15,12 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     engine::{Engine, failed},
     gaps::Gaps,
-    record::{Damaged, Reader},
     shared::StoreId,
 };
-use crate::domain::Error;
+use crate::{
+    domain::Error,
+    store::record::{Damaged, Reader},
+};
 
 /// The place of the oldest retained sequence.
 pub const OLDEST: &[u8] = b"oldest";

@@ -9,10 +9,11 @@
 //! journals-<n>*/  the engine's journals as they were before the latest unclean starts; `.opened` when all was well
 //! ```
 //!
-//! Where to read on: `writer` (group commit, exactly once), `shared` (what readers may see), `feed` (cursors, pages), `follower` (one reader of the feed),
-//! `retention` (how old messages go), `recovery` (what is demanded of a store before it is opened), `record`, `index`,
-//! `keys`, `meta` and `mark` (stored bytes; golden files in `tests/golden/embedded/` hold them still), `engine` (what is
-//! particular about fjall), `upkeep` (threads in the background).
+//! Where to read on: `writer` (group commit, exactly once), `shared` (what readers may see), `feed` (cursors, pages),
+//! `follower` (one reader of the feed), `retention` (how old messages go), `recovery` (what is demanded of a store before
+//! it is opened), `store::record`, `index`, `keys`, `meta` and `mark` (stored bytes; golden files in
+//! `tests/golden/embedded/` hold them still), `engine` (what is particular about fjall), `upkeep` (threads in the
+//! background).
 //!
 //! Invariants:
 //! - Nothing is answered, listed or fed before its group is synced: readers go up to the durable sequence and no further.
@@ -39,7 +40,6 @@ mod mark;
 mod meta;
 mod options;
 mod queue;
-mod record;
 mod recovery;
 mod report;
 mod retention;
@@ -69,11 +69,13 @@ use self::{
     follower::Follower,
     mark::MarkFile,
     queue::{Order, Submission, closed},
-    record::Draft,
     shared::Shared,
     writer::Writer,
 };
-use super::{FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
+use super::{
+    FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken,
+    record::Draft,
+};
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
 
 /// A store in a directory that this process owns until [`MessageStore::close`]. Dropped without it, the store is left

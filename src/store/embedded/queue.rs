@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{index::Hash, record::Draft};
+use super::index::Hash;
 use crate::{
     domain::{Error, KeyId, KeyRecord, MessageKey, Timestamp},
-    store::Outcome,
+    store::{Outcome, record::Draft},
 };
 
 /// The place where an answer is awaited.

@@ -31,13 +31,15 @@ use super::{
     mark::{Mark, MarkFile},
     meta::Meta,
     options::Options,
-    record::View,
     report::{Left, OpenReport},
     salvage,
     shared::{Found, Shared, StoreId},
     verify,
 };
-use crate::domain::{Clock, Error, Timestamp};
+use crate::{
+    domain::{Clock, Error, Timestamp},
+    store::record::View,
+};
 
 const LOCK: &str = "lock";
 const STORE: &str = "store";

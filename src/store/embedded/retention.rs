@@ -12,10 +12,12 @@ use fjall::{AbstractTree, PersistMode};
 use super::{
     engine::{Engine, failed},
     index, meta,
-    record::View,
     shared::Shared,
 };
-use crate::domain::{Error, Timestamp};
+use crate::{
+    domain::{Error, Timestamp},
+    store::record::View,
+};
 
 /// Dead entries below which an index is left alone.
 const WORTH_COMPACTING: u64 = 64 * 1024;

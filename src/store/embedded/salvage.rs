@@ -9,10 +9,9 @@ use super::{
     keys::Digest,
     mark::Mark,
     meta::Meta,
-    record::View,
     verify::DamagedTable,
 };
-use crate::domain::Error;
+use crate::{domain::Error, store::record::View};
 
 /// Sequences that are left out after a loss. The mark may be a second old: readers may hold cursors of messages that
 /// were lost and that it does not know; nothing new may stand before such a cursor.

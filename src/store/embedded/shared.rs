@@ -17,11 +17,10 @@ use super::{
     index::Hash,
     options::Options,
     queue::{Bell, Queue, closed},
-    record::View,
 };
 use crate::{
     domain::{Clock, Error, MessageKey, Timestamp},
-    store::{Acceptance, Outcome},
+    store::{Acceptance, Outcome, record::View},
 };
 
 /// Identifies a store in its cursors: those of another are refused.

@@ -15,9 +15,8 @@ use super::{
     gaps::Gaps,
     index,
     mark::Mark,
-    record::View,
 };
-use crate::domain::Error;
+use crate::{domain::Error, store::record::View};
 
 /// How far the sequence came.
 pub struct Span {
@@ -91,7 +90,7 @@ pub fn indexes(engine: &Engine, from: u64, until: u64, last: u64, whole: bool) -
     if from <= until {
         for entry in engine.messages_between(from, until) {
             let (sequence, record) = entry?;
-            let (sid, sender) = View::read(sequence, &record).map_err(Error::internal)?.hashes();
+            let (sid, sender) = index::hashes(&View::read(sequence, &record).map_err(Error::internal)?);
             if engine.sequence_of(&sid)?.is_none_or(|named| named < sequence) {
                 batch.insert(&engine.sids, sid, index::sequence_value(&sid, sequence));
                 changes += 1;

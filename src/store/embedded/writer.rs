@@ -16,13 +16,12 @@ use super::{
     keys,
     mark::MarkFile,
     queue::{Order, Reply, Submission, Work},
-    record::View,
     retention,
     shared::Shared,
 };
 use crate::{
     domain::{Error, Timestamp},
-    store::Outcome,
+    store::{Outcome, record::View},
 };
 
 /// `fdatasync` is enough: it also makes durable what is needed to read the data back, the size of a journal that grew

@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "service",
             "store",
             "store::embedded",
+            "store::scylla",
             "telemetry",
         ],
     ),
@@ -49,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service", &["domain", "store", "telemetry"]),
     ("store", &["domain"]),
     ("store::embedded", &["domain", "store", "telemetry"]),
+    ("store::scylla", &["domain", "store", "telemetry"]),
     ("config", &["domain", "service", "telemetry"]),
     // Names and set-up of logs and metrics: everyone but the domain may use them, they use nobody.
     ("telemetry", &[]),
@@ -58,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Other crates that only some parts may name, and why.
 const CRATES: &[(&str, &[&str], &str)] = &[
     ("fjall", &["store::embedded"], "the engine is a detail of one store"),
+    ("scylla", &["store::scylla"], "the driver and its CQL are a detail of one store"),
     ("axum", &["protocol::http", "protocol::admin", "middleware", "app"], "the web framework stays at the edge"),
     ("tonic", &["protocol", "middleware", "app", "cli"], "gRPC stays at the edge"),
     ("prost", &["protocol::grpc", "cli"], "generated code stays with the edge and the command line's client"),

@@ -1,8 +1,8 @@
-//! The stored bytes of a message, version 1.
+//! The stored bytes of a message, version 1; the same in every store.
 //!
 //! ```text
 //! version   u8    1
-//! checksum  u64   XXH3-64 over the sequence (big endian) and everything below
+//! checksum  u64   XXH3-64 over the record's place (u64, big endian) and everything below
 //! accepted  i64   microseconds since the UNIX epoch
 //! sent      i64   the message's own timestamp, likewise
 //! env       u8    0 dev, 1 prod
@@ -14,6 +14,9 @@
 //!
 //! Numbers are little endian where nothing else is said. A reader skips tags that it does not know, so a later version
 //! may add parts without another version number, and reads what is missing as absent.
+//!
+//! The place is what the store keeps the record under, so that a record in another's place counts as damaged: the sequence
+//! in the embedded store, the ticks of the attempt in ScyllaDB.
 
 use std::fmt;
 
@@ -46,7 +49,7 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
-/// A record that lacks only what the writer decides: its sequence and the time of acceptance.
+/// A record that lacks only what the writer decides: its place and the time of acceptance.
 pub struct Draft(Vec<u8>);
 
 impl Draft {
@@ -88,19 +91,19 @@ impl Draft {
     }
 
     /// The whole record.
-    pub fn finish(mut self, sequence: u64, accepted_at: Timestamp) -> Vec<u8> {
-        if let Some(place) = self.0.get_mut(ACCEPTED_AT..SENT_AT) {
-            place.copy_from_slice(&accepted_at.as_micros().to_le_bytes());
+    pub fn finish(mut self, place: u64, accepted_at: Timestamp) -> Vec<u8> {
+        if let Some(field) = self.0.get_mut(ACCEPTED_AT..SENT_AT) {
+            field.copy_from_slice(&accepted_at.as_micros().to_le_bytes());
         }
-        reseal(sequence, self.0)
+        reseal(place, self.0)
     }
 }
 
 /// Puts the right checksum into a record.
-pub fn reseal(sequence: u64, mut record: Vec<u8>) -> Vec<u8> {
-    let sum = checksum(sequence, record.get(ACCEPTED_AT..).unwrap_or_default());
-    if let Some(place) = record.get_mut(CHECKSUM_AT..ACCEPTED_AT) {
-        place.copy_from_slice(&sum.to_le_bytes());
+pub fn reseal(place: u64, mut record: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(place, record.get(ACCEPTED_AT..).unwrap_or_default());
+    if let Some(field) = record.get_mut(CHECKSUM_AT..ACCEPTED_AT) {
+        field.copy_from_slice(&sum.to_le_bytes());
     }
     record
 }
@@ -122,18 +125,18 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Reads the record that is stored under `sequence`.
+    /// Reads the record that is stored under `place`.
     ///
     /// # Errors
     /// [`Damaged`]; bytes of any kind give that and no panic.
-    pub fn read(sequence: u64, bytes: &'a [u8]) -> Result<Self, Damaged> {
+    pub fn read(place: u64, bytes: &'a [u8]) -> Result<Self, Damaged> {
         let mut reader = Reader(bytes);
         match reader.byte()? {
             VERSION => {}
             _ => return Err(Damaged("its version is unknown")),
         }
         let sum = u64::from_le_bytes(reader.array()?);
-        if sum != checksum(sequence, reader.0) {
+        if sum != checksum(place, reader.0) {
             return Err(Damaged("its checksum does not match"));
         }
         let accepted_at = reader.timestamp()?;
@@ -169,12 +172,9 @@ impl<'a> View<'a> {
         self.env == sender.env && self.org == sender.org.as_str() && self.from_id == sender.from_id.as_str()
     }
 
-    /// The hashes under which the indexes name this message: of its key and of its sender.
-    pub fn hashes(&self) -> (super::index::Hash, super::index::Hash) {
-        (
-            super::index::sid_hash_of(self.org, self.env, self.sid),
-            super::index::sender_hash_of(self.org, self.env, self.from_id),
-        )
+    /// Org, environment, sid and sender as they are stored.
+    pub fn ids(&self) -> (&'a str, Environment, &'a str, &'a str) {
+        (self.org, self.env, self.sid, self.from_id)
     }
 
     /// The message.
@@ -210,9 +210,9 @@ fn part(bytes: &mut Vec<u8>, tag: u8, text: &str) {
     bytes.extend_from_slice(text.as_bytes());
 }
 
-fn checksum(sequence: u64, rest: &[u8]) -> u64 {
+fn checksum(place: u64, rest: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
-    hasher.update(&sequence.to_be_bytes());
+    hasher.update(&place.to_be_bytes());
     hasher.update(rest);
     hasher.digest()
 }
@@ -222,30 +222,30 @@ fn text(bytes: &[u8]) -> Result<&str, Damaged> {
 }
 
 /// Reads from the front; every reader gives [`Damaged`] where the bytes end too early.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
+    pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
         let (head, rest) = self.0.split_at_checked(count).ok_or(Damaged("it is too short"))?;
         self.0 = rest;
         Ok(head)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         let (head, rest) = self.0.split_first_chunk().ok_or(Damaged("it is too short"))?;
         self.0 = rest;
         Ok(*head)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, Damaged> {
+    pub fn byte(&mut self) -> Result<u8, Damaged> {
         self.array().map(|[byte]| byte)
     }
 
-    pub(super) fn timestamp(&mut self) -> Result<Timestamp, Damaged> {
+    pub fn timestamp(&mut self) -> Result<Timestamp, Damaged> {
         Timestamp::from_micros(i64::from_le_bytes(self.array()?)).ok_or(Damaged("a time is out of range"))
     }
 
-    pub(super) fn id(&mut self) -> Result<&'a str, Damaged> {
+    pub fn id(&mut self) -> Result<&'a str, Damaged> {
         let length = self.byte()?;
         text(self.bytes(length.into())?)
     }

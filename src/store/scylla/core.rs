@@ -1,0 +1,79 @@
+//! What every part of the store has at hand.
+
+use std::sync::Arc;
+
+use scylla::{
+    client::session::Session, response::query_result::QueryRowsResult, serialize::row::SerializeRow,
+    statement::prepared::PreparedStatement,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, options::Options, place::Places,
+    settings::Settings,
+};
+use crate::domain::{Clock, Timestamp};
+
+/// The connection, the statements and the constants.
+pub struct Core {
+    /// The driver's session.
+    pub session: Session,
+    /// All statements.
+    pub cql: Statements,
+    /// How the store was opened.
+    pub options: Options,
+    /// The constants of the keyspace.
+    pub settings: Settings,
+    /// Shards and slots.
+    pub places: Places,
+    /// The process's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Ids of attempts.
+    pub attempts: Attempts,
+    /// What must end before the store is closed.
+    pub tasks: TaskTracker,
+    /// Rung when the store closes: what runs in the background gives back what it holds, and ends.
+    pub stop: CancellationToken,
+}
+
+impl Core {
+    /// Sends a read.
+    ///
+    /// # Errors
+    /// As the driver's error is classified.
+    pub async fn read(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryRowsResult, Failed> {
+        let result = self.session.execute_unpaged(statement, values).await?;
+        result.into_rows_result().map_err(|_| Failed::malformed("a read was not answered with rows"))
+    }
+
+    /// Sends a plain write.
+    ///
+    /// # Errors
+    /// As the driver's error is classified.
+    pub async fn write(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<(), Failed> {
+        self.session.execute_unpaged(statement, values).await?;
+        Ok(())
+    }
+
+    /// Sends a conditional write, once.
+    ///
+    /// # Errors
+    /// As the driver's error is classified; unclear ones are the caller's to repeat.
+    pub async fn decide(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<Decision, Failed> {
+        Decision::read(self.session.execute_unpaged(statement, values).await?)
+    }
+
+    /// The process's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether what was accepted at `accepted_at` is past its retention.
+    pub fn is_past(&self, accepted_at: Timestamp) -> bool {
+        accepted_at.saturating_add(self.options.retention) <= self.now()
+    }
+}

@@ -1,0 +1,168 @@
+//! The store for many replicas: the [`MessageStore`] contract on ScyllaDB, or Apache Cassandra 5, by lightweight
+//! transactions.
+//!
+//! A message is accepted by one conditional write, its claim (`claim`, `submit`), after the references by which readers
+//! find it are durable. A reference counts only when the claim of its key has the same attempt. Whatever a process leaves
+//! half done, the resolver of its slot finishes.
+//!
+//! Where to read on: `submit` (one flight a key, from the references to the claim), `attempt` and `ticks` (the time that
+//! everything is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables),
+//! `settings` (the constants that all processes share), `error` (what the driver's errors mean), `lwt` (answers to
+//! conditional writes), `session` and `engine` (the connection, and what is at its other end).
+//!
+//! Invariants:
+//! - The claim is written by conditional writes only, and its attempt and time are never changed.
+//! - "Accepted" is answered only when the claim was applied with an attempt of this flight.
+//! - No claim is written for an attempt that is not later than what the resolver of its slot has begun with.
+//! - A conditional write whose outcome is unclear is repeated as it was, or answered with "cannot decide now".
+
+#![expect(dead_code, reason = "the feed and the resolver are yet to use it")]
+
+mod attempt;
+mod claim;
+mod core;
+mod cql;
+mod engine;
+mod error;
+mod keys;
+mod lwt;
+pub mod migrate;
+mod options;
+mod place;
+mod repeat;
+mod schema;
+mod session;
+mod settings;
+mod ticks;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use error::ConnectError;
+pub use options::{Login, Options, Serial, Tls};
+
+use self::{attempt::Attempts, core::Core, cql::Statements, engine::Engine, place::Places, session::Connection};
+use super::{FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
+use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
+
+/// A store in a keyspace that any number of processes share.
+pub struct ScyllaStore {
+    core: Arc<Core>,
+}
+
+impl ScyllaStore {
+    /// Connects to a keyspace that [`migrate::apply`] made.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; its text is for the operator.
+    pub async fn connect(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+        let connection = Connection::open(&options).await?;
+        let not_migrated = |missing: &str| ConnectError::NotMigrated {
+            keyspace: options.keyspace.clone(),
+            missing: missing.to_owned(),
+        };
+        if connection.session.get_cluster_state().get_keyspace(&options.keyspace).is_none() {
+            return Err(not_migrated("the keyspace"));
+        }
+        Engine::detect(&connection.session).await?.check_keyspace(&connection.session, &options.keyspace).await?;
+        let profiles = connection.profiles(options.serial);
+        let settings = match migrate::read_settings(&connection.session, &profiles, &options.keyspace).await? {
+            Some(settings) => settings,
+            None => return Err(not_migrated("the row of settings")),
+        };
+        let mut differs = settings.differences(&options, &connection.datacenter);
+        differs.extend(settings.wrong_version());
+        if !differs.is_empty() {
+            return Err(ConnectError::Settings { keyspace: options.keyspace, differs });
+        }
+        let cql = Statements::prepare(&connection.session, &options.keyspace, &profiles).await?;
+        let attempts =
+            Attempts::new(Arc::clone(&clock)).map_err(|error| ConnectError::failed("make ids of attempts", &error))?;
+        let core = Arc::new(Core {
+            session: connection.session,
+            cql,
+            places: Places { shards: options.shards, slots: options.slots },
+            options,
+            settings,
+            clock,
+            attempts,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        Ok(Self { core })
+    }
+
+    /// The store's parts, unless it was closed.
+    fn open(&self) -> Result<&Arc<Core>, Error> {
+        if self.core.stop.is_cancelled() {
+            return Err(Error::store_unavailable("the store is closed"));
+        }
+        Ok(&self.core)
+    }
+}
+
+#[async_trait]
+impl MessageStore for ScyllaStore {
+    async fn submit(&self, message: NewMessage) -> Result<Outcome, Error> {
+        let _ = (self.open()?, message);
+        Err(Error::store_unavailable("not there yet"))
+    }
+
+    async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
+        let core = self.open()?;
+        let Some(row) = core.claim(key).await? else { return Ok(None) };
+        let message = claim::message(key, &row)?.map(|(_, message)| message);
+        // Claims outlive the retention; what is past it is forgotten all the same.
+        Ok(message.filter(|message| !core.is_past(message.accepted_at)))
+    }
+
+    async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
+        let _ = (self.open()?, sender, after, limit);
+        Err(Error::store_unavailable("not there yet"))
+    }
+
+    async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
+        let _ = (self.open()?, from, order);
+        Err(Error::store_unavailable("not there yet"))
+    }
+
+    fn retention(&self) -> Duration {
+        self.core.options.retention
+    }
+
+    async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
+        keys::create(self.open()?, &key).await
+    }
+
+    async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
+        keys::get(self.open()?, id).await
+    }
+
+    async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
+        keys::list(self.open()?, org).await
+    }
+
+    async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {
+        keys::revoke(self.open()?, id, at).await
+    }
+
+    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
+        keys::touch(self.open()?, used).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        let core = self.open()?;
+        // A quorum answers for a row that is always there.
+        core.read(&core.cql.read_upto, (place::RESOLVER, 0)).await?;
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.core.stop.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! The connection to the database: where to, how long to wait, how a statement is sent.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use scylla::{
+    client::{
+        execution_profile::{ExecutionProfile, ExecutionProfileHandle},
+        session::Session,
+        session_builder::SessionBuilder,
+    },
+    policies::{
+        load_balancing::DefaultPolicy,
+        retry::{DefaultRetryPolicy, FallthroughRetryPolicy},
+    },
+    statement::{Consistency, SerialConsistency},
+};
+use tokio::net::lookup_host;
+
+use super::{
+    error::ConnectError,
+    options::{Options, Serial, Tls},
+};
+
+/// How long a new connection may take.
+const CONNECT: Duration = Duration::from_secs(3);
+/// A coordinator that hangs is noticed after these two; the driver's own, a minute, would keep submissions waiting.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(3);
+/// Longer than the server's own 2 s, so that its typed error arrives.
+const CLAIM: Duration = Duration::from_secs(3);
+const REFERENCE: Duration = Duration::from_secs(1);
+const READ: Duration = Duration::from_secs(2);
+
+/// How statements are sent.
+pub struct Profiles {
+    /// Conditional writes: decided once, never repeated by the driver, at the server's own pace.
+    pub claim: ExecutionProfileHandle,
+    /// Plain writes that may be repeated.
+    pub reference: ExecutionProfileHandle,
+    /// Reads at quorum.
+    pub read: ExecutionProfileHandle,
+    /// Where conditional writes are decided.
+    pub serial: SerialConsistency,
+    /// Of plain statements, and of what conditional writes leave behind.
+    pub quorum: Consistency,
+}
+
+/// A session and the data centre that it asks.
+pub struct Connection {
+    /// The driver's session.
+    pub session: Session,
+    /// The data centre whose nodes are asked.
+    pub datacenter: String,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`ConnectError`] has them.
+    pub async fn open(options: &Options) -> Result<Self, ConnectError> {
+        let mistakes = options.mistakes();
+        if !mistakes.is_empty() {
+            return Err(ConnectError::Options(mistakes));
+        }
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&options.nodes)
+            .connection_timeout(CONNECT)
+            .keepalive_interval(KEEP_ALIVE)
+            .keepalive_timeout(KEEP_ALIVE_ANSWER)
+            .keyspaces_to_fetch([&options.keyspace])
+            // `migrate` waits for agreement itself, once.
+            .auto_await_schema_agreement(false)
+            .schema_agreement_interval(Duration::from_millis(50));
+        if let Some(login) = &options.login {
+            builder = builder.user(&login.user, &login.password);
+        }
+        if let Some(tls) = &options.tls {
+            builder = builder.tls_context(Some(Arc::new(client_config(tls)?)));
+        }
+        let session = builder.build().await.map_err(|error| ConnectError::unreachable(&options.nodes, &error))?;
+        let datacenter = datacenter(&session, options).await?;
+        Ok(Self { session, datacenter })
+    }
+
+    /// The profiles for this connection.
+    pub fn profiles(&self, serial: Serial) -> Profiles {
+        let (serial, quorum) = match serial {
+            Serial::Everywhere => (SerialConsistency::Serial, Consistency::Quorum),
+            Serial::Home => (SerialConsistency::LocalSerial, Consistency::LocalQuorum),
+        };
+        // Without preference for a rack: processes in different racks would contend for one key at two coordinators.
+        let policy = DefaultPolicy::builder().prefer_datacenter(self.datacenter.clone()).build();
+        let profile = |timeout| {
+            ExecutionProfile::builder()
+                .consistency(quorum)
+                .serial_consistency(Some(serial))
+                .load_balancing_policy(Arc::clone(&policy))
+                .speculative_execution_policy(None)
+                .request_timeout(Some(timeout))
+        };
+        Profiles {
+            claim: profile(CLAIM).retry_policy(Arc::new(FallthroughRetryPolicy::new())).build().into_handle(),
+            reference: profile(REFERENCE).retry_policy(Arc::new(DefaultRetryPolicy::new())).build().into_handle(),
+            read: profile(READ).retry_policy(Arc::new(DefaultRetryPolicy::new())).build().into_handle(),
+            serial,
+            quorum,
+        }
+    }
+
+    /// Nodes of the data centre that are up.
+    pub fn nodes_up(&self) -> usize {
+        let state = self.session.get_cluster_state();
+        let here = |node: &&Arc<scylla::cluster::Node>| node.datacenter.as_deref() == Some(&self.datacenter);
+        state.get_nodes_info().iter().filter(here).filter(|node| node.is_connected()).count()
+    }
+}
+
+/// The data centre that is wanted, or that of the first contact point.
+async fn datacenter(session: &Session, options: &Options) -> Result<String, ConnectError> {
+    let state = session.get_cluster_state();
+    let nodes = state.get_nodes_info();
+    let mut known: Vec<String> = nodes.iter().filter_map(|node| node.datacenter.clone()).collect();
+    known.sort_unstable();
+    known.dedup();
+    if let Some(wanted) = &options.datacenter {
+        return if known.contains(wanted) {
+            Ok(wanted.clone())
+        } else {
+            Err(ConnectError::NoDatacenter { wanted: Some(wanted.clone()), known })
+        };
+    }
+    if let [only] = known.as_slice() {
+        return Ok(only.clone());
+    }
+    if let Some(first) = options.nodes.first() {
+        let addresses = addresses(first).await;
+        let found = nodes.iter().find(|node| addresses.iter().any(|address| address.ip() == node.address.ip()));
+        if let Some(datacenter) = found.and_then(|node| node.datacenter.clone()) {
+            return Ok(datacenter);
+        }
+    }
+    Err(ConnectError::NoDatacenter { wanted: None, known })
+}
+
+async fn addresses(node: &str) -> Vec<SocketAddr> {
+    let found = lookup_host(node).await.map(Iterator::collect);
+    match found {
+        Ok(found) => found,
+        // Without a port, which the driver adds itself.
+        Err(_) => lookup_host((node, 9042)).await.map(Iterator::collect).unwrap_or_default(),
+    }
+}
+
+fn client_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
+    let broken = |what: &str, path: &std::path::Path, wrong: String| ConnectError::Tls {
+        file: format!("{what} {}", path.display()),
+        wrong,
+    };
+    let ca = |wrong| broken("the CA file", &tls.ca_file, wrong);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(&tls.ca_file).map_err(|error| ca(error.to_string()))? {
+        let certificate = certificate.map_err(|error| ca(error.to_string()))?;
+        roots.add(certificate).map_err(|error| ca(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(ca("it has no certificate in PEM".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ca(error.to_string()))?
+        .with_root_certificates(roots);
+    let Some((chain_file, key_file)) = &tls.client else { return Ok(config.with_no_client_auth()) };
+    let chain = CertificateDer::pem_file_iter(chain_file)
+        .and_then(Iterator::collect)
+        .map_err(|error| broken("the client certificate", chain_file, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| broken("the client key", key_file, error.to_string()))?;
+    config
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| broken("the client certificate", chain_file, error.to_string()))
+}
