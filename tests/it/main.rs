@@ -22,6 +22,7 @@ mod docs;
 mod embedded;
 mod feed;
 mod grpc;
+mod history;
 mod http;
 mod keys;
 mod kill;

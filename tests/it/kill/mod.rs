@@ -7,7 +7,6 @@ mod ledger;
 mod process;
 
 use std::{
-    env,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,27 +19,12 @@ use message_webhook::domain::{Clock, SystemClock};
 use process::ServerProcess;
 use tokio::task::JoinSet;
 
+use crate::support::dice::{Dice, setting};
+
 const ROUNDS: u64 = 8;
 const CLIENTS: u64 = 24;
 const CHECKERS: u64 = 32;
 const ORG: &str = "acme";
-
-/// Small, seeded, good enough to choose moments and messages (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_any_number_of_kills_every_acknowledged_message_is_there_once() {

@@ -1,5 +1,6 @@
 //! The harness: real servers on ports of the system's choice, real clients, waiting for conditions.
 
+pub mod dice;
 pub mod edges;
 pub mod flaky;
 pub mod grpc;
