@@ -22,11 +22,23 @@ pub const SUBMISSIONS_TOTAL: &str = "message_webhook_submissions_total";
 /// Calls that failed; labels `protocol` and `code`, the published word of the error.
 pub const REJECTED_TOTAL: &str = "message_webhook_rejected_total";
 
+/// Submissions that the ScyllaDB store took, by `outcome`: `accepted` and `duplicate` by a claim, `remembered` duplicates
+/// without the database, `unclear` where the claim was not decided in time, `failed` for a bug.
+pub const STORE_CLAIMS_TOTAL: &str = "message_webhook_store_claims_total";
+/// Claims whose outcome was unclear and that were written again; label `cause`: `contention`, `timeout`,
+/// `server_timeout`, `connection`, `no_node`, `refused`, `malformed`.
+pub const STORE_UNCLEAR_CLAIMS_TOTAL: &str = "message_webhook_store_unclear_claims_total";
+/// Second attempts to accept a message, because the resolver was ahead of the first or its references failed.
+pub const STORE_LATE_ATTEMPTS_TOTAL: &str = "message_webhook_store_late_attempts_total";
+
 /// Each counter with its description.
 pub(super) const COUNTERS: &[(&str, &str)] = &[
     (REQUESTS_TOTAL, "Requests answered, by HTTP status or gRPC code"),
     (SUBMISSIONS_TOTAL, "Submissions acknowledged: accepted, duplicate, or duplicate_mismatch if the content differed"),
     (REJECTED_TOTAL, "Calls that failed, by the published code of the error"),
+    (STORE_CLAIMS_TOTAL, "Submissions that the ScyllaDB store took, by outcome"),
+    (STORE_UNCLEAR_CLAIMS_TOTAL, "Claims whose outcome was unclear and that were written again, by cause"),
+    (STORE_LATE_ATTEMPTS_TOTAL, "Second attempts to accept a message: the first came too late"),
 ];
 
 /// Each histogram with its description.

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use scylla::{
-    errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError},
+    errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError, WriteType},
     statement::{Consistency, SerialConsistency},
 };
 
@@ -28,18 +28,20 @@ pub enum Fate {
 pub struct Failed {
     /// What it left behind.
     pub fate: Fate,
+    /// The kind of failure, for metrics.
+    pub label: &'static str,
     cause: String,
 }
 
 impl Failed {
     /// An answer that the database should not give.
     pub fn malformed(cause: impl Into<String>) -> Self {
-        Self { fate: Fate::Bug, cause: cause.into() }
+        Self { fate: Fate::Bug, label: "malformed", cause: cause.into() }
     }
 
     /// Something that passes by itself.
     pub fn unclear(cause: impl Into<String>) -> Self {
-        Self { fate: Fate::Unclear, cause: cause.into() }
+        Self { fate: Fate::Unclear, label: "timeout", cause: cause.into() }
     }
 }
 
@@ -62,7 +64,22 @@ impl From<ExecutionError> for Failed {
             // Of a later driver.
             _ => Fate::Unclear,
         };
-        Self { fate, cause: text(&error) }
+        Self { fate, label: label(&error), cause: text(&error) }
+    }
+}
+
+/// A few words that stay the same, for metrics.
+fn label(error: &ExecutionError) -> &'static str {
+    let ExecutionError::LastAttemptError(attempt) = error else {
+        return if matches!(error, ExecutionError::RequestTimeout(_)) { "timeout" } else { "no_node" };
+    };
+    let RequestAttemptError::DbError(answer, _) = attempt else { return "connection" };
+    let contended = matches!(answer, DbError::WriteTimeout { write_type: WriteType::Cas, .. });
+    let slow = matches!(answer, DbError::WriteTimeout { .. } | DbError::ReadTimeout { .. });
+    match (contended, slow) {
+        (true, _) => "contention",
+        (false, true) => "server_timeout",
+        (false, false) => "refused",
     }
 }
 
@@ -308,7 +325,7 @@ pub fn as_read(serial: SerialConsistency) -> Consistency {
 mod tests {
     use std::time::Duration;
 
-    use scylla::errors::{OperationType, WriteType};
+    use scylla::errors::OperationType;
 
     use super::*;
 

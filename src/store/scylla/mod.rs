@@ -5,7 +5,8 @@
 //! find it are durable. A reference counts only when the claim of its key has the same attempt. Whatever a process leaves
 //! half done, the resolver of its slot finishes.
 //!
-//! Where to read on: `submit` (one flight a key, from the references to the claim), `attempt` and `ticks` (the time that
+//! Where to read on: `submit` (one flight a key and process), `flight` (from the references to the claim), `barrier` (the
+//! check between them), `memory` (what is known without the database), `attempt` and `ticks` (the time that
 //! everything is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables),
 //! `settings` (the constants that all processes share), `error` (what the driver's errors mean), `lwt` (answers to
 //! conditional writes), `session` and `engine` (the connection, and what is at its other end).
@@ -19,13 +20,17 @@
 #![expect(dead_code, reason = "the feed and the resolver are yet to use it")]
 
 mod attempt;
+mod barrier;
 mod claim;
 mod core;
 mod cql;
 mod engine;
 mod error;
+mod failpoint;
+mod flight;
 mod keys;
 mod lwt;
+mod memory;
 pub mod migrate;
 mod options;
 mod place;
@@ -33,6 +38,7 @@ mod repeat;
 mod schema;
 mod session;
 mod settings;
+mod submit;
 mod ticks;
 
 use std::{sync::Arc, time::Duration};
@@ -43,13 +49,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use error::ConnectError;
 pub use options::{Login, Options, Serial, Tls};
 
-use self::{attempt::Attempts, core::Core, cql::Statements, engine::Engine, place::Places, session::Connection};
+use self::{
+    attempt::Attempts, core::Core, cql::Statements, engine::Engine, place::Places, session::Connection,
+    submit::Submissions,
+};
 use super::{FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
 
 /// A store in a keyspace that any number of processes share.
 pub struct ScyllaStore {
     core: Arc<Core>,
+    submissions: Arc<Submissions>,
 }
 
 impl ScyllaStore {
@@ -58,6 +68,7 @@ impl ScyllaStore {
     /// # Errors
     /// [`ConnectError`]; its text is for the operator.
     pub async fn connect(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+        failpoint::set_up();
         let connection = Connection::open(&options).await?;
         let not_migrated = |missing: &str| ConnectError::NotMigrated {
             keyspace: options.keyspace.clone(),
@@ -91,7 +102,7 @@ impl ScyllaStore {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        Ok(Self { core })
+        Ok(Self { submissions: Submissions::new(Arc::clone(&core)), core })
     }
 
     /// The store's parts, unless it was closed.
@@ -103,11 +114,17 @@ impl ScyllaStore {
     }
 }
 
+impl Drop for ScyllaStore {
+    fn drop(&mut self) {
+        self.core.stop.cancel();
+    }
+}
+
 #[async_trait]
 impl MessageStore for ScyllaStore {
     async fn submit(&self, message: NewMessage) -> Result<Outcome, Error> {
-        let _ = (self.open()?, message);
-        Err(Error::store_unavailable("not there yet"))
+        self.open()?;
+        self.submissions.submit(message).await
     }
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {

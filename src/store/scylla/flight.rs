@@ -1,0 +1,185 @@
+//! One submission against the database: references, then the check, then the claim.
+//!
+//! The order is the whole of it. References first, so that whatever is accepted can be found. The check after they are
+//! acknowledged, so that no resolver has passed over them. The claim last: it alone accepts.
+
+use std::{collections::HashSet, sync::Arc};
+
+use metrics::counter;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::{
+    barrier::Barrier,
+    claim::{Claim, Found},
+    core::Core,
+    error::{Failed, Fate},
+    failpoint::{Step, reach},
+    lwt::Decision,
+    memory::Known,
+    place::RESOLVER,
+    repeat::{self, UNCLEAR},
+    ticks::{self, Ticks},
+};
+use crate::{domain::NewMessage, telemetry::names};
+
+/// How a flight ended clearly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed {
+    /// The message of this flight was accepted.
+    Accepted(Known),
+    /// Another was before.
+    Duplicate(Known),
+}
+
+/// An attempt that came too late is followed by one more.
+const ATTEMPTS: usize = 2;
+
+/// What flights share.
+pub struct Tower {
+    core: Arc<Core>,
+    /// One a slot.
+    barriers: Vec<Arc<Barrier>>,
+    /// Shards and buckets of which [`super::cql::Statements::insert_bucket`] was acknowledged.
+    buckets: Mutex<HashSet<(i32, i32)>>,
+}
+
+impl Tower {
+    /// For the keyspace of `core`.
+    pub fn new(core: Arc<Core>) -> Self {
+        let barriers = (0..core.places.slots).map(|_| Arc::default()).collect();
+        Self { core, barriers, buckets: Mutex::default() }
+    }
+
+    /// Submits `message`; `read_first` where it is likely to be a duplicate.
+    ///
+    /// # Errors
+    /// Of whatever kind, the message may be accepted or not.
+    pub async fn fly(&self, message: &NewMessage, read_first: bool) -> Result<Landed, Failed> {
+        let core = &*self.core;
+        let deadline = Instant::now() + core.options.deadline;
+        if read_first {
+            // Absence or failure says nothing; then the claim decides.
+            if let Ok(Ok(Some(found))) = timeout_at(deadline, core.claim_head(message.key())).await {
+                return Ok(Landed::Duplicate(known(&found)));
+            }
+        }
+        let content = message.content();
+        let shard = core.places.shard(message.key().org.as_str(), message.key().env, content.from_id.as_str());
+        let mut mine = Vec::with_capacity(ATTEMPTS);
+        let mut last = Failed::unclear("the references came too late");
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                counter!(names::STORE_LATE_ATTEMPTS_TOTAL).increment(1);
+            }
+            let claim = Claim::new(message, core.attempts.next());
+            mine.push(claim.attempt);
+            reach(Step::BeforeReferences).await;
+            let until = deadline.min(Instant::now() + core.options.reference_window);
+            match self.refer(&claim, shard, until).await {
+                Ok(()) => {}
+                Err(failed) if failed.fate == Fate::Bug => return Err(failed),
+                Err(failed) => {
+                    last = failed;
+                    continue;
+                }
+            }
+            reach(Step::AfterReferences).await;
+            if self.resolving_upto(shard, deadline).await? < ticks::of(claim.attempt) {
+                reach(Step::BeforeClaim).await;
+                let landed = self.claim(&claim, &mine, deadline).await;
+                reach(Step::AfterClaim).await;
+                return landed;
+            }
+        }
+        Err(last)
+    }
+
+    /// Writes both references of `claim`, again and again until `until`.
+    async fn refer(&self, claim: &Claim, shard: i32, until: Instant) -> Result<(), Failed> {
+        let core = &*self.core;
+        let ticks = ticks::of(claim.attempt);
+        let bucket = ticks::bucket(ticks);
+        self.open_bucket(shard, bucket, until).await?;
+        let (org, env, sid, attempt, accepted_at, from_id, fingerprint, message) = claim.values();
+        // The attempt's own time, so that a repetition, a stuck write or a roll-forward is the same write.
+        let written_at = ticks::micros(ticks);
+        let feed = (shard, bucket, attempt, org, env, sid, accepted_at, from_id, fingerprint, message, written_at);
+        let sender = (org, env, from_id, ticks::period(ticks), attempt, sid, written_at);
+        let feed = async {
+            reach(Step::BeforeFeedRow).await;
+            repeat::until(until, || core.write(&core.cql.insert_feed, &feed), |_| {}).await
+        };
+        let sender = async {
+            reach(Step::BeforeSenderRow).await;
+            repeat::until(until, || core.write(&core.cql.insert_sender, &sender), |_| {}).await
+        };
+        // Both are waited for, though one may have failed: a write that is given up may still arrive.
+        let (feed, sender) = tokio::join!(feed, sender);
+        feed.and(sender)
+    }
+
+    /// Says that `bucket` has rows of `shard`, before the first one of this process is written.
+    async fn open_bucket(&self, shard: i32, bucket: i32, until: Instant) -> Result<(), Failed> {
+        if self.buckets.lock().contains(&(shard, bucket)) {
+            return Ok(());
+        }
+        let core = &*self.core;
+        let values = (ticks::day(bucket), shard, bucket, core.now().as_micros());
+        repeat::until(until, || core.write(&core.cql.insert_bucket, values), |_| {}).await?;
+        let mut buckets = self.buckets.lock();
+        // A clock that goes back comes to older ones; they are said again.
+        buckets.retain(|(_, known)| known.abs_diff(bucket) <= 2);
+        buckets.insert((shard, bucket));
+        Ok(())
+    }
+
+    /// How far the resolver of the slot of `shard` has begun, by a read that begins now or later.
+    async fn resolving_upto(&self, shard: i32, deadline: Instant) -> Result<Ticks, Failed> {
+        let slot = self.core.places.slot(shard);
+        let barrier = usize::try_from(slot).ok().and_then(|slot| self.barriers.get(slot));
+        let barrier = barrier.ok_or_else(|| Failed::malformed("a slot that is none"))?;
+        let read = || {
+            let core = Arc::clone(&self.core);
+            barrier.after_now(move || {
+                let core = Arc::clone(&core);
+                async move { read_upto(&core, slot).await }
+            })
+        };
+        repeat::until(deadline, read, |_| {}).await
+    }
+
+    /// Writes the claim until it is clear whose it is.
+    async fn claim(&self, claim: &Claim, mine: &[Uuid], deadline: Instant) -> Result<Landed, Failed> {
+        let core = &*self.core;
+        let values = claim.values();
+        let until = deadline.min(Instant::now() + UNCLEAR);
+        let decided = repeat::until(
+            until,
+            || core.decide(&core.cql.claim, &values),
+            |failed| counter!(names::STORE_UNCLEAR_CLAIMS_TOTAL, "cause" => failed.label).increment(1),
+        );
+        match decided.await? {
+            Decision::Applied => {
+                Ok(Landed::Accepted(Known { accepted_at: claim.accepted_at, fingerprint: Some(claim.fingerprint) }))
+            }
+            Decision::Refused(row) => {
+                let found = Found::read(&row)?;
+                // An earlier try that seemed lost, or the resolver, which found the references: ours all the same.
+                let landed = if mine.contains(&found.attempt) { Landed::Accepted } else { Landed::Duplicate };
+                Ok(landed(known(&found)))
+            }
+        }
+    }
+}
+
+fn known(found: &Found) -> Known {
+    Known { accepted_at: found.accepted_at, fingerprint: found.fingerprint }
+}
+
+async fn read_upto(core: &Core, slot: i32) -> Result<Ticks, Failed> {
+    let rows = core.read(&core.cql.read_upto, (RESOLVER, slot)).await?;
+    let row = rows.maybe_first_row::<(Option<i64>,)>().map_err(|error| Failed::malformed(error.to_string()))?;
+    row.and_then(|(upto,)| upto).ok_or_else(|| Failed::malformed("a lease is missing; run 'message-webhook migrate'"))
+}

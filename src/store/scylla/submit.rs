@@ -1,0 +1,138 @@
+//! Submissions: one flight a key and process, and the memory of those that landed.
+//!
+//! A flight is a task of its own, which a caller's leaving never cancels. Who submits a key that is under way follows
+//! that flight instead of beginning another: two coordinators that contend for one key cost both a second.
+
+use std::{collections::HashMap, sync::Arc};
+
+use metrics::counter;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    core::Core,
+    error::{Failed, Fate},
+    flight::{Landed, Tower},
+    memory::{Digest, Known, Memory, digest},
+};
+use crate::{
+    domain::{Error, NewMessage},
+    store::{Acceptance, Outcome},
+    telemetry::names,
+};
+
+/// How a flight ended; nothing while it is under way.
+type End = Option<Result<Landed, Failed>>;
+
+/// Flights under way, and what is known of those that landed.
+pub struct Submissions {
+    core: Arc<Core>,
+    tower: Tower,
+    memory: Memory,
+    flights: Mutex<HashMap<Digest, watch::Receiver<End>>>,
+}
+
+impl Submissions {
+    /// For the keyspace of `core`.
+    pub fn new(core: Arc<Core>) -> Arc<Self> {
+        let memory = Memory::new(core.options.remembered);
+        Arc::new(Self { tower: Tower::new(Arc::clone(&core)), core, memory, flights: Mutex::default() })
+    }
+
+    /// Submits `message`, or follows the flight of its key.
+    pub async fn submit(self: &Arc<Self>, message: NewMessage) -> Result<Outcome, Error> {
+        let digest = digest(message.key());
+        if let Some(known) = self.remembered(&digest) {
+            return Ok(self.duplicate(known));
+        }
+        let (flight, mut end) = {
+            let mut flights = self.flights.lock();
+            match flights.get(&digest) {
+                Some(end) => (None, end.clone()),
+                // It may have landed since: a flight is remembered before it leaves the map.
+                None => match self.remembered(&digest) {
+                    Some(known) => return Ok(self.duplicate(known)),
+                    None => {
+                        let (tell, end) = watch::channel(None);
+                        flights.insert(digest, end.clone());
+                        (Some(Entry { submissions: Arc::clone(self), digest, tell }), end)
+                    }
+                },
+            }
+        };
+        let own = flight.is_some();
+        if let Some(entry) = flight {
+            self.core.tasks.spawn(entry.fly(message));
+        }
+        // Without an end the flight is gone by a panic.
+        let end =
+            end.wait_for(Option::is_some).await.map_err(|_| Error::store_unavailable("the flight ended"))?.clone();
+        match end.unwrap_or_else(|| Err(Failed::unclear("the flight ended"))) {
+            Ok(Landed::Accepted(known)) if own => Ok(Outcome::Accepted(self.acceptance(known))),
+            Ok(Landed::Accepted(known) | Landed::Duplicate(known)) => Ok(self.duplicate(known)),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    /// What is remembered of a key, unless its claim may be gone.
+    fn remembered(&self, digest: &Digest) -> Option<Known> {
+        let known = self.memory.get(digest)?;
+        // The claim itself lives a day longer.
+        if self.core.is_past(known.accepted_at) {
+            self.memory.forget(digest);
+            return None;
+        }
+        counter!(names::STORE_CLAIMS_TOTAL, "outcome" => "remembered").increment(1);
+        Some(known)
+    }
+
+    fn acceptance(&self, known: Known) -> Acceptance {
+        let accepted_at = known.accepted_at;
+        Acceptance { accepted_at, duplicates_until: accepted_at.saturating_add(self.core.options.retention) }
+    }
+
+    fn duplicate(&self, known: Known) -> Outcome {
+        Outcome::Duplicate { first: self.acceptance(known), fingerprint: known.fingerprint }
+    }
+}
+
+/// The place of one flight in the map, which is freed however the flight ends.
+struct Entry {
+    submissions: Arc<Submissions>,
+    digest: Digest,
+    tell: watch::Sender<End>,
+}
+
+impl Entry {
+    async fn fly(self, message: NewMessage) {
+        let Submissions { tower, memory, .. } = &*self.submissions;
+        let end = tower.fly(&message, memory.has_many_duplicates()).await;
+        let outcome = match &end {
+            Ok(Landed::Accepted(known)) => {
+                memory.keep(self.digest, *known);
+                memory.count(false);
+                "accepted"
+            }
+            Ok(Landed::Duplicate(known)) => {
+                memory.keep(self.digest, *known);
+                memory.count(true);
+                "duplicate"
+            }
+            Err(failed) if failed.fate == Fate::Bug => "failed",
+            Err(_) => "unclear",
+        };
+        counter!(names::STORE_CLAIMS_TOTAL, "outcome" => outcome).increment(1);
+        // Remembered first, then out of the map, then told: who comes in between finds the one or the other.
+        self.submissions.flights.lock().remove(&self.digest);
+        let _ = self.tell.send(Some(end));
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // Only after a panic is there anything left, and then nobody may follow it.
+        if std::thread::panicking() {
+            self.submissions.flights.lock().remove(&self.digest);
+        }
+    }
+}
