@@ -9,6 +9,7 @@ mod keys_file;
 mod shares;
 mod start;
 mod stop;
+mod store;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 pub use control::{Control, ControlError, SOCKET_NAME};
 pub use start::{Running, StartError};
 pub use stop::{Stop, StopError};
+pub use store::{OpenError, migrate};
 
 /// The HTTP API's description, for who may not name the edge.
 pub use crate::protocol::http::openapi_json;
@@ -44,9 +46,9 @@ pub struct App {
 
 /// Where the store comes from.
 pub enum StoreSource {
-    /// The embedded store in the configured directory.
-    Embedded {
-        /// Goes on after a loss that the opening found.
+    /// The one that the configuration names.
+    Configured {
+        /// Goes on after a loss that the opening of an embedded store found.
         accept_loss: bool,
     },
     /// One that is open already; it is closed when the server ends.

@@ -21,16 +21,13 @@ use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
-use super::start::open_embedded;
+use super::store::{OpenError, open_embedded, open_scylla};
 use crate::{
-    config::Config,
+    config::{Config, StoreKind},
     domain::{Clock, SystemClock},
     protocol::grpc,
     service::Keys,
-    store::{
-        MessageStore,
-        embedded::{OpenError, Options},
-    },
+    store::{MessageStore, embedded},
 };
 
 /// The socket's name in the store's directory.
@@ -79,13 +76,18 @@ pub(super) struct ControlSocket {
 }
 
 impl Control {
-    /// Connects to the server that owns the configured directory, or opens the store when none does.
+    /// Connects to the server that owns the configured directory, or opens the store when none does. A store on ScyllaDB
+    /// has no owner: it is opened, and its servers see within seconds what was changed.
     ///
     /// A directory that is not there is made when `create` says so: it is a new store.
     ///
     /// # Errors
     /// As [`ControlError`] has them.
     pub async fn open(config: &Config, create: bool) -> Result<Self, ControlError> {
+        if config.store == StoreKind::Scylla {
+            let store = open_scylla(config, Arc::new(SystemClock)).await.map_err(ControlError::Open)?;
+            return Self::over(store).await;
+        }
         let dir = &config.data_dir;
         if !create && !dir.exists() {
             return Err(ControlError::Missing(dir.clone()));
@@ -97,10 +99,12 @@ impl Control {
                 Err(error) => error,
             };
             match Self::open_offline(config).await {
-                Err(ControlError::Open(OpenError::Locked { .. })) if tokio::time::Instant::now() < give_up => {
+                Err(ControlError::Open(OpenError::Embedded(embedded::OpenError::Locked { .. })))
+                    if tokio::time::Instant::now() < give_up =>
+                {
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
-                Err(ControlError::Open(OpenError::Locked { .. })) => {
+                Err(ControlError::Open(OpenError::Embedded(embedded::OpenError::Locked { .. }))) => {
                     return Err(ControlError::Silent { socket: dir.join(SOCKET_NAME), error });
                 }
                 opened => return opened,
@@ -130,10 +134,16 @@ impl Control {
     async fn open_offline(config: &Config) -> Result<Self, ControlError> {
         // For the time of one command nothing is removed by age: the server may have been told another retention.
         let a_thousand_years = Duration::from_secs(1000 * 365 * 86_400);
-        let options = Options { retention: a_thousand_years, ..Options::new(&config.data_dir) };
+        let options = embedded::Options { retention: a_thousand_years, ..embedded::Options::new(&config.data_dir) };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (store, _) = open_embedded(options, Arc::clone(&clock)).await.map_err(ControlError::Open)?;
-        let keys = Arc::new(Keys::new(Arc::clone(&store), clock));
+        let opened = open_embedded(options, clock).await;
+        let (store, _) = opened.map_err(|error| ControlError::Open(OpenError::Embedded(error)))?;
+        Self::over(store).await
+    }
+
+    /// Serves the keys of `store` to this process alone.
+    async fn over(store: Arc<dyn MessageStore>) -> Result<Self, ControlError> {
+        let keys = Arc::new(Keys::new(Arc::clone(&store), Arc::new(SystemClock)));
         let (client, server) = tokio::io::duplex(64 * 1024);
         let stop = CancellationToken::new();
         // It serves as long as connections may come; one did, and no other will.

@@ -18,6 +18,7 @@ use super::{
     control::ControlSocket,
     keys_file,
     shares::Shares,
+    store::{self, OpenError, OpenedStore},
 };
 use crate::{
     config::{Config, Origin},
@@ -25,10 +26,7 @@ use crate::{
     middleware,
     protocol::{admin, grpc, http, listener},
     service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
-    store::{
-        MessageStore,
-        embedded::{EmbeddedStore, OpenError, OpenReport, Options},
-    },
+    store::MessageStore,
 };
 
 /// Of the time until the deadline this much is kept for closing the store, at most a fifth of it.
@@ -101,27 +99,16 @@ impl App {
             CancellationToken::new(),
         ));
 
-        let (store, dir) = match store {
-            StoreSource::Open(store) => (store, None),
-            StoreSource::Embedded { accept_loss } => {
-                let options = Options {
-                    retention: config.retention,
-                    cache_bytes: config.store_cache.as_u64(),
-                    memtable_bytes: config.store_memtable.as_u64(),
-                    accept_loss,
-                    ..Options::new(&config.data_dir)
-                };
-                let (store, report) = tokio::select! {
-                    opened = open_embedded(options, Arc::clone(&clock)) => opened.map_err(StartError::Open)?,
-                    () = stop.now() => return Err(StartError::CutOff),
-                    () = async {
-                        stop.drain().await;
-                        tokio::time::sleep(config.shutdown_deadline).await;
-                    } => return Err(StartError::CutOff),
-                };
-                tracing::info!(data_dir = %config.data_dir.display(), "{report}");
-                (store, Some(config.data_dir.clone()))
-            }
+        let OpenedStore { store, dir } = match store {
+            StoreSource::Open(store) => OpenedStore { store, dir: None },
+            StoreSource::Configured { accept_loss } => tokio::select! {
+                opened = store::open(&config, accept_loss, Arc::clone(&clock)) => opened.map_err(StartError::Open)?,
+                () = stop.now() => return Err(StartError::CutOff),
+                () = async {
+                    stop.drain().await;
+                    tokio::time::sleep(config.shutdown_deadline).await;
+                } => return Err(StartError::CutOff),
+            },
         };
         let opened = Opened { config, addresses, readiness, store, clock, dir };
         let keys = Arc::new(Keys::new(Arc::clone(&opened.store), Arc::clone(&opened.clock)));
@@ -326,18 +313,6 @@ impl Running {
 
 fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
     ended.and_then(Result::ok).unwrap_or("a listener")
-}
-
-/// Opens the embedded store on a thread that may block.
-pub(super) async fn open_embedded(
-    options: Options,
-    clock: Arc<dyn Clock>,
-) -> Result<(Arc<dyn MessageStore>, OpenReport), OpenError> {
-    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(options, clock));
-    match opening.await {
-        Ok(opened) => opened.map(|(store, report)| (Arc::new(store) as Arc<dyn MessageStore>, report)),
-        Err(error) => Err(OpenError::Threads { error: io::Error::other(error) }),
-    }
 }
 
 fn limits(config: &Config) -> Limits {

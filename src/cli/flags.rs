@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, ValueHint};
 
 use super::output::Failure;
-use crate::config::{Given, Loaded, SETTINGS, Setting, Source, load};
+use crate::config::{EMBEDDED_SECTION, Given, Loaded, SCYLLA_SECTION, SETTINGS, Setting, Source, load};
 
 const CONFIG: &str = "config";
 const CONFIG_ENV: &str = "MESSAGE_WEBHOOK_CONFIG";
@@ -17,7 +17,8 @@ pub(super) struct SettingFlags {
     given: Vec<Given>,
 }
 
-/// `--config` and `--data-dir` alone, for commands on a store. Other settings come from the file and the environment.
+/// `--config` and the settings that say where a store is and what it was made with, for commands on a store. Others come
+/// from the file and the environment.
 #[derive(Debug)]
 pub(super) struct StoreFlags(SettingFlags);
 
@@ -31,8 +32,8 @@ impl SettingFlags {
 
 impl StoreFlags {
     /// As [`SettingFlags::load`].
-    pub(super) fn load(self) -> Result<Loaded, Failure> {
-        self.0.load(Vec::new())
+    pub(super) fn load(self, defaults: Vec<Given>) -> Result<Loaded, Failure> {
+        self.0.load(defaults)
     }
 }
 
@@ -94,7 +95,11 @@ impl FromArgMatches for SettingFlags {
 
 impl clap::Args for StoreFlags {
     fn augment_args(command: Command) -> Command {
-        augment(command, |setting| setting.name == "data_dir")
+        augment(command, |setting| match setting.section {
+            SCYLLA_SECTION => true,
+            EMBEDDED_SECTION => setting.name == "data_dir",
+            _ => matches!(setting.name, "store" | "retention" | "allow_short_retention"),
+        })
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -159,7 +159,7 @@ fn with_keys<T>(
     create: bool,
     call: impl AsyncFnOnce(KeyServiceClient<Channel>) -> Result<tonic::Response<T>, Status>,
 ) -> Result<T, Failure> {
-    let config = store.load()?.config;
+    let config = store.load(Vec::new())?.config;
     block_on(async {
         let control = Control::open(&config, create).await.map_err(Failure::of)?;
         let answer = call(KeyServiceClient::new(control.channel())).await;

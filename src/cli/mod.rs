@@ -8,6 +8,7 @@ mod get;
 mod health;
 mod keys;
 mod list;
+mod migrate;
 mod openapi;
 mod output;
 mod remote;
@@ -38,6 +39,8 @@ struct Cli {
 enum Command {
     /// Serve the webhook, gRPC, health and metrics until a signal to stop.
     Serve(serve::Args),
+    /// Make the keyspace and the tables of a store on ScyllaDB, or bring them up to date. Safe to run at any time.
+    Migrate(migrate::Args),
     /// Create, list and revoke API keys, on a stopped and on a running server alike.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -74,6 +77,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(args) => serve::run(args),
+        Command::Migrate(args) => migrate::run(args),
         Command::Keys(command) => keys::run(command),
         Command::Get(args) => get::run(args),
         Command::Submit(args) => submit::run(args),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{demo, flags::SettingFlags, output::Failure};
 use crate::{
     app::{App, StartError, Stop, StoreSource},
-    config::Config,
+    config::{Config, StoreKind},
     telemetry::init_logs,
 };
 
@@ -26,6 +26,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let defaults = if args.demo { demo::defaults() } else { Vec::new() };
     let config = args.settings.load(defaults)?.config;
+    if config.store != StoreKind::Embedded && (args.demo || args.accept_loss) {
+        let wrong = "--demo and --accept-loss are of the embedded store; leave them out, or set store to embedded";
+        return Err(Failure::Usage(wrong.into()));
+    }
     init_logs(config.log_format, config.log_level.as_str())
         .map_err(|error| Failure::Failed(format!("cannot set logs up: {error}")))?;
     raise_open_files();
@@ -45,7 +49,7 @@ async fn serve(config: Config, demo: bool, accept_loss: bool) -> Result<(), Fail
     let stop = Stop::default();
     stop.on_signals().map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     let data_dir = config.data_dir.clone();
-    let app = App::build(config, StoreSource::Embedded { accept_loss }).await.map_err(fail)?;
+    let app = App::build(config, StoreSource::Configured { accept_loss }).await.map_err(fail)?;
     let running = match app.start(&stop).await {
         Ok(running) => running,
         Err(StartError::Stopped) => {

@@ -12,16 +12,21 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Config,
-    table::{SETTINGS, Setting},
+    backend::{Secret, StoreKind},
+    table::{EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting},
     value::Value,
 };
 
 /// What every environment variable of this program begins with.
 pub const ENV_PREFIX: &str = "MESSAGE_WEBHOOK_";
+/// The variable with the password of `scylla_user`.
+pub const SCYLLA_PASSWORD_ENV: &str = "MESSAGE_WEBHOOK_SCYLLA_PASSWORD";
 /// Variables that are read elsewhere and are no settings.
 const OTHER_VARIABLES: &[&str] = &["MESSAGE_WEBHOOK_CONFIG", "MESSAGE_WEBHOOK_KEY"];
 /// Bridges retry for 7 days; a shorter memory would accept such a retry a second time.
 const SAFE_RETENTION: Duration = Duration::from_secs(8 * 86_400);
+/// The longest that a row can be given to live; Cassandra's own limit is twenty.
+const LONGEST_SCYLLA_RETENTION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// One value that somebody gave.
 #[derive(Debug, Clone)]
@@ -104,13 +109,15 @@ pub fn load(
     if let Some(path) = file {
         read_file(path, &mut given, &mut mistakes);
     }
-    read_environment(environment, &mut given, &mut mistakes);
+    let password = read_environment(environment, &mut given, &mut mistakes);
     given.extend(flags);
     let config = Config::from_given(&given, &mut mistakes);
     let sources: HashMap<_, _> = given.into_iter().map(|given| (given.name, given.source)).collect();
     let Some(config) = config else { return Err(mistakes) };
+    let config = Config { scylla_password: password, ..config };
     let loaded = Loaded { config, sources };
     check_together(&loaded, &mut mistakes);
+    check_store(&loaded, &mut mistakes);
     if mistakes.texts.is_empty() { Ok(loaded) } else { Err(mistakes) }
 }
 
@@ -157,6 +164,88 @@ fn check_together(loaded: &Loaded, mistakes: &mut Mistakes) {
         {
             mistakes.push(loaded.source(name), name, format!("{address} is the address of {other} too"));
         }
+    }
+}
+
+/// Checks the settings of the store that is chosen, and that none is given which only the other one has.
+fn check_store(loaded: &Loaded, mistakes: &mut Mistakes) {
+    if !mistakes.none_in(&["store"]) {
+        return;
+    }
+    let config = &loaded.config;
+    let (others, kind) = match config.store {
+        StoreKind::Embedded => (SCYLLA_SECTION, "scylla"),
+        StoreKind::Scylla => (EMBEDDED_SECTION, "embedded"),
+    };
+    let defaults = Config::defaults();
+    let defaults = defaults.iter().flat_map(Config::values);
+    for ((setting, value), (_, default)) in config.values().into_iter().zip(defaults) {
+        // A value that is the default's says nothing: a printed configuration has them all.
+        if setting.section == others && value != default && mistakes.none_in(&[setting.name]) {
+            let source = loaded.source(setting.name);
+            // What a command chooses, nobody has to take back.
+            if !matches!(source, Source::Command(_)) {
+                let wrong = format!("only the other store has it; set store to {kind}, or leave this out");
+                mistakes.push(source, setting.name, wrong);
+            }
+        }
+    }
+    match config.store {
+        StoreKind::Embedded if config.scylla_password.is_some() => {
+            mistakes.texts.push(format!(
+                "{SCYLLA_PASSWORD_ENV}: only the other store has it; set store to scylla, or leave this out"
+            ));
+        }
+        StoreKind::Embedded => {}
+        StoreKind::Scylla => check_scylla(loaded, mistakes),
+    }
+}
+
+fn check_scylla(loaded: &Loaded, mistakes: &mut Mistakes) {
+    let config = &loaded.config;
+    let mut wrong = |name: &'static str, together: &[&str], wrong: &str| {
+        if mistakes.none_in(together) {
+            mistakes.push(loaded.source(name), name, wrong.into());
+        }
+    };
+    if config.scylla_nodes.is_empty() {
+        wrong("store", &["scylla_nodes"], "scylla needs scylla_nodes: name at least one node as HOST:PORT");
+    }
+    if config.scylla_slots > config.scylla_shards {
+        wrong("scylla_slots", &["scylla_slots", "scylla_shards"], "must be at most scylla_shards");
+    }
+    if config.scylla_reference_window >= config.scylla_window {
+        let names = ["scylla_reference_window", "scylla_window"];
+        wrong("scylla_reference_window", &names, "must be shorter than scylla_window");
+    }
+    if config.retention > LONGEST_SCYLLA_RETENTION {
+        wrong("retention", &["retention"], "must be at most 3650d with store scylla");
+    }
+    let password = match (&config.scylla_password, &config.scylla_password_file) {
+        (Some(_), Some(_)) => {
+            let text = format!("the password is in {SCYLLA_PASSWORD_ENV} too; give one of the two");
+            wrong("scylla_password_file", &["scylla_password_file"], &text);
+            true
+        }
+        (given, file) => given.is_some() || file.is_some(),
+    };
+    match (&config.scylla_user, password) {
+        (Some(_), false) => {
+            let text = format!("needs a password; set scylla_password_file or {SCYLLA_PASSWORD_ENV}");
+            wrong("scylla_user", &["scylla_user", "scylla_password_file"], &text);
+        }
+        (None, true) => {
+            wrong("scylla_user", &["scylla_user"], "a password is given and no user; name the user");
+        }
+        (Some(_), true) | (None, false) => {}
+    }
+    match (&config.scylla_client_cert_file, &config.scylla_client_key_file) {
+        (Some(_), None) => wrong("scylla_client_cert_file", &[], "needs scylla_client_key_file too"),
+        (None, Some(_)) => wrong("scylla_client_key_file", &[], "needs scylla_client_cert_file too"),
+        (Some(_), Some(_)) if config.scylla_ca_file.is_none() => {
+            wrong("scylla_client_cert_file", &[], "needs scylla_ca_file too, which encrypts the connections");
+        }
+        (Some(_), Some(_)) | (None, None) => {}
     }
 }
 
@@ -209,10 +298,18 @@ fn read_environment(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     given: &mut Vec<Given>,
     mistakes: &mut Mistakes,
-) {
+) -> Option<Secret> {
+    let mut password = None;
     for (name, value) in environment {
         let Some(name) = name.to_str().filter(|name| name.starts_with(ENV_PREFIX)) else { continue };
         if OTHER_VARIABLES.contains(&name) || is_service_link(name, value.to_str()) {
+            continue;
+        }
+        if name == SCYLLA_PASSWORD_ENV {
+            match value.into_string() {
+                Ok(text) => password = (!text.is_empty()).then(|| Secret::new(text)),
+                Err(_) => mistakes.texts.push(format!("{SCYLLA_PASSWORD_ENV}: is not UTF-8")),
+            }
             continue;
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.env() == name) else {
@@ -226,6 +323,7 @@ fn read_environment(
             Err(_) => mistakes.push(&source, setting.name, "is not UTF-8".into()),
         }
     }
+    password
 }
 
 /// Kubernetes gives each pod variables about every service of its namespace (`<NAME>_SERVICE_HOST`, `<NAME>_PORT`, …).

@@ -3,14 +3,16 @@
 //! A setting `http_addr` is `http_addr` in the file, `MESSAGE_WEBHOOK_HTTP_ADDR` in the environment and `--http-addr`
 //! as a flag; the later of these wins. Unknown names are refused, and all mistakes are reported at once.
 
+mod backend;
 mod keys_file;
 mod load;
 mod show;
 mod table;
 mod value;
 
+pub use backend::{Consistency, Keyspace, Node, Secret, StoreKind};
 pub use keys_file::{entry as keys_file_entry, parse as parse_keys_file};
-pub use load::{ENV_PREFIX, Given, Loaded, Mistakes, Source, load};
+pub use load::{ENV_PREFIX, Given, Loaded, Mistakes, SCYLLA_PASSWORD_ENV, Source, load};
 pub use show::show;
-pub use table::{Config, SETTINGS, Setting};
+pub use table::{Config, EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting};
 pub use value::{LogFilter, Origin};

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 
 use super::{
+    backend::{Consistency, Keyspace, Node, Secret, StoreKind},
     load::{Given, Mistakes},
     value::{LogFilter, Origin, Value, at_least, between, positive},
 };
@@ -27,12 +28,19 @@ pub struct Setting {
     pub is_switch: bool,
 }
 
+/// The section of settings that only the embedded store has.
+pub const EMBEDDED_SECTION: &str = "Embedded store";
+/// The section of settings that only a store on ScyllaDB has.
+pub const SCYLLA_SECTION: &str = "ScyllaDB store";
+
 macro_rules! settings {
     ($($section:literal { $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:literal, $check:expr;)+ })+) => {
         /// The checked settings.
         #[derive(Debug, Clone)]
         pub struct Config {
             $($($(#[doc = $doc])+ pub $name: $type,)+)+
+            /// The password of `scylla_user`, from the environment alone: a flag is seen by every user of the machine.
+            pub scylla_password: Option<Secret>,
         }
 
         /// Every setting, in the order of help.
@@ -51,7 +59,12 @@ macro_rules! settings {
             /// Parses and checks what was given; `None` when even a default is wrong, and then there is a mistake.
             pub(super) fn from_given(given: &[Given], mistakes: &mut Mistakes) -> Option<Self> {
                 $($(let $name = super::load::last::<$type>(stringify!($name), $default, given, $check, mistakes);)+)+
-                Some(Self { $($($name: $name?,)+)+ })
+                Some(Self { $($($name: $name?,)+)+ scylla_password: None })
+            }
+
+            /// Every setting at its default.
+            pub(super) fn defaults() -> Option<Self> {
+                Self::from_given(&[], &mut Mistakes::default())
             }
 
             /// Every setting's name and its value as TOML, in the order of the table.
@@ -85,18 +98,52 @@ settings! {
         cors_origins: Vec<Origin> = "", any;
     }
     "Store" {
-        /// The directory of the embedded store; made if absent. One process at a time owns it.
-        data_dir: PathBuf = "./data", any;
+        /// Which store keeps the messages: embedded, on this machine; or scylla, in a cluster of ScyllaDB or Apache Cassandra, for any number of replicas.
+        store: StoreKind = "embedded", any;
         /// For how long messages and the memory of their ids are kept. Below 8 days a bridge that retries for 7 may be accepted twice.
         retention: Duration = "30d", |d| between(*d, Duration::from_secs(1), Duration::from_secs(36_500 * 86_400));
         /// Allows a retention below 8 days.
         allow_short_retention: bool = "false", any;
+        /// For how long a call waits for the store before it is answered 503.
+        store_deadline: Duration = "5s", |d| positive(*d);
+    }
+    "Embedded store" {
+        /// The directory of the embedded store; made if absent. One process at a time owns it.
+        data_dir: PathBuf = "./data", any;
         /// Memory for blocks read from disk.
         store_cache: ByteSize = "32MiB", |s| between(*s, ByteSize::mib(1), ByteSize::gib(64));
         /// Memory for what is accepted and not yet in a table on disk. As much again may wait for being written there.
         store_memtable: ByteSize = "24MiB", |s| between(*s, ByteSize::kib(64), ByteSize::gib(4));
-        /// For how long a call waits for the store before it is answered 503.
-        store_deadline: Duration = "5s", |d| positive(*d);
+    }
+    "ScyllaDB store" {
+        /// Contact points; the other nodes are found through them. Port 9042 where none is named.
+        scylla_nodes: Vec<Node> = "", any;
+        /// The keyspace. 'message-webhook migrate' makes it and its tables.
+        scylla_keyspace: Keyspace = "message_webhook", any;
+        /// The data centre whose nodes are asked; none for that of the first contact point.
+        scylla_datacenter: Option<String> = "", any;
+        /// Copies of each row in a keyspace that 'migrate' makes; 0 for 3, or for as many as the data centre has nodes up if those are fewer.
+        scylla_replication_factor: u16 = "0", |n| between(*n, 0, 9);
+        /// Where it is decided that a message is new: serial, among all data centres; local-serial, in one, which every replica then names. Of one keyspace for ever.
+        scylla_consistency: Consistency = "serial", any;
+        /// The user to log in as, where the database asks; none to log in as nobody.
+        scylla_user: Option<String> = "", any;
+        /// A file that holds the user's password, in its first line. Or give it as MESSAGE_WEBHOOK_SCYLLA_PASSWORD; it has no flag and no place in the file.
+        scylla_password_file: Option<PathBuf> = "", any;
+        /// Encrypts the connections, and trusts the authorities whose certificates (PEM) are in this file; none for plain connections.
+        scylla_ca_file: Option<PathBuf> = "", any;
+        /// The client's certificate chain (PEM), where the database asks for one.
+        scylla_client_cert_file: Option<PathBuf> = "", any;
+        /// The private key (PEM) of that certificate.
+        scylla_client_key_file: Option<PathBuf> = "", any;
+        /// Parts of the feed, each read and resolved by itself. Of one keyspace for ever.
+        scylla_shards: u16 = "64", |n| between(*n, 1, 1024);
+        /// Groups of shards, each resolved by one replica at a time. Of one keyspace for ever.
+        scylla_slots: u16 = "8", |n| between(*n, 1, 1024);
+        /// How far behind the clocks an unfinished submission is settled. Of one keyspace for ever.
+        scylla_window: Duration = "10s", |d| between(*d, Duration::from_millis(100), Duration::from_secs(600));
+        /// For how long one attempt to accept a message tries to write what must precede it; shorter than scylla_window. Of one keyspace for ever.
+        scylla_reference_window: Duration = "3s", |d| between(*d, Duration::from_millis(10), Duration::from_secs(600));
     }
     "Limits" {
         /// The largest body of a submission.

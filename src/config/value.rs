@@ -192,7 +192,8 @@ impl Value for LogFilter {
         let bare = text.split(',').filter(|part| !part.contains('=') && !part.contains('['));
         let levels = ["error", "warn", "info", "debug", "trace", "off"];
         let known = |part: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(part.trim()));
-        if text.is_empty() || !bare.into_iter().all(known) || EnvFilter::try_new(text).is_err() {
+        // The filter's own parser panics on some texts beyond ASCII.
+        if text.is_empty() || !text.is_ascii() || !bare.into_iter().all(known) || EnvFilter::try_new(text).is_err() {
             return Err(wrong());
         }
         Ok(Self(text.into()))
@@ -261,6 +262,12 @@ impl Shown for usize {
     }
 }
 
+impl Shown for u16 {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Shown for Duration {
     fn shown(&self) -> String {
         let seconds = self.as_secs();
@@ -288,11 +295,11 @@ fn shown_size(size: ByteSize) -> String {
     }
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("'{text}' is no whole number in range"))
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.into()).to_string()
 }
 
@@ -353,7 +360,7 @@ mod tests {
         for good in ["info", "warn,message_webhook::store=debug", "off", "INFO"] {
             assert!(LogFilter::parse(good).is_ok(), "{good}");
         }
-        for bad in ["inof", "", "info,store", "message_webhook=loud"] {
+        for bad in ["inof", "", "info,store", "message_webhook=loud", "a:𐣨=M"] {
             assert!(LogFilter::parse(bad).is_err(), "{bad}");
         }
     }

@@ -84,6 +84,64 @@ fn values_that_do_not_go_together_are_refused() {
     assert!(loaded(None, &[], short).is_ok());
 }
 
+fn scylla() -> Vec<Given> {
+    vec![flag("store", "scylla"), flag("scylla_nodes", "db-1:9042,db-2")]
+}
+
+#[test]
+fn a_store_on_scylladb_needs_no_more_than_its_nodes() {
+    let config = loaded(None, &[], scylla()).expect("good").config;
+    let nodes: Vec<_> = config.scylla_nodes.iter().map(message_webhook::config::Node::as_str).collect();
+    assert_eq!(nodes, ["db-1:9042", "db-2:9042"]);
+    assert_eq!((config.scylla_keyspace.as_str(), config.scylla_shards), ("message_webhook", 64));
+}
+
+#[test]
+fn settings_of_a_store_that_do_not_go_together_are_refused() {
+    let cert = ("scylla_client_cert_file", "c.pem");
+    let login = ("scylla_user", "webhook");
+    let file = ("scylla_password_file", "p");
+    for (flags, password, text) in [
+        (vec![("scylla_nodes", "")], None, "at least one node"),
+        (vec![("scylla_slots", "65")], None, "at most scylla_shards"),
+        (vec![("scylla_reference_window", "10s")], None, "shorter than scylla_window"),
+        (vec![("retention", "4000d")], None, "at most 3650d"),
+        (vec![cert], None, "scylla_client_key_file too"),
+        (vec![("scylla_client_key_file", "k.pem")], None, "scylla_client_cert_file too"),
+        (vec![cert, ("scylla_client_key_file", "k.pem")], None, "scylla_ca_file too"),
+        (vec![login], None, "needs a password"),
+        (vec![file], None, "name the user"),
+        (vec![], Some("x"), "name the user"),
+        (vec![login, file], Some("x"), "give one of the two"),
+        (vec![("data_dir", "/srv")], None, "set store to embedded"),
+        (vec![("store_cache", "5MiB")], None, "set store to embedded"),
+    ] {
+        let environment: Vec<_> = password.map(|text| ("MESSAGE_WEBHOOK_SCYLLA_PASSWORD", text)).into_iter().collect();
+        let flags = scylla().into_iter().chain(flags.iter().map(|(name, text)| flag(name, text))).collect();
+        let found = mistakes(None, &environment, flags);
+        assert!(found.len() == 1 && found[0].contains(text), "{text}: {found:?}");
+    }
+    let found = mistakes(
+        Some("scylla_keyspace = \"other\""),
+        &[("MESSAGE_WEBHOOK_SCYLLA_PASSWORD", "x")],
+        vec![flag("scylla_nodes", "a")],
+    );
+    assert!(found.len() == 3 && found.iter().all(|mistake| mistake.contains("set store to scylla")), "{found:?}");
+}
+
+#[test]
+fn a_password_is_read_from_the_environment_and_not_printed() {
+    let environment = [("MESSAGE_WEBHOOK_SCYLLA_PASSWORD", "hunter2")];
+    let flags = scylla().into_iter().chain([flag("scylla_user", "webhook")]).collect();
+    let loaded = loaded(None, &environment, flags).expect("good");
+    assert_eq!(loaded.config.scylla_password.as_ref().expect("a password").reveal(), "hunter2");
+    let shown = show(&loaded);
+    assert!(shown.contains("# The password is from MESSAGE_WEBHOOK_SCYLLA_PASSWORD"), "{shown}");
+    assert!(!shown.contains("hunter2") && !format!("{loaded:?}").contains("hunter2"));
+    let found = mistakes(Some("scylla_password = \"hunter2\""), &[], Vec::new());
+    assert!(found[0].contains("there is no setting 'scylla_password'") && !found[0].contains("hunter2"), "{found:?}");
+}
+
 #[test]
 fn what_kubernetes_tells_about_services_is_no_setting() {
     let environment = [
@@ -121,6 +179,8 @@ fn the_printed_configuration_can_be_used_as_one() {
     for setting in SETTINGS {
         assert!(shown.contains(&format!("\n{} = ", setting.name)), "{} in {shown}", setting.name);
     }
+    let of_scylla = show(&loaded(None, &[], scylla()).expect("good"));
+    assert!(loaded(Some(&of_scylla), &[], Vec::new()).is_ok());
     let again = show(&loaded(Some(&shown), &[], Vec::new()).expect("good"));
     let values =
         |text: &str| text.lines().map(|line| line.split(" # ").next().unwrap().trim().to_owned()).collect::<Vec<_>>();

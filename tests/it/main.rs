@@ -31,4 +31,5 @@ mod logs;
 mod model;
 mod parity;
 mod remote;
+mod scylla;
 pub mod support;

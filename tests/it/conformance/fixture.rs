@@ -12,7 +12,7 @@ use std::{
 use message_webhook::{
     domain::{
         Clock, Content, Environment, Error, Fingerprint, FromId, HostPolicy, KeyOwner, KeyRecord, Media, MessageKey,
-        MessageSid, NewKey, NewMessage, OrgId, Scope, Scopes, Sender, Timestamp,
+        MessageSid, NewKey, NewMessage, OrgId, Scope, Scopes, Sender, SystemClock, Timestamp,
     },
     store::{
         Acceptance, Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, MessageStore, Outcome,
@@ -27,7 +27,12 @@ pub const RETENTION: Duration = Duration::from_hours(30 * 24);
 pub trait Fixture: Send + Sync + 'static {
     type Store: MessageStore;
 
-    /// A new, empty store with [`RETENTION`] and a clock that stands still unless the suite moves it.
+    /// Whether there is what the store needs; without it the suite does nothing.
+    fn is_there() -> bool {
+        true
+    }
+
+    /// A new, empty store with [`RETENTION`] and a clock that the suite moves.
     fn new() -> impl Future<Output = Self> + Send;
 
     /// The store.
@@ -59,26 +64,36 @@ pub fn tempdir() -> tempfile::TempDir {
 
 /// A clock that the test moves.
 #[derive(Clone, Debug)]
-pub struct TestClock(Arc<AtomicI64>);
+pub struct TestClock {
+    micros: Arc<AtomicI64>,
+    /// Whether the machine's time is added.
+    runs: bool,
+}
 
 impl TestClock {
-    /// Noon of a day in 2025.
+    /// Noon of a day in 2025; it stands still unless it is moved.
     pub fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(1_748_779_200_000_000)))
+        Self { micros: Arc::new(AtomicI64::new(1_748_779_200_000_000)), runs: false }
+    }
+
+    /// The machine's clock, for a store that has dealings with other clocks.
+    pub fn running() -> Self {
+        Self { micros: Arc::default(), runs: true }
     }
 
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
+        self.micros.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
     }
 
     pub fn turn_back(&self, by: Duration) {
-        self.0.fetch_sub(by.as_micros() as i64, Ordering::SeqCst);
+        self.micros.fetch_sub(by.as_micros() as i64, Ordering::SeqCst);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst)).unwrap()
+        let begin = if self.runs { SystemClock.now().as_micros() } else { 0 };
+        Timestamp::from_micros(begin + self.micros.load(Ordering::SeqCst)).unwrap()
     }
 }
 

@@ -5,3 +5,4 @@
 mod behaviours;
 mod embedded;
 pub mod fixture;
+mod scylla;

@@ -6,6 +6,7 @@ pub mod flaky;
 pub mod grpc;
 pub mod process;
 pub mod raw;
+pub mod ring;
 pub mod server;
 
 use std::time::{Duration, Instant};

@@ -97,7 +97,7 @@ impl Builder {
         let dir = TempDir::new().expect("a directory");
         let config = config(&dir, self.settings);
         let data_dir = config.data_dir.clone();
-        let store = self.store.map_or(StoreSource::Embedded { accept_loss: false }, StoreSource::Open);
+        let store = self.store.map_or(StoreSource::Configured { accept_loss: false }, StoreSource::Open);
         let app = App::build(config, store).await?;
         let Addresses { http, grpc, admin } = app.addresses();
         let stop = Stop::default();

@@ -1,0 +1,148 @@
+//! The configured store, opened.
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+use crate::{
+    config::{Config, Consistency, Node, StoreKind},
+    domain::{Clock, SystemClock},
+    store::{
+        MessageStore, embedded,
+        scylla::{self, ConnectError, ScyllaStore, migrate},
+    },
+};
+
+/// Why the configured store does not open.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The embedded store.
+    Embedded(embedded::OpenError),
+    /// The file with the password of the database's user cannot be read.
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        wrong: String,
+    },
+    /// The store on ScyllaDB.
+    Scylla(ConnectError),
+    /// A command that is of the other store.
+    NoMigration,
+}
+
+/// An open store.
+pub(super) struct OpenedStore {
+    /// The store.
+    pub store: Arc<dyn MessageStore>,
+    /// The directory that this process owns with it.
+    pub dir: Option<PathBuf>,
+}
+
+/// Opens the store that `config` names and tells in the log what was found.
+pub(super) async fn open(config: &Config, accept_loss: bool, clock: Arc<dyn Clock>) -> Result<OpenedStore, OpenError> {
+    match config.store {
+        StoreKind::Embedded => {
+            let options = embedded::Options {
+                retention: config.retention,
+                cache_bytes: config.store_cache.as_u64(),
+                memtable_bytes: config.store_memtable.as_u64(),
+                accept_loss,
+                ..embedded::Options::new(&config.data_dir)
+            };
+            let (store, report) = open_embedded(options, clock).await.map_err(OpenError::Embedded)?;
+            tracing::info!(data_dir = %config.data_dir.display(), "{report}");
+            Ok(OpenedStore { store, dir: Some(config.data_dir.clone()) })
+        }
+        StoreKind::Scylla => {
+            let store = open_scylla(config, clock).await?;
+            tracing::info!(keyspace = config.scylla_keyspace.as_str(), "connected to the database");
+            Ok(OpenedStore { store, dir: None })
+        }
+    }
+}
+
+/// Opens the embedded store on a thread that may block.
+pub(super) async fn open_embedded(
+    options: embedded::Options,
+    clock: Arc<dyn Clock>,
+) -> Result<(Arc<dyn MessageStore>, embedded::OpenReport), embedded::OpenError> {
+    let opening = tokio::task::spawn_blocking(move || embedded::EmbeddedStore::open(options, clock));
+    match opening.await {
+        Ok(opened) => opened.map(|(store, report)| (Arc::new(store) as Arc<dyn MessageStore>, report)),
+        Err(error) => Err(embedded::OpenError::Threads { error: io::Error::other(error) }),
+    }
+}
+
+/// Connects to the keyspace that `config` names.
+pub(super) async fn open_scylla(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn MessageStore>, OpenError> {
+    let options = scylla_options(config).await?;
+    let store = ScyllaStore::connect(options, clock).await.map_err(OpenError::Scylla)?;
+    Ok(Arc::new(store))
+}
+
+/// What the keyspace that `config` names lacks; `apply` does it.
+///
+/// # Errors
+/// [`OpenError`]; its text is for the operator.
+pub async fn migrate(config: &Config, apply: bool) -> Result<migrate::Plan, OpenError> {
+    if config.store == StoreKind::Embedded {
+        return Err(OpenError::NoMigration);
+    }
+    let options = scylla_options(config).await?;
+    let migrated = if apply { migrate::apply(&options, &SystemClock).await } else { migrate::plan(&options).await };
+    migrated.map_err(OpenError::Scylla)
+}
+
+async fn scylla_options(config: &Config) -> Result<scylla::Options, OpenError> {
+    let password = match (&config.scylla_password, &config.scylla_password_file) {
+        (Some(secret), _) => Some(secret.reveal().to_owned()),
+        (None, Some(path)) => Some(first_line(path.clone()).await?),
+        (None, None) => None,
+    };
+    let login = config.scylla_user.clone().zip(password).map(|(user, password)| scylla::Login { user, password });
+    let client = config.scylla_client_cert_file.clone().zip(config.scylla_client_key_file.clone());
+    let nodes = config.scylla_nodes.iter().map(Node::as_str).map(str::to_owned).collect();
+    Ok(scylla::Options {
+        datacenter: config.scylla_datacenter.clone(),
+        replication_factor: Some(u32::from(config.scylla_replication_factor)).filter(|factor| *factor > 0),
+        serial: match config.scylla_consistency {
+            Consistency::Serial => scylla::Serial::Everywhere,
+            Consistency::LocalSerial => scylla::Serial::Home,
+        },
+        login,
+        tls: config.scylla_ca_file.clone().map(|ca_file| scylla::Tls { ca_file, client }),
+        retention: config.retention,
+        shards: config.scylla_shards,
+        slots: config.scylla_slots,
+        window: config.scylla_window,
+        reference_window: config.scylla_reference_window,
+        deadline: config.store_deadline,
+        ..scylla::Options::new(nodes, config.scylla_keyspace.as_str())
+    })
+}
+
+/// Editors end a file with a line break, which is no part of a password.
+async fn first_line(path: PathBuf) -> Result<String, OpenError> {
+    let wrong = match tokio::fs::read_to_string(&path).await {
+        Ok(text) => match text.lines().next() {
+            Some(line) if !line.is_empty() => return Ok(line.to_owned()),
+            Some(_) | None => "its first line is empty".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    Err(OpenError::PasswordFile { path, wrong })
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Embedded(error) => write!(f, "{error}"),
+            OpenError::PasswordFile { path, wrong } => {
+                write!(f, "The password file {} cannot be used: {wrong}", path.display())
+            }
+            OpenError::Scylla(error) => write!(f, "The store cannot be used: {error}"),
+            OpenError::NoMigration => f.write_str("The embedded store needs no migration; it brings itself up to date"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

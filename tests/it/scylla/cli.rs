@@ -1,0 +1,72 @@
+//! `migrate` and `keys` on a keyspace that is not there yet, as an operator begins.
+
+use crate::support::{
+    process::{self, Finished},
+    ring::{self, Keyspace},
+};
+
+/// Runs a command of the program with the flags of `keyspace`.
+fn run(keyspace: &Keyspace, arguments: &[&str]) -> Finished {
+    process::finish(process::command(arguments.iter().copied()).args(keyspace.flags()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_makes_what_is_absent_and_says_so_and_the_second_time_nothing() {
+    let Some(nodes) = ring::nodes() else { return };
+    let keyspace = Keyspace::unmade(nodes, |_| {});
+    let plan = run(&keyspace, &["migrate", "--plan"]);
+    assert_eq!(plan.code, Some(0), "{plan:?}");
+    assert!(
+        plan.stdout.starts_with("CREATE KEYSPACE IF NOT EXISTS ") && plan.stdout.contains(".messages ("),
+        "{plan:?}"
+    );
+    // A plan changes nothing, so there is no keyspace to find.
+    let early = run(&keyspace, &["keys", "list", "--store", "scylla"]);
+    assert!(early.code == Some(1) && early.stderr.contains("run 'message-webhook migrate'"), "{early:?}");
+
+    let made = run(&keyspace, &["migrate"]);
+    assert_eq!((made.code, &made.stdout), (Some(0), &plan.stdout), "{made:?}");
+    let again = run(&keyspace, &["migrate"]);
+    assert!(again.code == Some(0) && again.stdout.contains("is up to date"), "{again:?}");
+
+    let key = run(&keyspace, &["keys", "create", "--org", "acme", "--env", "dev", "--store", "scylla"]);
+    assert!(key.code == Some(0) && key.stdout.starts_with("mw_dev_"), "{key:?}");
+    let id = key.stdout.split('_').nth(2).expect("an id").to_owned();
+    let revoked = run(&keyspace, &["keys", "revoke", &id, "--store", "scylla"]);
+    assert_eq!(revoked.code, Some(0), "{revoked:?}");
+    let list = run(&keyspace, &["keys", "list", "--store", "scylla"]);
+    assert!(list.stdout.contains(&id) && list.stdout.contains("revoked"), "{list:?}");
+    assert!(!format!("{list:?}{revoked:?}").contains(key.stdout.trim()), "a key was shown again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_migrations_at_once_make_one_keyspace() {
+    let Some(nodes) = ring::nodes() else { return };
+    let keyspace = Keyspace::unmade(nodes, |_| {});
+    let mut running: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = process::command(["migrate"]);
+            std::thread::spawn({
+                command.args(keyspace.flags());
+                move || process::finish(&mut command)
+            })
+        })
+        .collect();
+    for each in running.drain(..) {
+        let done = each.join().expect("no panic");
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+    let again = run(&keyspace, &["migrate", "--plan"]);
+    assert!(again.stdout.contains("is up to date"), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_other_constants_than_the_keyspace_is_told_which() {
+    let Some(nodes) = ring::nodes() else { return };
+    let keyspace = Keyspace::new(nodes, |_| {}).await;
+    let mut flags = keyspace.flags();
+    flags.extend(["--retention=31d".to_owned()]);
+    let arguments = ["keys", "list", "--store", "scylla"].map(str::to_owned).into_iter().chain(flags);
+    let refused = process::cli(arguments);
+    assert!(refused.code == Some(1) && refused.stderr.contains("retention"), "{refused:?}");
+}

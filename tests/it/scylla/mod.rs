@@ -1,0 +1,3 @@
+//! The program on a store for many replicas. What every store promises is in `conformance`.
+
+mod cli;

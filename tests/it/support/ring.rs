@@ -1,0 +1,128 @@
+//! A real CQL database, which `CQL_NODES` names, and keyspaces of their own in it.
+
+use std::{
+    env, fs, io,
+    io::Write,
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use message_webhook::{
+    domain::SystemClock,
+    store::scylla::{Options, migrate},
+};
+use scylla::client::{execution_profile::ExecutionProfile, session_builder::SessionBuilder};
+
+const NODES: &str = "CQL_NODES";
+
+/// The contact points of the database, e.g. `127.0.0.1:9042`; none where nobody named one, and then it is said what is
+/// left out. In CI that is a failure.
+pub fn nodes() -> Option<Vec<String>> {
+    static SAY: Once = Once::new();
+    let named = env::var(NODES).unwrap_or_default();
+    let nodes: Vec<_> = named.split(',').map(str::trim).filter(|node| !node.is_empty()).map(str::to_owned).collect();
+    if !nodes.is_empty() {
+        return Some(nodes);
+    }
+    assert!(env::var("CI").as_deref() != Ok("true"), "CI runs all tests: set {NODES}, as scripts/test does");
+    // Not by a macro, whose output the harness would keep to itself.
+    SAY.call_once(|| {
+        let _ = writeln!(io::stderr(), "{NODES} is not set: tests that need a CQL database do nothing");
+    });
+    None
+}
+
+/// A keyspace of its own, which is dropped with this.
+pub struct Keyspace {
+    options: Options,
+}
+
+impl Keyspace {
+    /// A keyspace on `nodes` that was migrated with [`Keyspace::unmade`]'s options.
+    pub async fn new(nodes: Vec<String>, change: impl FnOnce(&mut Options)) -> Self {
+        let keyspace = Self::unmade(nodes, change);
+        let options = keyspace.options.clone();
+        one_at_a_time(move || async move {
+            migrate::apply(&options, &SystemClock).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await
+        .expect("a keyspace");
+        keyspace
+    }
+
+    /// A keyspace that somebody else makes; small and quick where `change` does not want it otherwise.
+    pub fn unmade(nodes: Vec<String>, change: impl FnOnce(&mut Options)) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let mut options = Options::new(nodes, format!("test_{}_{number}", std::process::id()));
+        (options.shards, options.slots) = (4, 2);
+        (options.window, options.reference_window) = (Duration::from_millis(1500), Duration::from_millis(700));
+        options.cycle = Duration::from_millis(100);
+        options.deadline = Duration::from_secs(20);
+        change(&mut options);
+        Self { options }
+    }
+
+    /// The program's flags for it.
+    pub fn flags(&self) -> Vec<String> {
+        let millis = |time: Duration| format!("{}ms", time.as_millis());
+        let options = &self.options;
+        [
+            ("scylla-nodes", options.nodes.join(",")),
+            ("scylla-keyspace", options.keyspace.clone()),
+            ("scylla-shards", options.shards.to_string()),
+            ("scylla-slots", options.slots.to_string()),
+            ("scylla-window", millis(options.window)),
+            ("scylla-reference-window", millis(options.reference_window)),
+        ]
+        .map(|(name, value)| format!("--{name}={value}"))
+        .into()
+    }
+
+    /// How to open a store in it.
+    pub fn options(&self) -> Options {
+        self.options.clone()
+    }
+}
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        let (nodes, drop) = (self.options.nodes.clone(), format!("DROP KEYSPACE IF EXISTS {}", self.options.keyspace));
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(one_at_a_time(move || async move {
+                let patient = ExecutionProfile::builder().request_timeout(Some(Duration::from_secs(60))).build();
+                let session = SessionBuilder::new()
+                    .known_nodes(nodes)
+                    .default_execution_profile_handle(patient.into_handle())
+                    .auto_await_schema_agreement(false)
+                    .build()
+                    .await
+                    .map_err(|error| error.to_string())?;
+                session.query_unpaged(drop, &[]).await.map(std::mem::drop).map_err(|error| error.to_string())
+            }))
+        });
+        let dropped = dropping.join();
+        // A second panic would hide the first.
+        if !std::thread::panicking() {
+            dropped.expect("no panic").expect("the keyspace is dropped");
+        }
+    }
+}
+
+/// Changes of the schema are slow and get in each other's way: one at a time, also among the processes of a machine.
+async fn one_at_a_time<F>(work: impl FnOnce() -> F + Send + 'static) -> Result<(), String>
+where
+    F: Future<Output = Result<(), String>> + Send,
+{
+    let lock = tokio::task::spawn_blocking(|| {
+        let lock = fs::File::create(env::temp_dir().join("message-webhook-test-schema.lock"))?;
+        lock.lock()?;
+        Ok::<_, io::Error>(lock)
+    });
+    let _lock = lock.await.expect("no panic").map_err(|error| error.to_string())?;
+    work().await
+}
