@@ -21,6 +21,18 @@ pub const REQUEST_DURATION_SECONDS: &str = "message_webhook_request_duration_sec
 pub const SUBMISSIONS_TOTAL: &str = "message_webhook_submissions_total";
 /// Calls that failed; labels `protocol` and `code`, the published word of the error.
 pub const REJECTED_TOTAL: &str = "message_webhook_rejected_total";
+/// By how many seconds the process's clock is ahead of the database's; ScyllaDB only.
+pub const CLOCK_OFFSET_SECONDS: &str = "message_webhook_clock_offset_seconds";
+/// Slots of the feed that this process resolves; ScyllaDB only.
+pub const LEASES_HELD: &str = "message_webhook_leases_held";
+/// How far behind the clock a slot of the feed is resolved, 0 where another process does it; label `slot`; ScyllaDB only.
+pub const RESOLVER_LAG_SECONDS: &str = "message_webhook_resolver_lag_seconds";
+/// Messages that were accepted by the resolver because their submission was left half done; ScyllaDB only.
+pub const RESOLVER_ROLLED_FORWARD_TOTAL: &str = "message_webhook_resolver_rolled_forward_total";
+/// References that the resolver met whose message another attempt has, as of duplicates; ScyllaDB only.
+pub const RESOLVER_ORPHANS_TOTAL: &str = "message_webhook_resolver_orphans_total";
+/// Conditional writes of the resolver that were repeated because nobody knew their outcome; ScyllaDB only.
+pub const RESOLVER_UNCLEAR_TOTAL: &str = "message_webhook_resolver_unclear_total";
 
 /// Submissions that the ScyllaDB store took, by `outcome`: `accepted` and `duplicate` by a claim, `remembered` duplicates
 /// without the database, `unclear` where the claim was not decided in time, `failed` for a bug.
@@ -35,6 +47,9 @@ pub const STORE_LATE_ATTEMPTS_TOTAL: &str = "message_webhook_store_late_attempts
 pub(super) const COUNTERS: &[(&str, &str)] = &[
     (REQUESTS_TOTAL, "Requests answered, by HTTP status or gRPC code"),
     (SUBMISSIONS_TOTAL, "Submissions acknowledged: accepted, duplicate, or duplicate_mismatch if the content differed"),
+    (RESOLVER_ROLLED_FORWARD_TOTAL, "Messages that the resolver accepted because their submission was left half done"),
+    (RESOLVER_ORPHANS_TOTAL, "References whose message another attempt has, as the resolver met them"),
+    (RESOLVER_UNCLEAR_TOTAL, "Conditional writes of the resolver that were repeated because their outcome was unclear"),
     (REJECTED_TOTAL, "Calls that failed, by the published code of the error"),
     (STORE_CLAIMS_TOTAL, "Submissions that the ScyllaDB store took, by outcome"),
     (STORE_UNCLEAR_CLAIMS_TOTAL, "Claims whose outcome was unclear and that were written again, by cause"),
@@ -50,6 +65,9 @@ pub(super) const GAUGES: &[(&str, &str)] = &[
     (BUILD_INFO, "Build information; constantly 1"),
     (UPTIME_SECONDS, "Seconds since the process began to serve"),
     (READINESS, "1 in the present state of readiness, 0 in the others"),
+    (CLOCK_OFFSET_SECONDS, "Seconds by which the process's clock is ahead of the database's"),
+    (LEASES_HELD, "Slots of the feed that this process resolves"),
+    (RESOLVER_LAG_SECONDS, "Seconds by which the resolving of a slot of the feed is behind the clock"),
     (PROCESS_RESIDENT_MEMORY_BYTES, "Memory of the process that is in RAM"),
     (PROCESS_OPEN_FDS, "Files and sockets that the process has open"),
     (PROCESS_MAX_FDS, "Files and sockets that the process may have open"),

@@ -115,6 +115,31 @@ impl Core {
         rows.maybe_first_row::<Row>().map_err(|error| Failed::malformed(error.to_string()))
     }
 
+    /// Writes the reference by which readers of the feed find `claim`. At the time of the attempt, as the sender's: so a
+    /// repetition, a stuck write or a roll-forward is the same write.
+    ///
+    /// # Errors
+    /// As the driver's error is classified.
+    pub async fn write_feed_row(&self, claim: &Claim) -> Result<(), Failed> {
+        let ticks = ticks::of(claim.attempt);
+        let (org, env, sid, attempt, accepted_at, from_id, fingerprint, message) = claim.values();
+        let place = (self.places.shard(org, claim.key.env, from_id), ticks::bucket(ticks));
+        let written_at = ticks::micros(ticks);
+        let values = (place.0, place.1, attempt, org, env, sid, accepted_at, from_id, fingerprint, message, written_at);
+        self.write(&self.cql.insert_feed, values).await
+    }
+
+    /// Writes the reference by which the list of its sender finds `claim`.
+    ///
+    /// # Errors
+    /// As the driver's error is classified.
+    pub async fn write_sender_row(&self, claim: &Claim) -> Result<(), Failed> {
+        let ticks = ticks::of(claim.attempt);
+        let (org, env, sid, attempt, _, from_id, ..) = claim.values();
+        let values = (org, env, from_id, ticks::period(ticks), attempt, sid, ticks::micros(ticks));
+        self.write(&self.cql.insert_sender, values).await
+    }
+
     /// The claim of `key` without its contents, at quorum. What is there is final; absence is inconclusive.
     ///
     /// # Errors

@@ -99,21 +99,15 @@ impl Tower {
     /// Writes both references of `claim`, again and again until `until`.
     async fn refer(&self, claim: &Claim, shard: i32, until: Instant) -> Result<(), Failed> {
         let core = &*self.core;
-        let ticks = ticks::of(claim.attempt);
-        let bucket = ticks::bucket(ticks);
+        let bucket = ticks::bucket(ticks::of(claim.attempt));
         self.open_bucket(shard, bucket, until).await?;
-        let (org, env, sid, attempt, accepted_at, from_id, fingerprint, message) = claim.values();
-        // The attempt's own time, so that a repetition, a stuck write or a roll-forward is the same write.
-        let written_at = ticks::micros(ticks);
-        let feed = (shard, bucket, attempt, org, env, sid, accepted_at, from_id, fingerprint, message, written_at);
-        let sender = (org, env, from_id, ticks::period(ticks), attempt, sid, written_at);
         let feed = async {
             reach(Step::BeforeFeedRow).await;
-            repeat::until(until, || core.write(&core.cql.insert_feed, &feed), |_| {}).await
+            repeat::until(until, || core.write_feed_row(claim), |_| {}).await
         };
         let sender = async {
             reach(Step::BeforeSenderRow).await;
-            repeat::until(until, || core.write(&core.cql.insert_sender, &sender), |_| {}).await
+            repeat::until(until, || core.write_sender_row(claim), |_| {}).await
         };
         // Both are waited for, though one may have failed: a write that is given up may still arrive.
         let (feed, sender) = tokio::join!(feed, sender);

@@ -8,7 +8,8 @@
 //! Where to read on: `submit` (one flight a key and process), `flight` (from the references to the claim), `barrier` (the
 //! check between them), `memory` (what is known without the database), `attempt` and `ticks` (the time that
 //! everything is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables),
-//! `settings` (the constants that all processes share), `error` (what the driver's errors mean), `lwt` (answers to
+//! `settings` (the constants that all processes share), `resolver` (a slot's rounds), `lease` (who goes round), `roll` (what it
+//! finishes), `scan` (reading references), `clock` (how far ours is off), `error` (what the driver's errors mean), `lwt` (answers to
 //! conditional writes), `session` and `engine` (the connection, and what is at its other end).
 //!
 //! Invariants:
@@ -22,6 +23,7 @@
 mod attempt;
 mod barrier;
 mod claim;
+mod clock;
 mod core;
 mod cql;
 mod engine;
@@ -29,12 +31,16 @@ mod error;
 mod failpoint;
 mod flight;
 mod keys;
+mod lease;
 mod lwt;
 mod memory;
 pub mod migrate;
 mod options;
 mod place;
 mod repeat;
+mod resolver;
+mod roll;
+mod scan;
 mod schema;
 mod session;
 mod settings;
@@ -50,8 +56,8 @@ pub use error::ConnectError;
 pub use options::{Login, Options, Serial, Tls};
 
 use self::{
-    attempt::Attempts, core::Core, cql::Statements, engine::Engine, place::Places, session::Connection,
-    submit::Submissions,
+    attempt::Attempts, clock::ClockWatch, core::Core, cql::Statements, engine::Engine, place::Places,
+    resolver::Resolver, session::Connection, submit::Submissions,
 };
 use super::{FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
@@ -60,6 +66,7 @@ use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMess
 pub struct ScyllaStore {
     core: Arc<Core>,
     submissions: Arc<Submissions>,
+    clock: Arc<ClockWatch>,
 }
 
 impl ScyllaStore {
@@ -102,7 +109,13 @@ impl ScyllaStore {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        Ok(Self { submissions: Submissions::new(Arc::clone(&core)), core })
+        let clock = Arc::new(ClockWatch::default());
+        Resolver::start(&core, &clock);
+        core.tasks.spawn({
+            let (core, clock) = (Arc::clone(&core), Arc::clone(&clock));
+            async move { clock.run(&core).await }
+        });
+        Ok(Self { submissions: Submissions::new(Arc::clone(&core)), core, clock })
     }
 
     /// The store's parts, unless it was closed.
@@ -171,6 +184,7 @@ impl MessageStore for ScyllaStore {
 
     async fn check(&self) -> Result<(), Error> {
         let core = self.open()?;
+        self.clock.check()?;
         // A quorum answers for a row that is always there.
         core.read(&core.cql.read_upto, (place::RESOLVER, 0)).await?;
         Ok(())

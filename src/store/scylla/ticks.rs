@@ -63,10 +63,20 @@ pub fn bucket_start(bucket: i32) -> Ticks {
     i64::from(bucket) * BUCKET
 }
 
+/// Where a bucket ends: its last tick.
+pub fn bucket_end(bucket: i32) -> Ticks {
+    bucket_start(bucket) + BUCKET - 1
+}
+
 /// The day of a bucket.
 pub fn day(bucket: i32) -> i32 {
     // Of an i32, divided.
     (bucket_start(bucket) / DAY) as i32
+}
+
+/// Where the day after `day` begins.
+pub fn day_end(day: i32) -> Ticks {
+    (i64::from(day) + 1) * DAY
 }
 
 /// The seven days in which `ticks` lie: one partition of a sender's list.
@@ -120,8 +130,10 @@ mod tests {
         let bucket = super::bucket(midnight);
         assert_eq!(bucket_start(bucket), midnight);
         assert_eq!(super::bucket(midnight - 1), bucket - 1);
+        assert_eq!(bucket_end(bucket - 1), midnight - 1);
         assert_eq!(day(bucket), day(bucket - 1) + 1);
         assert_eq!(day(bucket), day(super::bucket(midnight + DAY - 1)));
+        assert_eq!(day_end(day(bucket)), midnight + DAY);
         assert_eq!(period(midnight + PERIOD), period(midnight) + 1);
     }
 

@@ -1,0 +1,313 @@
+//! Resolves: every reference up to a mark gets its claim, or never will.
+//!
+//! One task a slot. It watches the slot's lease until it may take it; then it goes round: publish how far it will
+//! resolve, scan up to there, finish what was left half done. The mark is published before the scan, so that a submission
+//! whose references the scan did not meet finds the mark before it claims. What is resolved is published with the next
+//! round. See `lease` for who may do what, `roll` for the finishing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+use uuid::Uuid;
+
+use super::{
+    clock::ClockWatch,
+    core::Core,
+    error::Failed,
+    lease::{Held, Lease, Taking, Watch},
+    lwt::Decision,
+    place, repeat,
+    roll::Rolled,
+    scan::{Reference, concurrently},
+    ticks::{self, Ticks},
+};
+use crate::telemetry::names;
+
+/// After a taking, before the next: other processes have their turn.
+const BETWEEN_TAKINGS: Duration = Duration::from_millis(200);
+/// A clock that cannot be compared for so long cannot be trusted.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// The next round after one that finished something, for whoever waits for the mark.
+const SOON: Duration = Duration::from_millis(500);
+
+/// What the tasks of all slots share.
+pub struct Resolver {
+    core: Arc<Core>,
+    clock: Arc<ClockWatch>,
+    /// This process, in the rows of leases.
+    me: String,
+    /// One taking at a time.
+    taking: Mutex<()>,
+    held: AtomicUsize,
+}
+
+/// Why a round ended early.
+enum Ended {
+    /// The lease is another's.
+    Lost,
+    /// The clock is off, or cannot be compared.
+    Clock,
+    /// The next round may do better.
+    Failed(Failed),
+}
+
+impl From<Failed> for Ended {
+    fn from(failed: Failed) -> Self {
+        Ended::Failed(failed)
+    }
+}
+
+impl Resolver {
+    /// Begins to resolve in tasks of the store, which end when it closes and give back their leases first.
+    pub fn start(core: &Arc<Core>, clock: &Arc<ClockWatch>) {
+        let resolver = Arc::new(Self {
+            core: Arc::clone(core),
+            clock: Arc::clone(clock),
+            me: Uuid::new_v4().to_string(),
+            taking: Mutex::default(),
+            held: AtomicUsize::new(0),
+        });
+        for slot in 0..i32::from(core.places.slots) {
+            let resolver = Arc::clone(&resolver);
+            core.tasks.spawn(async move { resolver.run(slot).await });
+        }
+    }
+
+    async fn run(&self, slot: i32) {
+        let shards: Vec<i32> = self.core.places.shards_of(slot).collect();
+        let cycle = self.core.options.cycle;
+        let mut watch = Watch::default();
+        loop {
+            let mut held = loop {
+                match self.try_take(slot, &mut watch).await {
+                    Ok(Some(held)) => break held,
+                    Ok(None) => {}
+                    Err(failed) => tracing::debug!(slot, %failed, "a lease could not be looked at"),
+                }
+                if self.pause(cycle).await.is_none() {
+                    return;
+                }
+            };
+            tracing::info!(slot, epoch = held.epoch(), "resolving a slot");
+            self.count(1);
+            let ended = loop {
+                let pause = match self.round(slot, &shards, &mut held).await {
+                    Ok(0) => cycle,
+                    Ok(_) => SOON.min(cycle),
+                    Err(Ended::Failed(failed)) => {
+                        tracing::warn!(slot, %failed, "a round of resolving was given up; the next begins where it began");
+                        cycle
+                    }
+                    Err(Ended::Lost) => break "another process took the lease",
+                    Err(Ended::Clock) => {
+                        self.give_back(slot, &held).await;
+                        break "the clock cannot be trusted";
+                    }
+                };
+                if self.pause(pause).await.is_none() {
+                    self.give_back(slot, &held).await;
+                    break "the store closes";
+                }
+            };
+            self.uncount();
+            self.tell_lag(slot, 0);
+            tracing::info!(slot, epoch = held.epoch(), why = ended, "no longer resolving a slot");
+            if self.pause(cycle).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Sleeps; `None` when the store closes.
+    async fn pause(&self, duration: Duration) -> Option<()> {
+        self.core.stop.run_until_cancelled(sleep(duration)).await
+    }
+
+    async fn try_take(&self, slot: i32, watch: &mut Watch) -> Result<Option<Held>, Failed> {
+        let begun = Instant::now();
+        let lease = self.core.lease(slot).await?;
+        if !watch.observe(&lease, begun, Instant::now()) {
+            return Ok(None);
+        }
+        let _turn = self.taking.lock().await;
+        if self.pause(BETWEEN_TAKINGS).await.is_none() || self.clock.compare(&self.core).await?.is_off() {
+            return Ok(None);
+        }
+        let (taking, begun) = (Taking::of(&lease), Instant::now());
+        let (expected_epoch, expected_beat) = (taking.expected_epoch, taking.expected_beat);
+        let set = (self.me.as_str(), taking.epoch(), taking.beat());
+        let values = (set.0, set.1, set.2, place::RESOLVER, slot, expected_epoch, expected_beat);
+        let is_taken = match self.core.decide(&self.core.cql.take_lease, values).await {
+            Ok(Decision::Applied) => true,
+            Ok(Decision::Refused(_)) => false,
+            Err(failed) => {
+                tracing::debug!(slot, %failed, "it is not clear whether a lease was taken");
+                let row = self.core.settled_lease(slot).await?;
+                row.owner == self.me && row.epoch == taking.epoch()
+            }
+        };
+        Ok(is_taken.then(|| Held::taken(&lease, taking, begun)))
+    }
+
+    async fn give_back(&self, slot: i32, held: &Held) {
+        let (epoch, beat, me) = (held.epoch(), held.beat(), self.me.as_str());
+        let values = ("", epoch, beat.saturating_add(1), place::RESOLVER, slot, epoch, me, beat);
+        if let Err(failed) = self.core.decide(&self.core.cql.give_lease, values).await {
+            tracing::debug!(slot, %failed, "a lease was not given back; others take it when it stood still");
+        }
+    }
+
+    /// One round; how many references were finished.
+    async fn round(&self, slot: i32, shards: &[i32], held: &mut Held) -> Result<usize, Ended> {
+        let core = &*self.core;
+        let until = Instant::now() + CLOCK_PATIENCE;
+        let clock = repeat::until(until, || self.clock.compare(core), |_| {}).await.map_err(|failed| {
+            tracing::warn!(slot, %failed, "the clock cannot be compared with the database's");
+            Ended::Clock
+        })?;
+        if clock.is_off() {
+            return Err(Ended::Clock);
+        }
+        self.renew(slot, held, ticks::before(clock.earlier, core.options.window)).await?;
+        self.tell_lag(slot, clock.earlier.saturating_sub(held.finished()));
+        let (upto, mut rolled) = (held.resolving_upto(), 0);
+        while held.finished() < upto {
+            let stretch = core.stretch(shards, held.finished(), upto).await?;
+            for (bucket, shards) in stretch.buckets {
+                let end = stretch.upto.min(ticks::bucket_end(bucket));
+                for shard in shards {
+                    rolled += self.resolve(slot, shard, bucket, end, held).await?;
+                }
+                held.finish(end);
+            }
+            held.finish(stretch.upto);
+        }
+        Ok(rolled)
+    }
+
+    /// Resolves one bucket of one shard up to `end`, page by page.
+    async fn resolve(&self, slot: i32, shard: i32, bucket: i32, end: Ticks, held: &mut Held) -> Result<usize, Ended> {
+        let (mut after, mut rolled) = (ticks::last(held.finished()), 0);
+        loop {
+            let page = self.core.references(shard, bucket, after, end).await?;
+            let Some(last) = page.last() else { return Ok(rolled) };
+            after = last.attempt.id;
+            let undecided = self.undecided(&page).await?;
+            if !undecided.is_empty() {
+                rolled += self.roll_forward(slot, &undecided, held).await?;
+            } else if held.age(Instant::now()) > self.core.options.cycle {
+                // A long scan keeps its lease.
+                self.renew(slot, held, held.resolving_upto()).await?;
+            }
+        }
+    }
+
+    /// Which of the references have no claim yet.
+    async fn undecided<'a>(&self, page: &'a [Reference]) -> Result<Vec<&'a Reference>, Failed> {
+        let heads = page.iter().map(|reference| async move {
+            let found = self.core.claim_head(&reference.key).await?;
+            Ok::<_, Failed>((reference, found))
+        });
+        let heads = concurrently(heads).await?;
+        let mut undecided = Vec::new();
+        for (reference, found) in heads {
+            match found {
+                None => undecided.push(reference),
+                Some(found) if found.attempt != reference.attempt.id => {
+                    metrics::counter!(names::RESOLVER_ORPHANS_TOTAL).increment(1);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(undecided)
+    }
+
+    /// Makes the references good, makes sure of the lease, and claims.
+    async fn roll_forward(&self, slot: i32, undecided: &[&Reference], held: &mut Held) -> Result<usize, Ended> {
+        let core = &*self.core;
+        let until = Instant::now() + core.options.reference_window;
+        // The scan may have seen what one replica alone has.
+        let claims = undecided.iter().map(|reference| async move {
+            let claim = core.claim_of(reference).await?.ok_or_else(|| Failed::unclear("a reference went away"))?;
+            core.write_references(&claim, until).await?;
+            Ok::<_, Failed>(claim)
+        });
+        let claims = concurrently(claims).await?;
+        self.renew(slot, held, held.resolving_upto()).await?;
+        let unclear = || metrics::counter!(names::RESOLVER_UNCLEAR_TOTAL).increment(1);
+        let rolled = concurrently(claims.iter().map(|claim| core.roll_forward(claim, unclear))).await?;
+        let claimed = rolled.iter().filter(|rolled| **rolled == Rolled::Claimed).count();
+        metrics::counter!(names::RESOLVER_ROLLED_FORWARD_TOTAL).increment(claimed as u64);
+        metrics::counter!(names::RESOLVER_ORPHANS_TOTAL).increment((rolled.len() - claimed) as u64);
+        tracing::info!(slot, claimed, orphans = rolled.len() - claimed, "finished what submissions left half done");
+        Ok(rolled.len())
+    }
+
+    /// Renews the lease and publishes both marks. Unless it succeeds the round is over.
+    async fn renew(&self, slot: i32, held: &mut Held, horizon: Ticks) -> Result<(), Ended> {
+        if !held.is_clear() {
+            self.settle(slot, held).await?;
+        }
+        let (renewal, begun) = (held.renewal(horizon), Instant::now());
+        let values = (
+            renewal.beat,
+            renewal.resolving_upto,
+            renewal.resolved_upto,
+            place::RESOLVER,
+            slot,
+            renewal.expected_epoch,
+            self.me.as_str(),
+            renewal.expected_beat,
+        );
+        match self.core.decide(&self.core.cql.renew_lease, values).await {
+            Ok(Decision::Applied) => {
+                held.renewed(renewal, begun);
+                // It may have taken longer than the lease allows.
+                if held.may_act(Instant::now()) {
+                    Ok(())
+                } else {
+                    Err(Failed::unclear("the renewal took too long").into())
+                }
+            }
+            Ok(Decision::Refused(_)) => {
+                held.became_unclear();
+                self.settle(slot, held).await?;
+                Err(Failed::unclear("an earlier renewal was carried out late").into())
+            }
+            Err(failed) => {
+                held.became_unclear();
+                Err(failed.into())
+            }
+        }
+    }
+
+    async fn settle(&self, slot: i32, held: &mut Held) -> Result<(), Ended> {
+        let row: Lease = self.core.settled_lease(slot).await?;
+        if held.settle(&row, &self.me) { Ok(()) } else { Err(Ended::Lost) }
+    }
+
+    /// How far behind its clock the resolver of a slot is; 0 for one that is another's.
+    fn tell_lag(&self, slot: i32, lag: Ticks) {
+        let lag = lag as f64 / ticks::PER_SECOND as f64;
+        metrics::gauge!(names::RESOLVER_LAG_SECONDS, "slot" => slot.to_string()).set(lag);
+    }
+
+    fn count(&self, more: usize) {
+        let held = self.held.fetch_add(more, Ordering::Relaxed) + more;
+        metrics::gauge!(names::LEASES_HELD).set(held as f64);
+    }
+
+    fn uncount(&self) {
+        let held = self.held.fetch_sub(1, Ordering::Relaxed) - 1;
+        metrics::gauge!(names::LEASES_HELD).set(held as f64);
+    }
+}

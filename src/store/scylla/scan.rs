@@ -1,0 +1,162 @@
+//! Reading references: where there may be some, and page by page what there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use scylla::{statement::prepared::PreparedStatement, value::CqlTimeuuid};
+use uuid::Uuid;
+
+use super::{
+    claim,
+    core::Core,
+    error::Failed,
+    lease::Lease,
+    lwt::Row,
+    place,
+    ticks::{self, Ticks},
+};
+use crate::domain::{MessageKey, MessageSid, OrgId};
+
+/// References in one read.
+pub const PAGE: usize = 500;
+/// Statements of one scan that are under way at once.
+const CONCURRENT: usize = 16;
+/// So many buckets are looked into unasked; of more it is read first which have rows.
+const UNASKED: i32 = 3;
+
+/// An attempt in the order of its time. Two of the same 100 ns are in any order, but always in the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    /// Its time.
+    pub ticks: Ticks,
+    /// Its id.
+    pub id: Uuid,
+}
+
+impl From<Uuid> for Attempt {
+    fn from(id: Uuid) -> Self {
+        Self { ticks: ticks::of(id), id }
+    }
+}
+
+/// A row of the feed: an attempt to accept a message, which counts if the claim of the key has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Its shard.
+    pub shard: i32,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The message.
+    pub key: MessageKey,
+}
+
+/// Buckets that a scan must look into, and how far that brings it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The shards that may have rows, by bucket, in the order of time.
+    pub buckets: BTreeMap<i32, Vec<i32>>,
+    /// Where the stretch ends: there the next one begins.
+    pub upto: Ticks,
+}
+
+impl Core {
+    /// The first stretch of a scan of `shards` from `from` (excluded) to `upto` (included). Whatever was acknowledged
+    /// before the call is in its buckets.
+    ///
+    /// # Errors
+    /// As the driver's errors are classified.
+    pub async fn stretch(&self, shards: &[i32], from: Ticks, upto: Ticks) -> Result<Stretch, Failed> {
+        let (first, last) = (ticks::bucket(from.saturating_add(1)), ticks::bucket(upto));
+        if last.saturating_sub(first) < UNASKED {
+            let buckets = (first..=last).map(|bucket| (bucket, shards.to_vec())).collect();
+            return Ok(Stretch { buckets, upto });
+        }
+        let day = ticks::day(first);
+        let rows = self.read(&self.cql.list_buckets, (day,)).await?;
+        let wanted: BTreeSet<i32> = shards.iter().copied().collect();
+        let mut buckets = BTreeMap::<i32, Vec<i32>>::new();
+        for row in rows.rows::<(i32, i32)>().map_err(malformed)? {
+            let (shard, bucket) = row.map_err(malformed)?;
+            if wanted.contains(&shard) && (first..=last).contains(&bucket) {
+                buckets.entry(bucket).or_default().push(shard);
+            }
+        }
+        Ok(Stretch { buckets, upto: upto.min(ticks::day_end(day) - 1) })
+    }
+
+    /// The references of a shard's bucket after `after` and up to `upto`, at most [`PAGE`], in their order.
+    ///
+    /// # Errors
+    /// As the driver's errors are classified.
+    pub async fn references(
+        &self,
+        shard: i32,
+        bucket: i32,
+        after: Uuid,
+        upto: Ticks,
+    ) -> Result<Vec<Reference>, Failed> {
+        let (after, upto) = (CqlTimeuuid::from(after), CqlTimeuuid::from(ticks::last(upto)));
+        // Far below 2^31.
+        let rows = self.read(&self.cql.scan_feed, (shard, bucket, after, upto, PAGE as i32)).await?;
+        let mut found = Vec::with_capacity(rows.rows_num());
+        for row in rows.rows::<(CqlTimeuuid, String, String, String)>().map_err(malformed)? {
+            let (attempt, org, env, sid) = row.map_err(malformed)?;
+            let attempt = Attempt::from(Uuid::from(attempt));
+            found.push(Reference { shard, attempt, key: key(&org, &env, sid)? });
+        }
+        Ok(found)
+    }
+
+    /// The lease of a slot, at quorum.
+    ///
+    /// # Errors
+    /// As the driver's errors are classified; a lease that is missing.
+    pub async fn lease(&self, slot: i32) -> Result<Lease, Failed> {
+        self.lease_by(&self.cql.read_lease, slot).await
+    }
+
+    /// The lease of a slot, after what was undecided about it is settled.
+    ///
+    /// # Errors
+    /// As the driver's errors are classified; a lease that is missing.
+    pub async fn settled_lease(&self, slot: i32) -> Result<Lease, Failed> {
+        self.lease_by(&self.cql.settle_lease, slot).await
+    }
+
+    async fn lease_by(&self, statement: &PreparedStatement, slot: i32) -> Result<Lease, Failed> {
+        let rows = self.read(statement, (place::RESOLVER, slot)).await?;
+        let row = rows.maybe_first_row::<Row>().map_err(malformed)?;
+        row.as_ref().and_then(Lease::read).ok_or_else(|| Failed::malformed("a lease is missing; run 'migrate' again"))
+    }
+
+    /// How far every slot is resolved, at quorum: the least of all.
+    ///
+    /// # Errors
+    /// As the driver's errors are classified; a lease that is missing.
+    pub async fn resolved_upto(&self) -> Result<Ticks, Failed> {
+        let leases = concurrently((0..i32::from(self.places.slots)).map(|slot| self.lease(slot))).await?;
+        leases.into_iter().map(|lease| lease.resolved_upto).min().ok_or_else(|| Failed::malformed("there is no lease"))
+    }
+}
+
+/// What all the futures give, in any order, some of them under way at once; or the first failure.
+pub fn concurrently<T, F: Future<Output = Result<T, Failed>>>(
+    futures: impl IntoIterator<Item = F>,
+) -> impl Future<Output = Result<Vec<T>, Failed>> {
+    // Made at once: an iterator that is kept while they run would have to be sendable with its closure.
+    let futures: Vec<F> = futures.into_iter().collect();
+    stream::iter(futures).buffer_unordered(CONCURRENT).try_collect()
+}
+
+fn key(org: &str, env: &str, sid: String) -> Result<MessageKey, Failed> {
+    let wrong = |what: &str| Failed::malformed(format!("a reference names no {what}"));
+    Ok(MessageKey {
+        org: OrgId::new(org).map_err(|_| wrong("organisation"))?,
+        env: claim::environment(env).ok_or_else(|| wrong("environment"))?,
+        sid: MessageSid::new(sid).map_err(|_| wrong("message"))?,
+    })
+}
+
+fn malformed(error: impl std::fmt::Display) -> Failed {
+    Failed::malformed(error.to_string())
+}
