@@ -22,7 +22,8 @@ use crate::domain::{
 /// same call may be repeated), [`crate::domain::Kind::Internal`] for a bug or damage. "Missing" is never an error.
 #[async_trait]
 pub trait MessageStore: Send + Sync + 'static {
-    /// Accepts `message` unless one with its key was accepted within the retention time.
+    /// Accepts `message` unless one with its key was accepted within the retention time, or within a day after it: a
+    /// database forgets by a clock of its own.
     ///
     /// Durability: both outcomes are answered only when the message they speak of is durable; from then on every
     /// reader sees it. Atomicity: of any number of concurrent or repeated calls with one key at most one is told

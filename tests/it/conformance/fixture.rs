@@ -41,6 +41,12 @@ pub trait Fixture: Send + Sync + 'static {
     /// Its clock.
     fn clock(&self) -> &TestClock;
 
+    /// How precisely a test may aim at the end of the retention, by the store's clock.
+    const AIM: Duration = Duration::from_micros(1);
+
+    /// Whether a key may be taken for a duplicate for a while after its retention.
+    const REMEMBERS_LONGER: bool = false;
+
     /// Gives the store the time to remove for good what is past its retention.
     fn forget_expired(&self) -> impl Future<Output = ()> + Send;
 

@@ -1,6 +1,6 @@
 //! The suite on the store for many replicas, in a keyspace of its own for each test.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use message_webhook::store::{MessageStore, scylla::ScyllaStore};
 
@@ -22,6 +22,10 @@ impl Scylla {
 
 impl Fixture for Scylla {
     type Store = ScyllaStore;
+    // The clock runs.
+    const AIM: Duration = Duration::from_secs(20);
+    // The database forgets a claim by its own clock, a day later than what it refers to.
+    const REMEMBERS_LONGER: bool = true;
 
     fn is_there() -> bool {
         ring::nodes().is_some()
