@@ -26,12 +26,14 @@ mod claim;
 mod clock;
 mod core;
 mod cql;
+mod cursor;
 mod engine;
 mod error;
 mod failpoint;
 mod flight;
 mod keys;
 mod lease;
+mod list;
 mod lwt;
 mod memory;
 pub mod migrate;
@@ -149,8 +151,7 @@ impl MessageStore for ScyllaStore {
     }
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
-        let _ = (self.open()?, sender, after, limit);
-        Err(Error::store_unavailable("not there yet"))
+        list::page(self.open()?, sender, after, limit).await
     }
 
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {

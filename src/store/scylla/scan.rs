@@ -15,7 +15,7 @@ use super::{
     place,
     ticks::{self, Ticks},
 };
-use crate::domain::{MessageKey, MessageSid, OrgId};
+use crate::domain::{Error, Message, MessageKey, MessageSid, OrgId};
 
 /// References in one read.
 pub const PAGE: usize = 500;
@@ -48,6 +48,24 @@ pub struct Reference {
     pub attempt: Attempt,
     /// The message.
     pub key: MessageKey,
+}
+
+/// What a reference is worth, by the claim of its key.
+#[derive(Debug)]
+pub enum Standing {
+    /// There is no claim yet.
+    Undecided,
+    /// Another attempt was accepted.
+    Orphan,
+    /// The message was accepted by this attempt, and its content erased since.
+    Erased,
+    /// The message was accepted by this attempt.
+    Accepted {
+        /// The message.
+        message: Message,
+        /// The size of its record.
+        bytes: usize,
+    },
 }
 
 /// Buckets that a scan must look into, and how far that brings it.
@@ -107,6 +125,25 @@ impl Core {
         Ok(found)
     }
 
+    /// What a reference of `attempt` to `key` is worth, at quorum. [`Standing::Undecided`] is the one answer that is not
+    /// final.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::StoreUnavailable`], and [`crate::domain::Kind::Internal`] for damage.
+    pub async fn standing(&self, attempt: Uuid, key: &MessageKey) -> Result<Standing, Error> {
+        let Some(row) = self.claim(key).await? else { return Ok(Standing::Undecided) };
+        if row.timeuuid("attempt_id") != Some(attempt) {
+            return Ok(Standing::Orphan);
+        }
+        let bytes = row.blob("message").map_or(0, <[u8]>::len);
+        Ok(claim::message(key, &row)?.map_or(Standing::Erased, |(_, message)| Standing::Accepted { message, bytes }))
+    }
+
+    /// Before this, references are past the retention.
+    pub fn oldest(&self) -> Ticks {
+        ticks::before(ticks::at(self.now()), self.options.retention)
+    }
+
     /// The lease of a slot, at quorum.
     ///
     /// # Errors
@@ -139,13 +176,13 @@ impl Core {
     }
 }
 
-/// What all the futures give, in any order, some of them under way at once; or the first failure.
-pub fn concurrently<T, F: Future<Output = Result<T, Failed>>>(
+/// What all the futures give, in their order, some of them under way at once; or the first failure.
+pub fn concurrently<T, E, F: Future<Output = Result<T, E>>>(
     futures: impl IntoIterator<Item = F>,
-) -> impl Future<Output = Result<Vec<T>, Failed>> {
+) -> impl Future<Output = Result<Vec<T>, E>> {
     // Made at once: an iterator that is kept while they run would have to be sendable with its closure.
     let futures: Vec<F> = futures.into_iter().collect();
-    stream::iter(futures).buffer_unordered(CONCURRENT).try_collect()
+    stream::iter(futures).buffered(CONCURRENT).try_collect()
 }
 
 fn key(org: &str, env: &str, sid: String) -> Result<MessageKey, Failed> {

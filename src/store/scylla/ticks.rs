@@ -52,6 +52,12 @@ pub fn before(ticks: Ticks, duration: std::time::Duration) -> Ticks {
     ticks.saturating_sub(span).max(0)
 }
 
+/// `ticks` moved by `duration` into the future.
+pub fn after(ticks: Ticks, duration: std::time::Duration) -> Ticks {
+    let span = i64::try_from(duration.as_nanos() / 100).unwrap_or(i64::MAX);
+    ticks.saturating_add(span).min(MAX)
+}
+
 /// The five minutes of the feed in which `ticks` lie.
 pub fn bucket(ticks: Ticks) -> i32 {
     // 60 bits by 3 * 10^9.

@@ -1,0 +1,88 @@
+//! The messages of one sender, the newest first: references by periods of a week, each of which counts when the claim of
+//! its key has its attempt.
+
+use std::time::Duration;
+
+use scylla::value::CqlTimeuuid;
+use uuid::Uuid;
+
+use super::{
+    core::Core,
+    cursor,
+    error::Failed,
+    scan::{Standing, concurrently},
+    ticks,
+};
+use crate::{
+    domain::{Error, MessageKey, MessageSid, Sender},
+    store::{MessagePage, PageLimit, PageToken},
+};
+
+/// References that are read at once, and their claims: a message may be as large as a request.
+const STEP: usize = 16;
+/// A process whose clock is ahead of ours by more has its messages listed when ours has come there.
+const AHEAD: Duration = Duration::from_hours(1);
+
+/// One page of a sender's messages.
+///
+/// # Errors
+/// [`crate::domain::Kind::InvalidArgument`] for a token that this store did not give; what the database cannot do now.
+pub async fn page(
+    core: &Core,
+    sender: &Sender,
+    after: Option<&PageToken>,
+    limit: PageLimit,
+) -> Result<MessagePage, Error> {
+    let store = core.settings.created_at;
+    let mut before = match after {
+        Some(token) => cursor::read_token(token, store)?,
+        None => ticks::first(ticks::after(ticks::at(core.now()), AHEAD)),
+    };
+    let oldest = ticks::period(core.oldest());
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let mut period = ticks::period(ticks::of(before));
+    while period >= oldest {
+        let references = core.sender_references(sender, period, before).await?;
+        let standings = concurrently(references.iter().map(|(attempt, key)| core.standing(*attempt, key))).await?;
+        for ((attempt, _), standing) in references.iter().zip(standings) {
+            match standing {
+                Standing::Accepted { message, bytes: more } if !core.is_past(message.accepted_at) => {
+                    bytes += more;
+                    if messages.len() >= limit.messages || (bytes > limit.bytes && !messages.is_empty()) {
+                        return Ok(MessagePage { messages, next: Some(cursor::token(before, store)) });
+                    }
+                    messages.push(message);
+                }
+                // One that is undecided may be accepted later: then it belongs to the pages that begin later.
+                Standing::Accepted { .. } | Standing::Undecided | Standing::Orphan | Standing::Erased => {}
+            }
+            before = *attempt;
+        }
+        if references.len() < STEP {
+            period -= 1;
+        }
+    }
+    Ok(MessagePage { messages, next: None })
+}
+
+impl Core {
+    /// The next references of a sender's period before an attempt.
+    async fn sender_references(
+        &self,
+        sender: &Sender,
+        period: i32,
+        before: Uuid,
+    ) -> Result<Vec<(Uuid, MessageKey)>, Failed> {
+        let (org, env, from) = (sender.org.as_str(), sender.env.as_str(), sender.from_id.as_str());
+        let values = (org, env, from, period, CqlTimeuuid::from(before), STEP as i32);
+        let malformed = |error: &dyn std::fmt::Display| Failed::malformed(error.to_string());
+        let rows = self.read(&self.cql.list_sender, values).await?;
+        let mut found = Vec::new();
+        for row in rows.rows::<(CqlTimeuuid, String)>().map_err(|error| malformed(&error))? {
+            let (attempt, sid) = row.map_err(|error| malformed(&error))?;
+            let sid = MessageSid::new(sid).map_err(|_| Failed::malformed("a reference names no message"))?;
+            found.push((attempt.into(), MessageKey { org: sender.org.clone(), env: sender.env, sid }));
+        }
+        Ok(found)
+    }
+}
