@@ -5,6 +5,9 @@
 pub mod embedded;
 mod record;
 pub mod scylla;
+mod transfer;
+
+pub use transfer::{ExportPage, Imported};
 
 use std::{fmt, time::Duration};
 
@@ -49,6 +52,22 @@ pub trait MessageStore: Send + Sync + 'static {
     /// [`crate::domain::Kind::CursorExpired`] when messages after a cursor are past their retention,
     /// [`crate::domain::Kind::InvalidArgument`] for a cursor of another store.
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error>;
+
+    /// Everything that is kept, imported messages that are not in the feed too, in an order that stays the same: within
+    /// `limit`, after the place where `after` left off. A message larger than the byte limit comes alone. What was removed
+    /// since by its age is left out.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::InvalidArgument`] for a token that this method of this store did not give.
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error>;
+
+    /// Takes over messages that were accepted elsewhere or earlier, in the order given, and says of each what became of
+    /// it. Each keeps the time of its acceptance, and is known as a duplicate for what is left of its retention. The feed
+    /// has them only if `to_feed`, and then after what it has already.
+    ///
+    /// Durable, atomic and cancelled as [`MessageStore::submit`] is; after an error any of them may have been taken, and
+    /// the same call may be repeated.
+    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error>;
 
     /// For how long a message and the memory of its key are kept.
     fn retention(&self) -> Duration;

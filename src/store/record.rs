@@ -10,7 +10,11 @@
 //! org, sid, from  each a u8 length and the bytes
 //! then any number of optional parts: tag u8, length u32, the bytes
 //!   1 body   2 image URL   3 audio URL
+//!   4 import: accepted i64, flags u8 (1: in the feed)
 //! ```
+//!
+//! An imported message was accepted at the time in its part 4; the time in its head is then that of its place in a store
+//! whose places are in the order of time. Without the part both are one, and the message is in the feed.
 //!
 //! Numbers are little endian where nothing else is said. A reader skips tags that it does not know, so a later version
 //! may add parts without another version number, and reads what is missing as absent.
@@ -36,6 +40,8 @@ const HEAD: usize = SENT_AT + 8 + 1 + Fingerprint::LENGTH;
 const TAG_BODY: u8 = 1;
 const TAG_IMAGE: u8 = 2;
 const TAG_AUDIO: u8 = 3;
+const TAG_IMPORT: u8 = 4;
+const IN_FEED: u8 = 1;
 
 /// Stored bytes that are not what was written. Says what is wrong, never what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +96,18 @@ impl Draft {
         self.0.len()
     }
 
+    /// The whole record of an imported message that was accepted at `accepted_at` and has its place at `placed_at`.
+    pub fn finish_import(mut self, place: u64, placed_at: Timestamp, accepted_at: Timestamp, in_feed: bool) -> Vec<u8> {
+        if placed_at != accepted_at || !in_feed {
+            let flags = if in_feed { IN_FEED } else { 0 };
+            self.0.push(TAG_IMPORT);
+            self.0.extend_from_slice(&9_u32.to_le_bytes());
+            self.0.extend_from_slice(&accepted_at.as_micros().to_le_bytes());
+            self.0.push(flags);
+        }
+        self.finish(place, placed_at)
+    }
+
     /// The whole record.
     pub fn finish(mut self, place: u64, accepted_at: Timestamp) -> Vec<u8> {
         if let Some(field) = self.0.get_mut(ACCEPTED_AT..SENT_AT) {
@@ -113,6 +131,10 @@ pub fn reseal(place: u64, mut record: Vec<u8>) -> Vec<u8> {
 pub struct View<'a> {
     /// When the message was accepted.
     pub accepted_at: Timestamp,
+    /// The time of the record's place: that of the acceptance, or a later one of an import.
+    pub placed_at: Timestamp,
+    /// Whether the feed has it.
+    pub in_feed: bool,
     /// The content's fingerprint.
     pub fingerprint: Fingerprint,
     sent_at: Timestamp,
@@ -139,7 +161,8 @@ impl<'a> View<'a> {
         if sum != checksum(place, reader.0) {
             return Err(Damaged("its checksum does not match"));
         }
-        let accepted_at = reader.timestamp()?;
+        let placed_at = reader.timestamp()?;
+        let (mut accepted_at, mut in_feed) = (placed_at, true);
         let sent_at = reader.timestamp()?;
         let env = match reader.byte()? {
             0 => Environment::Dev,
@@ -156,10 +179,15 @@ impl<'a> View<'a> {
             match tag {
                 TAG_BODY => body = Some(text(part)?),
                 TAG_IMAGE | TAG_AUDIO => media = Some((tag, text(part)?)),
+                TAG_IMPORT => {
+                    let mut part = Reader(part);
+                    accepted_at = part.timestamp()?;
+                    in_feed = part.byte()? & IN_FEED != 0;
+                }
                 _ => {}
             }
         }
-        Ok(Self { accepted_at, fingerprint, sent_at, env, org, sid, from_id, body, media })
+        Ok(Self { accepted_at, placed_at, in_feed, fingerprint, sent_at, env, org, sid, from_id, body, media })
     }
 
     /// Whether this is the message with `key`.

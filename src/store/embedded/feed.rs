@@ -3,7 +3,7 @@
 //! A cursor is 26 bytes: version u8 (1), kind u8, the store's id (16 bytes), a sequence u64 big endian. Of kind `a` it
 //! stands after that sequence; of kind `s` before whatever is oldest when it is used, so that messages which expire
 //! between asking for the start and reading from it make no error. A page token is a cursor of kind `l`: the page goes
-//! on below that sequence.
+//! on below that sequence. Of kind `e` it is the place of an export, after that sequence.
 
 use super::{engine::Engine, index, retention, shared::Shared};
 use crate::{
@@ -54,8 +54,17 @@ impl Place {
     }
 }
 
-/// One page of the feed, and where it ends.
-pub fn page(shared: &Shared, engine: &Engine, place: Place, limit: PageLimit) -> Result<(Vec<FeedItem>, Place), Error> {
+/// What [`page`] read.
+pub struct Page {
+    pub items: Vec<FeedItem>,
+    pub next: Place,
+    /// Whether a limit ended it.
+    pub is_full: bool,
+}
+
+/// One page of the feed, and where it ends. It may be empty though there is more, where much lies between that was imported
+/// and is not for the feed; then it is full all the same, and ends further on than it began.
+pub fn page(shared: &Shared, engine: &Engine, place: Place, limit: PageLimit) -> Result<Page, Error> {
     let durable = shared.durable();
     let now = shared.clock.now();
     let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
@@ -76,10 +85,19 @@ pub fn page(shared: &Shared, engine: &Engine, place: Place, limit: PageLimit) ->
                 return Err(removed_or_damaged(shared, next).unwrap_or_else(expired));
             }
             let view = View::read(sequence, &record).map_err(Error::internal)?;
-            if shared.is_expired(view.accepted_at, now) {
+            if shared.is_expired(view.placed_at, now) {
                 return Err(expired());
             }
             bytes += record.len();
+            if !view.in_feed || shared.is_expired(view.accepted_at, now) {
+                // Counted, for a page must come to an end among any number of them.
+                if bytes > limit.bytes && next > first {
+                    is_full = true;
+                    break;
+                }
+                next = sequence + 1;
+                continue;
+            }
             if items.len() >= limit.messages || (bytes > limit.bytes && !items.is_empty()) {
                 is_full = true;
                 break;
@@ -94,15 +112,15 @@ pub fn page(shared: &Shared, engine: &Engine, place: Place, limit: PageLimit) ->
     }
     // Where there was nothing to read, the next page begins behind it, and from there on nothing expires unnoticed.
     let next = match place {
-        Place::Start if items.is_empty() && is_full => place,
+        Place::Start if next == first && is_full => place,
         Place::Start | Place::After(_) if is_full => Place::After(next - 1),
         Place::Start | Place::After(_) => Place::After(durable.max(next - 1)),
     };
-    Ok((items, next))
+    Ok(Page { items, next, is_full })
 }
 
 /// Whether everything from `next` up to before `sequence` was lost with the operator's consent.
-fn is_contiguous(shared: &Shared, next: u64, sequence: u64) -> bool {
+pub(super) fn is_contiguous(shared: &Shared, next: u64, sequence: u64) -> bool {
     let mut next = next;
     while next < sequence {
         match shared.gaps.end_of(next) {
@@ -114,7 +132,7 @@ fn is_contiguous(shared: &Shared, next: u64, sequence: u64) -> bool {
 }
 
 /// The error for a hole at `sequence`, unless retention passed by since the page was begun.
-fn removed_or_damaged(shared: &Shared, sequence: u64) -> Option<Error> {
+pub(super) fn removed_or_damaged(shared: &Shared, sequence: u64) -> Option<Error> {
     (sequence >= shared.oldest.load(std::sync::atomic::Ordering::Acquire))
         .then(|| Error::internal(format!("message {sequence} is missing")))
 }
@@ -128,7 +146,7 @@ pub fn place_of(shared: &Shared, engine: &Engine, start: &FeedStart) -> Result<P
         FeedStart::Time(time) => {
             let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
             let live = retention::first_live(shared, engine, oldest, durable)?;
-            let first = retention::first_where(engine, live, durable, |accepted_at| accepted_at >= *time)?;
+            let first = retention::first_where(engine, live, durable, |placed_at| placed_at >= *time)?;
             if first == live { Place::Start } else { Place::After(first - 1) }
         }
     })
@@ -178,9 +196,12 @@ pub fn list(
             }
         };
         let view = View::read(sequence, &record).map_err(Error::internal)?;
-        if shared.is_expired(view.accepted_at, now) {
+        if shared.is_expired(view.placed_at, now) {
             // And so is everything before it.
             break;
+        }
+        if shared.is_expired(view.accepted_at, now) {
+            continue;
         }
         if !view.has_sender(sender) {
             return Err(Error::internal(format!("message {sequence} has another sender with the same hash")));
@@ -195,11 +216,11 @@ pub fn list(
     Ok(MessagePage { messages, next: None })
 }
 
-fn encode(shared: &Shared, kind: u8, sequence: u64) -> Box<[u8]> {
+pub(super) fn encode(shared: &Shared, kind: u8, sequence: u64) -> Box<[u8]> {
     [[VERSION, kind].as_slice(), &shared.id, &sequence.to_be_bytes()].concat().into()
 }
 
-fn decode(shared: &Shared, bytes: &[u8]) -> Option<(u8, u64)> {
+pub(super) fn decode(shared: &Shared, bytes: &[u8]) -> Option<(u8, u64)> {
     let mut reader = Reader(bytes);
     let version = reader.byte().ok()?;
     let kind = reader.byte().ok()?;

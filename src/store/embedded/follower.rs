@@ -38,11 +38,16 @@ impl Follower {
 #[async_trait]
 impl FeedFollower for Follower {
     async fn next(&mut self, limit: PageLimit) -> Result<FeedPage, Error> {
-        let place = self.place;
-        let read = move |shared: &Shared, engine: &super::Engine| feed::page(shared, engine, place, limit);
-        let (items, next) = blocking(&self.shared, read).await?;
-        self.place = next;
-        Ok(FeedPage { items, next: self.cursor() })
+        loop {
+            let place = self.place;
+            let read = move |shared: &Shared, engine: &super::Engine| feed::page(shared, engine, place, limit);
+            let page = blocking(&self.shared, read).await?;
+            self.place = page.next;
+            // Among messages that are not for the feed a page may be full of nothing.
+            if !page.items.is_empty() || !page.is_full || page.next == place {
+                return Ok(FeedPage { items: page.items, next: self.cursor() });
+            }
+        }
     }
 
     async fn grown(&mut self) -> Result<(), Error> {

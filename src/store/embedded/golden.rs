@@ -71,6 +71,28 @@ fn every_message_of_version_1_is_read_and_written_as_ever() {
     }
 }
 
+#[test]
+fn an_imported_message_of_version_1_is_read_and_written_as_ever() {
+    let (accepted_at, placed_at) = (at("2025-01-02T03:04:05.000006Z"), at("2025-02-02T03:04:05Z"));
+    for (name, placed_at, in_feed) in [
+        ("message-v1-imported", placed_at, false),
+        ("message-v1-imported-in-feed", placed_at, true),
+        ("message-v1-imported-in-place", accepted_at, false),
+    ] {
+        let [_, _, (_, message), ..] = messages();
+        let written = Draft::new(&message).finish_import(SEQUENCE, placed_at, accepted_at, in_feed);
+        let kept = golden(&format!("{name}.bin"), &written);
+        let view = View::read(SEQUENCE, &kept).expect(name);
+        assert_eq!((view.accepted_at, view.placed_at, view.in_feed), (accepted_at, placed_at, in_feed), "{name}");
+        assert_eq!(view.to_message().expect(name), message.into_message(accepted_at), "{name}");
+        assert!(written == kept, "{name} is written differently");
+    }
+    // Where nothing is special about it, an imported message is stored as any other.
+    let [(_, message), ..] = messages();
+    let imported = Draft::new(&message).finish_import(SEQUENCE, accepted_at, accepted_at, true);
+    assert_eq!(imported, Draft::new(&message).finish(SEQUENCE, accepted_at));
+}
+
 fn key_record(number: u8) -> KeyRecord {
     let org = OrgId::new("Acme_1").expect("valid");
     KeyRecord {

@@ -45,6 +45,7 @@ mod report;
 mod retention;
 mod salvage;
 mod shared;
+mod transfer;
 mod upkeep;
 mod verify;
 mod writer;
@@ -68,13 +69,13 @@ use self::{
     engine::Engine,
     follower::Follower,
     mark::MarkFile,
-    queue::{Order, Submission, closed},
+    queue::{Order, closed},
     shared::Shared,
     writer::Writer,
 };
 use super::{
-    FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken,
-    record::Draft,
+    ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
+    PageToken,
 };
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
 
@@ -101,10 +102,10 @@ impl EmbeddedStore {
     /// [`OpenError`]; its text is for the operator.
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), OpenError> {
         let opened = recovery::open(options, clock)?;
-        let recovery::Opened { shared, mark, lock, keys, last_accepted_at, report } = opened;
+        let recovery::Opened { shared, mark, lock, keys, last_placed_at, report } = opened;
         // Nothing else has the engine yet, so it is there.
         let engine = shared.engine().map_err(|_| OpenError::Threads { error: std::io::Error::other("closed") })?;
-        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&engine), Arc::clone(&mark), keys, last_accepted_at);
+        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&engine), Arc::clone(&mark), keys, last_placed_at);
         let threads = start(&shared, &engine, &mark, writer, lock);
         drop(engine);
         match threads {
@@ -193,31 +194,9 @@ fn start(
 #[async_trait]
 impl MessageStore for EmbeddedStore {
     async fn submit(&self, message: NewMessage) -> Result<Outcome, Error> {
-        let shared = &self.shared;
-        shared.check_acceptance()?;
-        let key = message.key();
-        let hash = index::sid_hash(key);
-        let engine = self.engine()?;
-        // Read before the look-up: what is accepted later than this, the writer knows.
-        let checked = shared.durable();
-        let known = shared.find(&engine, &hash, key, checked, |view| Ok(shared.duplicate(&view)))?;
-        drop(engine);
-        if let Some(duplicate) = known {
-            return Ok(duplicate);
-        }
-        let sender = index::sender_hash_of(key.org.as_str(), key.env, message.content().from_id.as_str());
-        let (reply, answer) = oneshot::channel();
-        shared.queue.submit(Submission {
-            key: key.clone(),
-            hash,
-            sender,
-            draft: Draft::new(&message),
-            checked,
-            reply,
-            runtime: Handle::current(),
-        })?;
+        let queued = transfer::queue(&self.shared, &*self.engine()?, &message, None, Handle::current())?;
         drop(message);
-        answer.await.map_err(|_| Error::store_unavailable("the writer ended before it answered"))?
+        queued.outcome().await
     }
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
@@ -235,6 +214,23 @@ impl MessageStore for EmbeddedStore {
 
     async fn follow(&self, from: FeedFrom, _order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         Ok(Box::new(Follower::begin(&self.shared, from).await?))
+    }
+
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        let after = after.cloned();
+        shared::blocking(&self.shared, move |shared, engine| transfer::export(shared, engine, after.as_ref(), limit))
+            .await
+    }
+
+    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
+        let runtime = Handle::current();
+        let arrive =
+            move |shared: &Shared, engine: &Engine| transfer::arrive(shared, engine, messages, to_feed, &runtime);
+        let mut imported = Vec::new();
+        for arrival in shared::blocking(&self.shared, arrive).await? {
+            imported.push(arrival.imported().await?);
+        }
+        Ok(imported)
     }
 
     fn retention(&self) -> Duration {

@@ -20,11 +20,20 @@ pub struct Submission {
     pub hash: Hash,
     pub sender: Hash,
     pub draft: Draft,
+    /// `None` for a message that is accepted now.
+    pub import: Option<Import>,
     /// All messages up to this sequence were looked through in vain.
     pub checked: u64,
     pub reply: Reply<Outcome>,
     /// Where the caller waits.
     pub runtime: Handle,
+}
+
+/// What an imported message brings with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Import {
+    pub accepted_at: Timestamp,
+    pub in_feed: bool,
 }
 
 /// Anything else that only the writer may do.

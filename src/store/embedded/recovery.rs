@@ -52,7 +52,7 @@ pub struct Opened {
     pub mark: Arc<MarkFile>,
     pub lock: File,
     pub keys: Digest,
-    pub last_accepted_at: Timestamp,
+    pub last_placed_at: Timestamp,
     pub report: OpenReport,
 }
 
@@ -152,11 +152,11 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
         key_mutations: keys.mutations,
         gaps: meta.gaps,
     };
-    let newest = accepted_at(&engine, oldest.min(last), last, true).map_err(unreadable)?;
+    let newest = placed_at(&engine, oldest.min(last), last, true).map_err(unreadable)?;
     let report = OpenReport {
         messages: (last + 1).saturating_sub(oldest).saturating_sub(found.gaps.count_from(oldest)),
-        oldest: accepted_at(&engine, oldest, last, false).map_err(unreadable)?,
-        newest: accepted_at(&engine, oldest, last, true).map_err(unreadable)?,
+        oldest: placed_at(&engine, oldest, last, false).map_err(unreadable)?,
+        newest: placed_at(&engine, oldest, last, true).map_err(unreadable)?,
         keys: super::keys::list(&engine, None).map_err(unreadable)?.len(),
         left,
         rebuilt,
@@ -181,7 +181,7 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
         mark: Arc::new(mark_file),
         lock,
         keys,
-        last_accepted_at: newest.unwrap_or(Timestamp::EPOCH),
+        last_placed_at: newest.unwrap_or(Timestamp::EPOCH),
         report: OpenReport { took: began.elapsed(), ..report },
     })
 }
@@ -322,8 +322,8 @@ fn check_keys(engine: &Engine, mark: &Mark, findings: &mut Findings) -> Result<D
     Ok(counted)
 }
 
-/// When the first or the last message between two sequences was accepted.
-fn accepted_at(engine: &Engine, first: u64, last: u64, newest: bool) -> Result<Option<Timestamp>, Error> {
+/// The time of the first or the last place between two sequences.
+fn placed_at(engine: &Engine, first: u64, last: u64, newest: bool) -> Result<Option<Timestamp>, Error> {
     if first > last {
         return Ok(None);
     }
@@ -331,7 +331,7 @@ fn accepted_at(engine: &Engine, first: u64, last: u64, newest: bool) -> Result<O
     let found = if newest { messages.next_back() } else { messages.next() };
     found
         .transpose()?
-        .map(|(sequence, record)| View::read(sequence, &record).map(|view| view.accepted_at).map_err(Error::internal))
+        .map(|(sequence, record)| View::read(sequence, &record).map(|view| view.placed_at).map_err(Error::internal))
         .transpose()
 }
 

@@ -48,10 +48,10 @@ pub fn advance(shared: &Shared, engine: &Engine, last: u64) -> Result<u64, Error
 /// The sequence of the first message from `oldest` on that is not expired, or the one after `last`.
 pub fn first_live(shared: &Shared, engine: &Engine, oldest: u64, last: u64) -> Result<u64, Error> {
     let now = shared.clock.now();
-    first_where(engine, oldest, last, |accepted_at| !shared.is_expired(accepted_at, now))
+    first_where(engine, oldest, last, |placed_at| !shared.is_expired(placed_at, now))
 }
 
-/// The first sequence from `oldest` to `last` from which on `holds` is true of every time of acceptance, or the one after
+/// The first sequence from `oldest` to `last` from which on `holds` is true of the time of every place, or the one after
 /// `last`. Times never go back along the sequence, so halving finds it.
 pub fn first_where(engine: &Engine, oldest: u64, last: u64, holds: impl Fn(Timestamp) -> bool) -> Result<u64, Error> {
     let (mut low, mut high) = (oldest, last + 1);
@@ -62,7 +62,7 @@ pub fn first_where(engine: &Engine, oldest: u64, last: u64, holds: impl Fn(Times
             None => high = middle,
             Some((sequence, record)) => {
                 let view = View::read(sequence, &record).map_err(Error::internal)?;
-                if holds(view.accepted_at) {
+                if holds(view.placed_at) {
                     high = middle;
                 } else {
                     low = sequence + 1;

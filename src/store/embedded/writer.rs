@@ -15,7 +15,7 @@ use super::{
     index::{self, Hash},
     keys,
     mark::MarkFile,
-    queue::{Order, Reply, Submission, Work},
+    queue::{Import, Order, Reply, Submission, Work},
     retention,
     shared::Shared,
 };
@@ -42,22 +42,22 @@ pub struct Writer {
     keys: keys::Digest,
     recent: Recent,
     last: u64,
-    last_accepted_at: Timestamp,
+    last_placed_at: Timestamp,
 }
 
 type Answers = Vec<(Reply<Outcome>, Result<Outcome, Error>)>;
 
 impl Writer {
-    /// A writer that goes on after the sequence and the time of the last acceptance.
+    /// A writer that goes on after the sequence and the time of the last place.
     pub fn new(
         shared: Arc<Shared>,
         engine: Arc<Engine>,
         mark: Arc<MarkFile>,
         keys: keys::Digest,
-        last_accepted_at: Timestamp,
+        last_placed_at: Timestamp,
     ) -> Self {
         let last = shared.durable();
-        Self { shared, engine, mark, keys, recent: Recent::new(last), last, last_accepted_at }
+        Self { shared, engine, mark, keys, recent: Recent::new(last), last, last_placed_at }
     }
 
     /// Works until the queue is closed and empty.
@@ -96,8 +96,9 @@ impl Writer {
             }
             return;
         }
-        // Never back along the sequence, whatever the clock does: the feed finds a time by halving.
-        let now = self.shared.clock.now().max(self.last_accepted_at);
+        let clock = self.shared.clock.now();
+        // Never back along the sequence, whatever the clock does and whatever is imported: the feed finds a time by halving.
+        let mut placed_at = self.last_placed_at;
         let first = self.last + 1;
         let mut records: Vec<Slice> = Vec::new();
         let mut batch = OwnedWriteBatch::with_capacity(self.engine.db.clone(), 3 * group.size_hint().0 + 2)
@@ -106,19 +107,27 @@ impl Writer {
         let mut runtime = None;
         for submission in group {
             let sequence = first + records.len() as u64;
-            let found = self.find(&submission, first, &records, now);
-            let Submission { hash, sender, draft, reply, runtime: callers, .. } = submission;
+            let found = self.find(&submission, first, &records, clock.max(placed_at));
+            let Submission { hash, sender, draft, import, reply, runtime: callers, .. } = submission;
             runtime = Some(callers);
             match found {
                 Ok(None) => {
-                    let record = Slice::from(draft.finish(sequence, now));
+                    // A time in the future, of another machine's clock, must not drag along all that follows.
+                    placed_at = placed_at.max(import.map_or(clock, |import| import.accepted_at.min(clock)));
+                    let (record, accepted_at) = match import {
+                        None => (draft.finish(sequence, placed_at), placed_at),
+                        Some(Import { accepted_at, in_feed }) => {
+                            (draft.finish_import(sequence, placed_at, accepted_at, in_feed), accepted_at)
+                        }
+                    };
+                    let record = Slice::from(record);
                     let sender_key = index::sender_key(&sender, sequence);
                     batch.insert(&self.engine.messages, sequence.to_be_bytes(), record.clone());
                     batch.insert(&self.engine.sids, hash, index::sequence_value(&hash, sequence));
                     batch.insert(&self.engine.senders, sender_key, index::sender_value(&sender_key));
                     self.recent.insert(hash, sequence);
                     records.push(record);
-                    decided.push((reply, Ok(Outcome::Accepted(self.shared.acceptance(now)))));
+                    decided.push((reply, Ok(Outcome::Accepted(self.shared.acceptance(accepted_at)))));
                 }
                 Ok(Some((outcome, named))) if named < first => known.push((reply, Ok(outcome))),
                 // It names a message of this very group, which is not durable yet.
@@ -142,7 +151,7 @@ impl Writer {
         match committed {
             Ok(()) => {
                 self.last = last;
-                self.last_accepted_at = now;
+                self.last_placed_at = placed_at;
                 self.shared.publish(last);
                 answer(decided, &runtime);
                 self.bound_memory();

@@ -38,8 +38,12 @@ pub struct Found {
 impl Claim {
     /// The claim of `attempt` for `message`.
     pub fn new(message: &NewMessage, attempt: Uuid) -> Self {
+        Self::imported(message, attempt, ticks::time(ticks::of(attempt)))
+    }
+
+    /// The claim of `attempt` for `message`, which was accepted at another time.
+    pub fn imported(message: &NewMessage, attempt: Uuid, accepted_at: Timestamp) -> Self {
         let ticks = ticks::of(attempt);
-        let accepted_at = ticks::time(ticks);
         Self {
             key: message.key().clone(),
             attempt,

@@ -1,6 +1,6 @@
 //! All CQL there is, in one place; the tables' own is in [`super::schema`].
 //!
-//! The same text for ScyllaDB and Cassandra. Prepared, and of one partition each; no `IN`, no `ALLOW FILTERING`, no
+//! The same text for ScyllaDB and Cassandra. Prepared, and of one partition each but for an export's scan; no `IN`, no `ALLOW FILTERING`, no
 //! counters, no logged batches, no `USING TIMESTAMP` on a conditional write. Columns that have no value are left unset,
 //! never bound to null, which would be a tombstone.
 
@@ -63,6 +63,13 @@ statements! {
     /// Accepts a message, or tells who did. Binds key, attempt, time, sender, fingerprint and record.
     claim: Claim "INSERT INTO $ks.messages (org_id, env, message_sid, attempt_id, accepted_at, from_id, fingerprint, message) \
                   VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    /// Accepts a message that is imported. Binds the same, and for how many seconds more it is known.
+    import_claim: Claim "INSERT INTO $ks.messages (org_id, env, message_sid, attempt_id, accepted_at, from_id, fingerprint, message) \
+                         VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS USING TTL ?";
+    /// Claims with their contents after a token, in the order of tokens.
+    export_claims: Read "SELECT org_id, env, message_sid, attempt_id, accepted_at, message, \
+                         token(org_id, env, message_sid) AS place FROM $ks.messages \
+                         WHERE token(org_id, env, message_sid) > ? LIMIT ?";
     /// The claim of a key, with its contents.
     read_claim: Read "SELECT attempt_id, accepted_at, from_id, fingerprint, message FROM $ks.messages \
                       WHERE org_id = ? AND env = ? AND message_sid = ?";
@@ -89,6 +96,9 @@ statements! {
     /// The reference by which a sender's list finds an attempt. The last value is the write's timestamp.
     insert_sender: Reference "INSERT INTO $ks.messages_by_sender (org_id, env, from_id, period, attempt_id, message_sid) \
                               VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    /// The same for an imported message. The last values are the write's timestamp and for how many seconds it stays.
+    import_sender: Reference "INSERT INTO $ks.messages_by_sender (org_id, env, from_id, period, attempt_id, message_sid) \
+                              VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
     /// A sender's references of a period before an attempt, the newest first.
     list_sender: Read "SELECT attempt_id, message_sid FROM $ks.messages_by_sender \
                        WHERE org_id = ? AND env = ? AND from_id = ? AND period = ? AND attempt_id < ? LIMIT ?";

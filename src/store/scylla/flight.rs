@@ -97,7 +97,10 @@ impl Tower {
     }
 
     /// Writes both references of `claim`, again and again until `until`.
-    async fn refer(&self, claim: &Claim, shard: i32, until: Instant) -> Result<(), Failed> {
+    ///
+    /// # Errors
+    /// Of whatever kind, any of the writes may have arrived or may yet.
+    pub async fn refer(&self, claim: &Claim, shard: i32, until: Instant) -> Result<(), Failed> {
         let core = &*self.core;
         let bucket = ticks::bucket(ticks::of(claim.attempt));
         self.open_bucket(shard, bucket, until).await?;
@@ -130,7 +133,10 @@ impl Tower {
     }
 
     /// How far the resolver of the slot of `shard` has begun, by a read that begins now or later.
-    async fn resolving_upto(&self, shard: i32, deadline: Instant) -> Result<Ticks, Failed> {
+    ///
+    /// # Errors
+    /// As the driver's error is classified.
+    pub async fn resolving_upto(&self, shard: i32, deadline: Instant) -> Result<Ticks, Failed> {
         let slot = self.core.places.slot(shard);
         let barrier = usize::try_from(slot).ok().and_then(|slot| self.barriers.get(slot));
         let barrier = barrier.ok_or_else(|| Failed::malformed("a slot that is none"))?;

@@ -29,8 +29,10 @@ mod cql;
 mod cursor;
 mod engine;
 mod error;
+mod export;
 mod failpoint;
 mod flight;
+mod import;
 mod keys;
 mod lease;
 mod list;
@@ -61,7 +63,10 @@ use self::{
     attempt::Attempts, clock::ClockWatch, core::Core, cql::Statements, engine::Engine, place::Places,
     resolver::Resolver, session::Connection, submit::Submissions,
 };
-use super::{FeedFollower, FeedFrom, FeedOrder, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken};
+use super::{
+    ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
+    PageToken,
+};
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
 
 /// A store in a keyspace that any number of processes share.
@@ -157,6 +162,14 @@ impl MessageStore for ScyllaStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         let _ = (self.open()?, from, order);
         Err(Error::store_unavailable("not there yet"))
+    }
+
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        export::export(self.open()?, after, limit).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
+        import::import(self.open()?, self.submissions.tower(), messages, to_feed).await
     }
 
     fn retention(&self) -> Duration {

@@ -32,7 +32,7 @@ pub struct Table {
 pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, oldest_program: 1, statements: version_1 }];
 
 /// Claims outlive references, so that no reference is ever without its claim for age alone.
-const CLAIMS_LONGER: Duration = Duration::from_hours(24);
+pub const CLAIMS_LONGER: Duration = Duration::from_hours(24);
 
 fn version_1(options: &Options) -> Vec<Table> {
     let references = options.retention.as_secs();

@@ -39,6 +39,11 @@ impl Submissions {
         Arc::new(Self { tower: Tower::new(Arc::clone(&core)), core, memory, flights: Mutex::default() })
     }
 
+    /// What writes references and looks at marks.
+    pub fn tower(&self) -> &Tower {
+        &self.tower
+    }
+
     /// Submits `message`, or follows the flight of its key.
     pub async fn submit(self: &Arc<Self>, message: NewMessage) -> Result<Outcome, Error> {
         let digest = digest(message.key());

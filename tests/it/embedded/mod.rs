@@ -4,6 +4,7 @@ mod accept_loss;
 mod child;
 mod damage;
 mod disk;
+mod import;
 mod kill;
 mod opening;
 mod tools;

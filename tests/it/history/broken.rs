@@ -7,8 +7,8 @@ use message_webhook::{
         Clock, Content, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp,
     },
     store::{
-        Acceptance, Cursor, FeedFollower, FeedFrom, FeedOrder, FeedPage, ListedKey, MessagePage, MessageStore, Outcome,
-        PageLimit, PageToken,
+        Acceptance, Cursor, ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedPage, Imported, ListedKey, MessagePage,
+        MessageStore, Outcome, PageLimit, PageToken,
         embedded::{EmbeddedStore, Options},
     },
 };
@@ -114,6 +114,14 @@ impl MessageStore for BrokenStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         let inner = self.inner.follow(from, order).await?;
         Ok(if self.breakage == Breakage::NoCheck { Box::new(Forgetful(inner)) } else { inner })
+    }
+
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        self.inner.export(after, limit).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
+        self.inner.import(messages, to_feed).await
     }
 
     fn retention(&self) -> Duration {

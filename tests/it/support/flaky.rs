@@ -11,8 +11,8 @@ use std::{
 use message_webhook::{
     domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp},
     store::{
-        FeedFollower, FeedFrom, FeedOrder, FeedStart, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
-        PageToken,
+        ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStart, Imported, ListedKey, MessagePage, MessageStore,
+        Outcome, PageLimit, PageToken,
         embedded::{EmbeddedStore, Options},
     },
 };
@@ -137,6 +137,14 @@ impl MessageStore for FlakyStore {
 
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         self.inner.follow(from, order).await
+    }
+
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        self.inner.export(after, limit).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
+        self.inner.import(messages, to_feed).await
     }
 
     fn retention(&self) -> Duration {

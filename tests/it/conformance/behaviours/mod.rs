@@ -2,6 +2,7 @@
 
 mod feed;
 mod keys;
+mod transfer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,6 +53,14 @@ macro_rules! conformance_suite {
             what_is_forgotten_stays_absent_and_what_is_not_stays,
             a_message_lives_to_the_end_of_its_retention,
             messages_keys_and_cursors_outlive_a_close,
+            an_imported_message_keeps_its_acceptance_and_is_known_to_its_sender,
+            the_feed_has_imported_messages_only_if_that_is_wanted,
+            an_import_that_is_repeated_changes_nothing_and_what_is_there_stays,
+            an_imported_message_lives_for_what_was_left_of_its_retention,
+            imports_race_with_submissions_and_each_sid_is_accepted_once,
+            an_export_has_everything_that_is_kept_page_by_page,
+            an_export_imported_elsewhere_makes_the_same_store,
+            a_place_of_another_export_or_of_nobody_is_refused,
             a_created_key_is_found_and_listed,
             a_key_cannot_be_created_twice,
             a_revocation_keeps_its_first_time,
@@ -77,6 +86,7 @@ macro_rules! conformance_suite {
 pub(crate) use conformance_suite;
 pub use feed::*;
 pub use keys::*;
+pub use transfer::*;
 
 pub async fn an_accepted_message_is_read_back_as_it_was_sent(f: impl Fixture) {
     let sent = message_saying("m1", "Here is my meal, this is gruyere cheese btw.");
@@ -403,6 +413,8 @@ pub async fn a_closed_store_says_so_in_every_method(f: impl Fixture) {
         store.keys(None).await.map(drop).unwrap_err(),
         store.revoke_key(&record.id, at).await.map(drop).unwrap_err(),
         store.touch_keys(vec![(record.id.clone(), at)]).await.unwrap_err(),
+        store.export(None, up_to(1)).await.map(drop).unwrap_err(),
+        store.import(vec![message("m2").into_message(Timestamp::EPOCH)], false).await.map(drop).unwrap_err(),
         store.check().await.unwrap_err(),
     ];
     for (number, error) in errors.iter().enumerate() {

@@ -1,0 +1,28 @@
+//! What goes from one store to another, or into a backup and back.
+
+use super::PageToken;
+use crate::domain::Message;
+
+/// One page of all that a store keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportPage {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Where the next page begins, now or later.
+    pub next: PageToken,
+    /// Whether there is nothing after it now.
+    pub is_last: bool,
+}
+
+/// What became of a message that was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Imported {
+    /// It is kept from now on.
+    Taken,
+    /// It was there already: the same acceptance of the same content.
+    Present,
+    /// Its key was accepted otherwise; what is there stays.
+    Conflict,
+    /// It is past its retention and was left out.
+    Expired,
+}
