@@ -117,6 +117,9 @@ impl Case {
     }
 }
 
+/// An admission that refuses nobody.
+pub const PLENTY: (usize, u32) = (4096, 0);
+
 const PLAIN: Submission = Submission {
     from_id: Text::Is("user_abc123"),
     sid: Text::Is("msg_xyz789"),
@@ -128,7 +131,7 @@ const JPG: Media = Media::Image(Text::Is("https://example.com/images/food.jpg"))
 
 const fn case(name: &'static str, submission: Submission, told: Told) -> Case {
     let kept = matches!(told, Told::Accepted | Told::Duplicate { .. });
-    let (earlier, admission) = (&[], (4096, 0));
+    let (earlier, admission) = (&[], PLENTY);
     Case { name, who: Who::Owner, earlier, submission, mood: Mood::Fine, admission, told, kept, ways: &Way::ALL }
 }
 

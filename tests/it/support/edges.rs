@@ -32,6 +32,8 @@ pub struct Settings {
     pub store_deadline: Duration,
     pub admission: AdmissionLimits,
     pub requests_in_flight: usize,
+    /// An embedded one of its own where none is given.
+    pub store: Option<Arc<FlakyStore>>,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             store_deadline: Duration::from_secs(30),
             admission: AdmissionLimits { in_flight: 4096, per_org_per_second: None::<NonZeroU32> },
             requests_in_flight: 4096,
+            store: None,
         }
     }
 }
@@ -66,7 +69,7 @@ impl Edges {
     }
 
     pub async fn start_with(settings: Settings) -> Self {
-        let store = FlakyStore::new();
+        let store = settings.store.unwrap_or_else(FlakyStore::new);
         let limits = Limits {
             body_bytes: 256 * 1024,
             store_deadline: settings.store_deadline,

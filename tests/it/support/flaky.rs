@@ -33,10 +33,12 @@ pub enum Mood {
     Panicking,
 }
 
-/// An embedded store with a few levers.
+/// A store with a few levers, an embedded one unless it is given another.
 pub struct FlakyStore {
-    inner: EmbeddedStore,
-    _dir: TempDir,
+    inner: Arc<dyn MessageStore>,
+    _dir: Option<TempDir>,
+    /// What is added to organisations, so that one store has room for many tests.
+    world: Mutex<String>,
     mood: watch::Sender<Mood>,
     accepted: AtomicUsize,
     /// `check`, `key` and `touch_keys` fail while this is set.
@@ -62,9 +64,19 @@ impl FlakyStore {
         let dir = TempDir::new().expect("a directory");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (inner, _) = EmbeddedStore::open(Options::new(dir.path().join("data")), clock).expect("opened");
+        Self::made_of(Arc::new(inner), Some(dir), permits)
+    }
+
+    /// `inner` with levers.
+    pub fn over(inner: Arc<dyn MessageStore>) -> Arc<Self> {
+        Self::made_of(inner, None, Semaphore::MAX_PERMITS)
+    }
+
+    fn made_of(inner: Arc<dyn MessageStore>, dir: Option<TempDir>, permits: usize) -> Arc<Self> {
         Arc::new(Self {
             inner,
             _dir: dir,
+            world: Mutex::default(),
             mood: watch::Sender::new(Mood::Fine),
             accepted: AtomicUsize::new(0),
             fails: AtomicBool::new(false),
@@ -73,6 +85,16 @@ impl FlakyStore {
             key_reads: AtomicUsize::new(0),
             touched: Mutex::default(),
         })
+    }
+
+    /// From now on messages are kept and found where no other world has any.
+    pub fn set_world(&self, name: &str) {
+        name.clone_into(&mut self.world.lock());
+    }
+
+    fn in_this_world(&self, key: &MessageKey) -> MessageKey {
+        let org = format!("{}{}", key.org.as_str(), self.world.lock());
+        MessageKey { org: OrgId::new(&org).expect("valid"), ..key.clone() }
     }
 
     pub fn set_mood(&self, mood: Mood) {
@@ -118,6 +140,7 @@ impl MessageStore for FlakyStore {
         self.submissions.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("never closed").forget();
         let submitted = async {
+            let message = NewMessage::new(self.in_this_world(message.key()), message.content().clone());
             let outcome = self.inner.submit(message).await;
             if matches!(outcome, Ok(Outcome::Accepted(_))) {
                 self.accepted.fetch_add(1, Ordering::SeqCst);
@@ -128,7 +151,7 @@ impl MessageStore for FlakyStore {
     }
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
-        self.in_the_mood(self.inner.get(key)).await
+        self.in_the_mood(self.inner.get(&self.in_this_world(key))).await
     }
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
