@@ -8,6 +8,7 @@ pub mod process;
 pub mod raw;
 pub mod ring;
 pub mod server;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,151 @@
+//! Proxies between a store and its database, which lose, delay and change single frames.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use scylla::{client::session_builder::SessionBuilder, errors::DbError};
+use scylla_proxy::{
+    Condition, Node, Proxy, Reaction, RequestFrame, RequestOpcode, RequestReaction, RequestRule, ResponseFrame,
+    ResponseOpcode, ResponseReaction, ResponseRule, RunningProxy, ShardAwareness,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// A proxy for each of some nodes.
+pub struct Wire {
+    proxies: RunningProxy,
+    nodes: Vec<String>,
+    real: Vec<String>,
+    prepared: UnboundedReceiver<(RequestFrame, Option<u16>)>,
+    statements: Vec<(String, Vec<u8>)>,
+}
+
+/// What happens to the answer of a statement that was carried out.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It is lost.
+    Lost,
+    /// The connection breaks instead of it.
+    Broken,
+    /// It comes so late that nobody waits for it any more.
+    Late(Duration),
+    /// It is this error.
+    Error(DbError),
+}
+
+impl Wire {
+    /// Proxies for `nodes`, which must be addresses of this machine; `None` where they are not.
+    pub async fn before(nodes: &[String]) -> Option<Self> {
+        let real: Vec<SocketAddr> = nodes.iter().map(|node| node.parse().ok()).collect::<Option<_>>()?;
+        // The driver takes the contact point's port for all nodes.
+        let port = (0..100).find_map(|_| free_port(&real))?;
+        let (learn, prepared) = unbounded_channel();
+        let rule = RequestRule(
+            Condition::RequestOpcode(RequestOpcode::Prepare),
+            RequestReaction::noop().with_feedback_when_performed(learn),
+        );
+        let proxied = real.iter().map(|real| {
+            Node::builder()
+                .real_address(*real)
+                .proxy_address(SocketAddr::new(real.ip(), port))
+                .shard_awareness(ShardAwareness::QueryNode)
+                .request_rules(vec![rule.clone()])
+                .build()
+        });
+        let proxies = Proxy::new(proxied).run().await.ok()?;
+        let nodes = real.iter().map(|real| SocketAddr::new(real.ip(), port).to_string()).collect();
+        let real = real.iter().map(ToString::to_string).collect();
+        Some(Self { proxies, nodes, real, prepared, statements: Vec::new() })
+    }
+
+    /// The contact points of a store that is to speak through the proxies.
+    pub fn nodes(&self) -> Vec<String> {
+        self.nodes.clone()
+    }
+
+    /// Learns the ids of the statements that were prepared so far.
+    pub async fn learn(&mut self) {
+        let session = SessionBuilder::new().known_nodes(&self.real).build().await.expect("a session");
+        while let Ok((frame, _)) = self.prepared.try_recv() {
+            let text = String::from_utf8_lossy(frame.body.get(4..).expect("a text")).into_owned();
+            if self.statements.iter().any(|(known, _)| *known == text) {
+                continue;
+            }
+            // The driver tries some that only the other engine knows.
+            if let Ok(prepared) = session.prepare(text.as_str()).await {
+                self.statements.push((text, prepared.get_id().to_vec()));
+            }
+        }
+    }
+
+    /// Requests of the one statement whose text has all these words.
+    pub fn requests_of(&self, words: &[&str]) -> Condition {
+        let found: Vec<_> =
+            self.statements.iter().filter(|(text, _)| words.iter().all(|word| text.contains(word))).collect();
+        assert_eq!(found.len(), 1, "statements with {words:?} of {:?}", self.statements);
+        let id = found[0].1.clone().into_boxed_slice();
+        Condition::RequestOpcode(RequestOpcode::Execute).and(Condition::BodyContainsCaseSensitive(id))
+    }
+
+    /// What happens to requests.
+    pub fn on_requests(&mut self, condition: &Condition, reaction: &RequestReaction) {
+        for node in &mut self.proxies.running_nodes {
+            node.prepend_request_rules(vec![RequestRule(condition.clone(), reaction.clone())]);
+        }
+    }
+
+    /// What happens to answers that have all these words.
+    pub fn on_answers(&mut self, words: &[&[u8]], times: usize, answer: &Answer) {
+        let has = words.iter().map(|word| Condition::BodyContainsCaseSensitive((*word).into()));
+        let condition = Condition::ResponseOpcode(ResponseOpcode::Result)
+            .and(Condition::all(has))
+            // Evaluated last, so that only matching answers count.
+            .and(Condition::TrueForLimitedTimes(times));
+        for node in &mut self.proxies.running_nodes {
+            node.prepend_response_rules(vec![ResponseRule(condition.clone(), answer.reaction())]);
+        }
+    }
+
+    /// Changes answers that have all these words.
+    pub fn change_answers(
+        &mut self,
+        words: &[&[u8]],
+        change: impl Fn(ResponseFrame) -> ResponseFrame + Send + Sync + 'static,
+    ) {
+        let has = words.iter().map(|word| Condition::BodyContainsCaseSensitive((*word).into()));
+        let condition = Condition::ResponseOpcode(ResponseOpcode::Result).and(Condition::all(has));
+        let reaction = ResponseReaction::transform_frame(Arc::new(change));
+        for node in &mut self.proxies.running_nodes {
+            node.prepend_response_rules(vec![ResponseRule(condition.clone(), reaction.clone())]);
+        }
+    }
+
+    /// From now on everything passes as it is.
+    pub fn heal(&mut self) {
+        self.proxies.turn_off_rules();
+    }
+}
+
+impl Answer {
+    fn reaction(&self) -> ResponseReaction {
+        match self.clone() {
+            Answer::Lost => ResponseReaction::drop_frame(),
+            Answer::Broken => ResponseReaction::drop_connection(),
+            Answer::Late(time) => ResponseReaction::delay(time),
+            Answer::Error(error) => ResponseReaction::transform_frame(Arc::new(move |answer: ResponseFrame| {
+                ResponseFrame::forged_error(answer.params, error.clone(), None).expect("an error")
+            })),
+        }
+    }
+}
+
+/// A port that is free at all these addresses.
+fn free_port(addresses: &[SocketAddr]) -> Option<u16> {
+    let first = TcpListener::bind((addresses.first()?.ip(), 0)).ok()?;
+    let port = first.local_addr().ok()?.port();
+    let others: Option<Vec<_>> =
+        addresses.iter().skip(1).map(|address| TcpListener::bind((address.ip(), port)).ok()).collect();
+    others.map(|_| port)
+}
