@@ -15,6 +15,8 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+# Run by replicas_client, on a cluster.
+OF_REPLICAS = re.compile(r"^## Many replicas\n(.*?)^## ", re.M | re.S)
 NOT_RUN = {
     "cargo run --release -- serve --demo": "the demo is what all other blocks are run on",
     "./scripts/test": "it runs this",
@@ -81,8 +83,12 @@ class Demo:
 
 
 def blocks(document, language):
-    fenced = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", document.read_text(), re.M)
-    return [text for each, text in fenced if each == language]
+    return blocks_of(OF_REPLICAS.sub("## ", document.read_text()), language)
+
+
+def blocks_of(text, language):
+    fenced = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", text, re.M)
+    return [block for each, block in fenced if each == language]
 
 
 def shape(answer):

@@ -1,5 +1,5 @@
 """Foreign clients against the real server: curl, Python requests, grpcurl, Python grpcio, Chromium, schemathesis, what
-the documents show, and the programs of examples/.
+the documents show, two replicas on the cluster that CQL_NODES names, and the programs of examples/.
 
     python tests/clients/run.py target/debug/message-webhook
 
@@ -21,7 +21,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 CLIENTS = ("curl_client", "requests_client", "grpcurl_client", "grpcio_client", "documents_client", "examples_client",
-           "browser_client", "schema_client")
+           "replicas_client", "browser_client", "schema_client")
 
 
 class Server:
