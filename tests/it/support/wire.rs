@@ -1,4 +1,4 @@
-//! Proxies between a store and its database, which lose, delay and change single frames.
+//! A proxy between a store and its database, which loses, delays and changes single frames.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -11,13 +11,17 @@ use scylla_proxy::{
     Condition, Node, Proxy, Reaction, RequestFrame, RequestOpcode, RequestReaction, RequestRule, ResponseFrame,
     ResponseOpcode, ResponseReaction, ResponseRule, RunningProxy, ShardAwareness,
 };
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    net::lookup_host,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
 
-/// A proxy for each of some nodes.
+/// A proxy for one node. A store that is given it finds the others, but reaches none of them: so whatever is to happen
+/// once happens once. The node still asks the others.
 pub struct Wire {
-    proxies: RunningProxy,
-    nodes: Vec<String>,
-    real: Vec<String>,
+    proxy: RunningProxy,
+    address: SocketAddr,
+    real: SocketAddr,
     prepared: UnboundedReceiver<(RequestFrame, Option<u16>)>,
     statements: Vec<(String, Vec<u8>)>,
 }
@@ -36,38 +40,35 @@ pub enum Answer {
 }
 
 impl Wire {
-    /// Proxies for `nodes`, which must be addresses of this machine; `None` where they are not.
-    pub async fn before(nodes: &[String]) -> Option<Self> {
-        let real: Vec<SocketAddr> = nodes.iter().map(|node| node.parse().ok()).collect::<Option<_>>()?;
-        // The driver takes the contact point's port for all nodes.
-        let port = (0..100).find_map(|_| free_port(&real))?;
+    /// A proxy for `node`.
+    pub async fn before(node: &str) -> Self {
+        let real = lookup_host(node).await.expect("an address").next().expect("an address");
+        // Another port than the node's, so that the driver, which takes the contact point's for all, reaches no other.
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
+        let address = free.expect("a port");
         let (learn, prepared) = unbounded_channel();
         let rule = RequestRule(
             Condition::RequestOpcode(RequestOpcode::Prepare),
             RequestReaction::noop().with_feedback_when_performed(learn),
         );
-        let proxied = real.iter().map(|real| {
-            Node::builder()
-                .real_address(*real)
-                .proxy_address(SocketAddr::new(real.ip(), port))
-                .shard_awareness(ShardAwareness::QueryNode)
-                .request_rules(vec![rule.clone()])
-                .build()
-        });
-        let proxies = Proxy::new(proxied).run().await.ok()?;
-        let nodes = real.iter().map(|real| SocketAddr::new(real.ip(), port).to_string()).collect();
-        let real = real.iter().map(ToString::to_string).collect();
-        Some(Self { proxies, nodes, real, prepared, statements: Vec::new() })
+        let node = Node::builder()
+            .real_address(real)
+            .proxy_address(address)
+            .shard_awareness(ShardAwareness::QueryNode)
+            .request_rules(vec![rule])
+            .build();
+        let proxy = Proxy::new([node]).run().await.expect("a proxy");
+        Self { proxy, address, real, prepared, statements: Vec::new() }
     }
 
-    /// The contact points of a store that is to speak through the proxies.
+    /// The contact points of a store that is to speak through the proxy.
     pub fn nodes(&self) -> Vec<String> {
-        self.nodes.clone()
+        vec![self.address.to_string()]
     }
 
     /// Learns the ids of the statements that were prepared so far.
     pub async fn learn(&mut self) {
-        let session = SessionBuilder::new().known_nodes(&self.real).build().await.expect("a session");
+        let session = SessionBuilder::new().known_node_addr(self.real).build().await.expect("a session");
         while let Ok((frame, _)) = self.prepared.try_recv() {
             let text = String::from_utf8_lossy(frame.body.get(4..).expect("a text")).into_owned();
             if self.statements.iter().any(|(known, _)| *known == text) {
@@ -80,10 +81,13 @@ impl Wire {
         }
     }
 
-    /// Requests of the one statement whose text has all these words.
+    /// Requests of the one statement whose text has all these words; those of an import, which has TTLs, aside.
     pub fn requests_of(&self, words: &[&str]) -> Condition {
-        let found: Vec<_> =
-            self.statements.iter().filter(|(text, _)| words.iter().all(|word| text.contains(word))).collect();
+        let found: Vec<_> = self
+            .statements
+            .iter()
+            .filter(|(text, _)| words.iter().all(|word| text.contains(word)) && !text.contains(" TTL "))
+            .collect();
         assert_eq!(found.len(), 1, "statements with {words:?} of {:?}", self.statements);
         let id = found[0].1.clone().into_boxed_slice();
         Condition::RequestOpcode(RequestOpcode::Execute).and(Condition::BodyContainsCaseSensitive(id))
@@ -91,7 +95,7 @@ impl Wire {
 
     /// What happens to requests.
     pub fn on_requests(&mut self, condition: &Condition, reaction: &RequestReaction) {
-        for node in &mut self.proxies.running_nodes {
+        for node in &mut self.proxy.running_nodes {
             node.prepend_request_rules(vec![RequestRule(condition.clone(), reaction.clone())]);
         }
     }
@@ -103,7 +107,7 @@ impl Wire {
             .and(Condition::all(has))
             // Evaluated last, so that only matching answers count.
             .and(Condition::TrueForLimitedTimes(times));
-        for node in &mut self.proxies.running_nodes {
+        for node in &mut self.proxy.running_nodes {
             node.prepend_response_rules(vec![ResponseRule(condition.clone(), answer.reaction())]);
         }
     }
@@ -117,14 +121,14 @@ impl Wire {
         let has = words.iter().map(|word| Condition::BodyContainsCaseSensitive((*word).into()));
         let condition = Condition::ResponseOpcode(ResponseOpcode::Result).and(Condition::all(has));
         let reaction = ResponseReaction::transform_frame(Arc::new(change));
-        for node in &mut self.proxies.running_nodes {
+        for node in &mut self.proxy.running_nodes {
             node.prepend_response_rules(vec![ResponseRule(condition.clone(), reaction.clone())]);
         }
     }
 
     /// From now on everything passes as it is.
     pub fn heal(&mut self) {
-        self.proxies.turn_off_rules();
+        self.proxy.turn_off_rules();
     }
 }
 
@@ -139,13 +143,4 @@ impl Answer {
             })),
         }
     }
-}
-
-/// A port that is free at all these addresses.
-fn free_port(addresses: &[SocketAddr]) -> Option<u16> {
-    let first = TcpListener::bind((addresses.first()?.ip(), 0)).ok()?;
-    let port = first.local_addr().ok()?.port();
-    let others: Option<Vec<_>> =
-        addresses.iter().skip(1).map(|address| TcpListener::bind((address.ip(), port)).ok()).collect();
-    others.map(|_| port)
 }
