@@ -107,7 +107,16 @@ impl Drop for Keyspace {
                     .build()
                     .await
                     .map_err(|error| error.to_string())?;
-                session.query_unpaged(drop, &[]).await.map(std::mem::drop).map_err(|error| error.to_string())
+                let mut dropped = session.query_unpaged(drop.as_str(), &[]).await.map(std::mem::drop);
+                for _ in 0..5 {
+                    if dropped.is_ok() {
+                        break;
+                    }
+                    // Cassandra fails now and then over a table that is just being compacted, and has dropped it.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    dropped = session.query_unpaged(drop.as_str(), &[]).await.map(std::mem::drop);
+                }
+                dropped.map_err(|error| error.to_string())
             }))
         });
         let dropped = dropping.join();
