@@ -1,4 +1,5 @@
-//! The control socket: who may open it is the operator, and manages keys through the same `KeyService` as gRPC has.
+//! The control socket: who may open it is the operator, and manages keys through the same `KeyService` as gRPC has, exports
+//! and imports.
 //!
 //! [`Control`] is its client. Where no server owns the directory it opens the store itself and speaks to the same
 //! service through a pipe, so that a command works alike on a stopped and on a running server.
@@ -26,7 +27,7 @@ use crate::{
     config::{Config, StoreKind},
     domain::{Clock, SystemClock},
     protocol::grpc,
-    service::Keys,
+    service::{Keys, Transfer},
     store::{MessageStore, embedded},
 };
 
@@ -112,7 +113,7 @@ impl Control {
         }
     }
 
-    /// For a client of `KeyService`.
+    /// For a client of `KeyService` or `TransferService`.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
@@ -141,7 +142,7 @@ impl Control {
         Self::over(store).await
     }
 
-    /// Serves the keys of `store` to this process alone.
+    /// Serves `store` to this process alone.
     async fn over(store: Arc<dyn MessageStore>) -> Result<Self, ControlError> {
         let keys = Arc::new(Keys::new(Arc::clone(&store), Arc::new(SystemClock)));
         let (client, server) = tokio::io::duplex(64 * 1024);
@@ -149,7 +150,8 @@ impl Control {
         // It serves as long as connections may come; one did, and no other will.
         let incoming = tokio_stream::once(Ok::<_, io::Error>(server)).chain(tokio_stream::pending());
         let serving = Server::builder()
-            .add_service(grpc::key_service_for_operator(keys))
+            .add_service(grpc::key_service_for_operator(Arc::clone(&keys)))
+            .add_service(grpc::transfer_service(Transfer::new(keys), stop.clone()))
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let server = tokio::spawn(async move {
             if let Err(error) = serving.await {
@@ -181,11 +183,12 @@ impl ControlSocket {
         Ok(Self { path, listener: Some(listener) })
     }
 
-    /// Serves `keys` until `stop`.
+    /// Serves `keys`, and their store to exports and imports, until `stop`.
     pub(super) async fn serve(mut self, keys: Arc<Keys>, stop: CancellationToken) {
         let Some(listener) = self.listener.take() else { return };
         let served = Server::builder()
-            .add_service(grpc::key_service_for_operator(keys))
+            .add_service(grpc::key_service_for_operator(Arc::clone(&keys)))
+            .add_service(grpc::transfer_service(Transfer::new(keys), stop.clone()))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
             .await;
         if let Err(error) = served {

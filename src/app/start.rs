@@ -214,7 +214,7 @@ impl Opened {
             Ok(socket) => Some(socket),
             // Some volumes hold no sockets; messages are served all the same.
             Err(error) => {
-                tracing::warn!(%error, "no control socket: 'keys' commands will not work while this server runs");
+                tracing::warn!(%error, "no control socket: 'keys', 'export' and 'import' will not work while this server runs");
                 None
             }
         });

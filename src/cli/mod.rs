@@ -16,6 +16,7 @@ mod serve;
 mod shown;
 mod submit;
 mod tail;
+mod transfer;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -44,6 +45,10 @@ enum Command {
     /// Create, list and revoke API keys, on a stopped and on a running server alike.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Write everything that a store keeps to a file: a backup, or the way to another store. Also of a running server.
+    Export(transfer::ExportArgs),
+    /// Take over what 'export' wrote, also into a running server.
+    Import(transfer::ImportArgs),
     /// Look a message up over gRPC and print it as JSON.
     Get(get::Args),
     /// Submit messages over gRPC or the webhook, and send again what was not answered.
@@ -79,6 +84,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Migrate(args) => migrate::run(args),
         Command::Keys(command) => keys::run(command),
+        Command::Export(args) => transfer::export(args),
+        Command::Import(args) => transfer::import(args),
         Command::Get(args) => get::run(args),
         Command::Submit(args) => submit::run(args),
         Command::List(args) => list::run(args),

@@ -6,6 +6,7 @@ mod feed;
 mod key_manager;
 mod keys;
 mod readiness;
+mod transfer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,9 +15,10 @@ pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, StreamAccess, drain
 pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys, unauthenticated};
 pub use readiness::{Readiness, ReadinessState};
+pub use transfer::Transfer;
 
 // Places that callers are given and hand back: words of the service too, so that no edge needs to know the store.
-pub use crate::store::{Cursor, FeedFrom, FeedOrder, FeedStart, PageToken};
+pub use crate::store::{Cursor, FeedFrom, FeedOrder, FeedStart, Imported, PageToken};
 
 use tokio_util::sync::CancellationToken;
 

@@ -33,3 +33,4 @@ mod parity;
 mod remote;
 mod scylla;
 pub mod support;
+mod transfer;

@@ -14,6 +14,7 @@ mod stream;
 mod submit;
 mod submit_stream;
 mod target;
+mod transfer_service;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -33,6 +34,7 @@ use crate::{
 };
 
 pub use key_service::key_service_for_operator;
+pub use transfer_service::transfer_service;
 
 /// Generated from `proto/messagewebhook/v1`.
 #[allow(
@@ -43,6 +45,20 @@ pub use key_service::key_service_for_operator;
 )]
 pub mod v1 {
     tonic::include_proto!("messagewebhook.v1");
+}
+
+/// Generated from `proto/messagewebhook/control`, for the control socket.
+pub mod control {
+    /// Generated from `proto/messagewebhook/control/v1`.
+    #[allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code; its documentation is in the proto files"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("messagewebhook.control.v1");
+    }
 }
 
 /// What `proto/` says, for reflection.
