@@ -142,7 +142,7 @@ impl App {
         let edge = http::Http::new(Arc::clone(&service), Arc::clone(&keys), config.body_timeout);
         // Each connection may have a request that waits for its own client's body; those must not keep others out.
         let under_way = config.max_in_flight.saturating_add(config.max_connections);
-        let stack = middleware::http(edge.edge(), edge.router(), cors, under_way);
+        let stack = middleware::http(edge.edge(), edge.routes(), cors, under_way);
         let serving = listener::serve(http, stack, limits_of(shares.http), stop_edges.clone());
         edges.spawn(async move {
             serving.await;

@@ -12,15 +12,19 @@ const MAX_ID_BYTES: usize = 255;
 pub struct OrgId(Arc<str>);
 
 impl OrgId {
+    /// Whether [`OrgId::new`] takes `text`.
+    pub fn is_well_formed(text: &str) -> bool {
+        text.len() <= MAX_ORG_BYTES
+            && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    }
+
     /// Checks `text`.
     ///
     /// # Errors
     /// A violation of field `org_id` when the rule above is broken.
     pub fn new(text: &str) -> Result<Self, Violation> {
-        let well_formed = text.len() <= MAX_ORG_BYTES
-            && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if well_formed {
+        if Self::is_well_formed(text) {
             Ok(Self(text.into()))
         } else {
             Err(Violation {

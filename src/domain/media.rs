@@ -1,9 +1,9 @@
 //! The one image or audio of a message, given by URL.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use percent_encoding::percent_decode_str;
-use url::Url;
+use url::{Position, Url};
 
 use super::{Violation, ViolationCode, address};
 
@@ -49,8 +49,12 @@ impl Media {
 }
 
 /// An absolute `http` or `https` URL, kept exactly as it was sent.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MediaUrl(Box<str>);
+#[derive(Clone)]
+pub struct MediaUrl {
+    text: Box<str>,
+    /// Scheme, host, port and path as a parser writes them; `None` where the text was not parsed.
+    unsigned: Option<Box<str>>,
+}
 
 /// Which hosts a media URL may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,32 +104,41 @@ impl MediaUrl {
             let message = format!("The path of the {noun} URL must end in {}", extensions.join(", "));
             return Err(violation(ViolationCode::UnsupportedExtension, message));
         }
-        Ok(Self(text.into()))
+        let unsigned = Some(url[..Position::AfterPath].into());
+        Ok(Self { text: text.into(), unsigned })
     }
 
     /// Takes a URL that was checked when it was accepted; the rules of today do not apply to it.
     pub fn from_stored(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), unsigned: None }
     }
 
     /// The text as sent.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Scheme, host, port and path: what stays the same when a link is signed again.
-    pub(super) fn unsigned_part(&self) -> String {
-        match Url::parse(&self.0) {
-            Ok(mut url) => {
-                url.set_query(None);
-                url.set_fragment(None);
-                url.into()
-            }
+    pub(super) fn unsigned_part(&self) -> Cow<'_, str> {
+        if let Some(unsigned) = &self.unsigned {
+            return Cow::Borrowed(unsigned);
+        }
+        match Url::parse(&self.text) {
+            Ok(url) => Cow::Owned(url[..Position::AfterPath].to_owned()),
             // Unreachable for what was accepted; the whole text is then the stricter comparison.
-            Err(_) => self.0.clone().into(),
+            Err(_) => Cow::Borrowed(&self.text),
         }
     }
 }
+
+/// The text as sent is the URL; the other part follows from it.
+impl PartialEq for MediaUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for MediaUrl {}
 
 /// What stands between `http(s)://` and the path, if anything does.
 fn authority(text: &str) -> Option<&str> {
@@ -147,7 +160,7 @@ impl fmt::Debug for Media {
 
 impl fmt::Debug for MediaUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MediaUrl({} bytes)", self.0.len())
+        write!(f, "MediaUrl({} bytes)", self.text.len())
     }
 }
 

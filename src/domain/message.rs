@@ -64,6 +64,11 @@ impl NewMessage {
         &self.fingerprint
     }
 
+    /// What identifies it, without what it says.
+    pub fn into_key(self) -> MessageKey {
+        self.key
+    }
+
     /// The message once it is accepted.
     pub fn into_message(self, accepted_at: Timestamp) -> Message {
         Message { key: self.key, content: self.content, accepted_at }

@@ -61,17 +61,19 @@ impl<'de> Visitor<'de> for Fields {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MessageBuilder, A::Error> {
         let mut builder = self.0;
-        let mut seen = HashSet::new();
-        let mut repeated = HashSet::new();
+        // At most as many as there are fields: to look through them is quicker than to hash.
+        let (mut seen, mut repeated) = (Vec::with_capacity(MessageBuilder::FIELDS.len()), Vec::new());
         while let Some(Name(name)) = map.next_key()? {
             let Some(field) = name else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             let value = map.next_value::<&RawValue>()?;
-            if seen.insert(field) {
+            if !seen.contains(&field) {
+                seen.push(field);
                 take(&mut builder, field, value);
-            } else if repeated.insert(field) {
+            } else if !repeated.contains(&field) {
+                repeated.push(field);
                 builder.reject(field, ViolationCode::DuplicateField, format!("'{field}' is given more than once"));
             }
         }

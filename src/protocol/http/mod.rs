@@ -12,15 +12,19 @@ mod openapi;
 mod submit;
 mod target;
 
-use std::{sync::Arc, time::Duration};
-
-use axum::{
-    Router,
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-    routing::any,
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
+
+use axum::{BoxError, Router, body::Body, response::Response, routing::any};
+use bytes::Bytes;
+use http::Request;
+use tower::Service;
 
 use crate::{
     domain::{Error, Kind},
@@ -62,20 +66,54 @@ impl Http {
         Arc::clone(&self.0.edge)
     }
 
-    /// The routes. The order of their checks is `submit::handle`'s, so every method comes to it.
-    pub fn router(&self) -> Router {
-        Router::new()
-            .route(target::PATTERN, any(submit::handle))
+    /// All routes, as one service for the listener.
+    pub fn routes(&self) -> Routes {
+        let documents = Router::new()
             .route(docs::OPENAPI_PATH, any(docs::openapi))
             .route(docs::DOCS_PATH, any(docs::page))
-            .fallback(no_such_path)
-            .with_state(self.clone())
+            .with_state(self.clone());
+        Routes { http: self.clone(), documents }
+    }
+}
+
+/// The webhook, and the documents beside it. The webhook is told by the one reading of its path there is and reached
+/// without a router's; its order of checks is `submit::handle`'s, so every method comes to it.
+#[derive(Clone)]
+pub struct Routes {
+    http: Http,
+    documents: Router,
+}
+
+impl<B> Service<Request<B>> for Routes
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match route_of(request.uri().path()) {
+            SUBMIT => {
+                let http = self.http.clone();
+                Box::pin(async move { Ok(submit::handle(&http, request).await) })
+            }
+            DOCS => Box::pin(self.documents.call(request.map(Body::new))),
+            _ => {
+                let refusal = self.http.0.edge.reject(&not_found(), Route::NONE, &RequestId::of(request.headers()));
+                Box::pin(ready(Ok(refusal)))
+            }
+        }
     }
 }
 
 /// Whether `path` exists, whatever may be done with it.
 pub fn exists(path: &str) -> bool {
-    target::parse(path).is_ok()
+    target::exists(path)
 }
 
 fn route_of(path: &str) -> Route {
@@ -84,11 +122,6 @@ fn route_of(path: &str) -> Route {
         _ if exists(path) => SUBMIT,
         _ => Route::NONE,
     }
-}
-
-async fn no_such_path(State(http): State<Http>, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    http.0.edge.reject(&not_found(), Route::NONE, &id)
 }
 
 fn not_found() -> Error {

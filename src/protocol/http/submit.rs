@@ -1,12 +1,9 @@
 //! Takes a message in: unwrap, convert, call, convert.
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-};
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Version,
+    HeaderValue, Method, Request, Version,
     header::{CONNECTION, CONTENT_TYPE},
 };
 use serde::Serialize;
@@ -20,9 +17,9 @@ use crate::{
 };
 
 /// Any method on the webhook's path, or on one that only looks like it.
-pub(super) async fn handle(State(http): State<Http>, request: Request) -> Response {
+pub(super) async fn handle<B: http_body::Body<Data = Bytes> + Unpin>(http: &Http, request: Request<B>) -> Response {
     let (id, version) = (RequestId::of(request.headers()), request.version());
-    match submit(&http, request, &id).await {
+    match submit(http, request, &id).await {
         Ok(receipt) => render(&receipt),
         Err(error) => {
             let mut response = http.0.edge.reject(&error, SUBMIT, &id);
@@ -38,7 +35,11 @@ pub(super) async fn handle(State(http): State<Http>, request: Request) -> Respon
 
 /// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400,
 /// then the service's own (429, 503).
-async fn submit(http: &Http, request: Request, id: &RequestId) -> Result<Receipt, Error> {
+async fn submit<B: http_body::Body<Data = Bytes> + Unpin>(
+    http: &Http,
+    request: Request<B>,
+    id: &RequestId,
+) -> Result<Receipt, Error> {
     let Http(edge) = http;
     let limits = edge.service.limits();
     let (parts, body) = request.into_parts();

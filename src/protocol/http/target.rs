@@ -3,7 +3,7 @@
 use super::not_found;
 use crate::domain::{Environment, Error, OrgId};
 
-/// The one path, for the router.
+/// The one path, for the API's description.
 pub(super) const PATTERN: &str = "/{org_id}/{env}/v1/message-webhook";
 
 /// Reads the raw path: it is compared as it was sent, so that `%61cme`, `//`, `..` and a trailing slash are other paths
@@ -12,15 +12,24 @@ pub(super) const PATTERN: &str = "/{org_id}/{env}/v1/message-webhook";
 /// # Errors
 /// [`crate::domain::Kind::NotFound`]
 pub(super) fn parse(path: &str) -> Result<(OrgId, Environment), Error> {
-    let mut segments = path.strip_prefix('/').ok_or_else(not_found)?.split('/');
-    let (Some(org), Some(env), Some("v1"), Some("message-webhook"), None) =
-        (segments.next(), segments.next(), segments.next(), segments.next(), segments.next())
-    else {
-        return Err(not_found());
-    };
+    let (org, env) = segments(path).ok_or_else(not_found)?;
     let org = OrgId::new(org).map_err(|_| not_found())?;
     let env = env.parse().map_err(|_| not_found())?;
     Ok((org, env))
+}
+
+/// Whether [`parse`] can read the path; asked several times a request, so it makes nothing.
+pub(super) fn exists(path: &str) -> bool {
+    segments(path).is_some_and(|(org, env)| OrgId::is_well_formed(org) && env.parse::<Environment>().is_ok())
+}
+
+/// The first two segments where the others are right.
+fn segments(path: &str) -> Option<(&str, &str)> {
+    let mut segments = path.strip_prefix('/')?.split('/');
+    match (segments.next(), segments.next(), segments.next(), segments.next(), segments.next()) {
+        (Some(org), Some(env), Some("v1"), Some("message-webhook"), None) => Some((org, env)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -32,6 +41,7 @@ mod tests {
     fn the_path_names_org_and_env() {
         let (org, env) = parse("/acme-1/prod/v1/message-webhook").expect("the path exists");
         assert_eq!((org.as_str(), env), ("acme-1", Environment::Prod));
+        assert!(exists("/acme-1/prod/v1/message-webhook"));
     }
 
     #[test]
@@ -57,6 +67,7 @@ mod tests {
             "acme/dev/v1/message-webhook",
         ] {
             assert_eq!(parse(path).expect_err(path).kind(), Kind::NotFound, "{path}");
+            assert!(!exists(path), "{path}");
         }
     }
 }

@@ -142,7 +142,7 @@ fn a_mark_of_version_1_is_read_and_written_as_ever() {
 #[test]
 fn index_entries_are_written_as_ever() {
     let key = messages()[0].1.key().clone();
-    let (sid, sender) = (index::sid_hash(&key), index::sender_hash_of("Acme_1", Environment::Dev, "user_äöü"));
+    let (sid, sender) = (index::key_hash(&key).place, index::sender_hash_of("Acme_1", Environment::Dev, "user_äöü"));
     let sender_key = index::sender_key(&sender, SEQUENCE);
     let written = [
         sid.as_slice(),

@@ -26,9 +26,19 @@ pub type Hash = [u8; 16];
 
 const SENDER_KEY: usize = size_of::<Hash>() + 8;
 
+/// The whole digest of a message's key: as good as the key itself where two are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash {
+    /// What the index has it under.
+    pub place: Hash,
+    /// The other half.
+    pub check: Hash,
+}
+
 /// The hash of a message's key.
-pub fn sid_hash(key: &MessageKey) -> Hash {
-    sid_hash_of(key.org.as_str(), key.env, key.sid.as_str())
+pub fn key_hash(key: &MessageKey) -> KeyHash {
+    let [place, check] = halves(b's', key.org.as_str(), key.env, key.sid.as_str());
+    KeyHash { place, check }
 }
 
 /// The hash of a sender.
@@ -37,11 +47,13 @@ pub fn sender_hash(sender: &Sender) -> Hash {
 }
 
 pub(super) fn sid_hash_of(org: &str, env: Environment, sid: &str) -> Hash {
-    hash(b's', org, env, sid)
+    let [place, _] = halves(b's', org, env, sid);
+    place
 }
 
 pub(super) fn sender_hash_of(org: &str, env: Environment, from_id: &str) -> Hash {
-    hash(b'f', org, env, from_id)
+    let [place, _] = halves(b'f', org, env, from_id);
+    place
 }
 
 /// The hashes under which the indexes name the message of a record: of its key and of its sender.
@@ -50,18 +62,21 @@ pub fn hashes(record: &View<'_>) -> (Hash, Hash) {
     (sid_hash_of(org, env, sid), sender_hash_of(org, env, from_id))
 }
 
-fn hash(domain: u8, org: &str, env: Environment, id: &str) -> Hash {
+/// Both halves of the digest; indexes have the first.
+fn halves(domain: u8, org: &str, env: Environment, id: &str) -> [Hash; 2] {
     let mut hasher = Sha256::new();
     hasher.update([domain]);
     for part in [org, env.as_str(), id] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    let digest = hasher.finalize();
-    let mut hash = Hash::default();
-    // The digest has 32 bytes: both sides of the copy have 16.
-    hash.copy_from_slice(digest.get(..size_of::<Hash>()).unwrap_or_default());
-    hash
+    let digest: [u8; 32] = hasher.finalize().into();
+    let mut halves = [Hash::default(); 2];
+    // Two times 16 of 32 bytes.
+    for (half, bytes) in halves.iter_mut().zip(digest.chunks_exact(size_of::<Hash>())) {
+        half.copy_from_slice(bytes);
+    }
+    halves
 }
 
 /// The value that names `sequence` under `key`, in `sids` and under [`LAST`].

@@ -9,7 +9,8 @@
 //! journals-<n>*/  the engine's journals as they were before the latest unclean starts; `.opened` when all was well
 //! ```
 //!
-//! Where to read on: `writer` (group commit, exactly once), `shared` (what readers may see), `feed` (cursors, pages),
+//! Where to read on: `transfer` (one message on its way), `queue` (how groups gather), `writer` (group commit, exactly
+//! once), `recent` (duplicates from memory), `shared` (what readers may see), `feed` (cursors, pages),
 //! `follower` (one reader of the feed), `retention` (how old messages go), `recovery` (what is demanded of a store before
 //! it is opened), `store::record`, `index`, `keys`, `meta` and `mark` (stored bytes; golden files in
 //! `tests/golden/embedded/` hold them still), `engine` (what is particular about fjall), `upkeep` (threads in the
@@ -40,6 +41,7 @@ mod mark;
 mod meta;
 mod options;
 mod queue;
+mod recent;
 mod recovery;
 mod report;
 mod retention;
@@ -194,16 +196,14 @@ fn start(
 #[async_trait]
 impl MessageStore for EmbeddedStore {
     async fn submit(&self, message: NewMessage) -> Result<Outcome, Error> {
-        let queued = transfer::queue(&self.shared, &*self.engine()?, &message, None, Handle::current())?;
-        drop(message);
-        queued.outcome().await
+        transfer::queue(&self.shared, message, None, Handle::current())?.outcome().await
     }
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
         let engine = self.engine()?;
         let durable = self.shared.durable();
         self.shared
-            .find(&engine, &index::sid_hash(key), key, durable, |view| view.to_message().map_err(Error::internal))
+            .find(&engine, &index::key_hash(key), key, durable, |view| view.to_message().map_err(Error::internal))
     }
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
@@ -224,8 +224,7 @@ impl MessageStore for EmbeddedStore {
 
     async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
         let runtime = Handle::current();
-        let arrive =
-            move |shared: &Shared, engine: &Engine| transfer::arrive(shared, engine, messages, to_feed, &runtime);
+        let arrive = move |shared: &Shared, _: &Engine| transfer::arrive(shared, messages, to_feed, &runtime);
         let mut imported = Vec::new();
         for arrival in shared::blocking(&self.shared, arrive).await? {
             imported.push(arrival.imported().await?);

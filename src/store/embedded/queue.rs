@@ -1,13 +1,22 @@
 //! What waits for the writer.
+//!
+//! Submissions wait behind a gate until whoever else is about to submit has done so: a writer that took each as it came
+//! would sync a handful at a time, and the syncs and the switching between threads would cost more than the messages.
+//! The gate is opened from inside the runtime, by the first to submit to an idle writer or by the task that answers a
+//! group, once the other tasks that could run have run. That takes microseconds where nobody else has anything to do,
+//! so a lone submission waits for nobody.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::{Condvar, Mutex};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{runtime::Handle, sync::oneshot, task::yield_now};
 
-use super::index::Hash;
+use super::index::{Hash, KeyHash};
 use crate::{
-    domain::{Error, KeyId, KeyRecord, MessageKey, Timestamp},
+    domain::{Error, Fingerprint, KeyId, KeyRecord, MessageKey, Timestamp},
     store::{Outcome, record::Draft},
 };
 
@@ -17,8 +26,9 @@ pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// A message that was not found among the durable ones.
 pub struct Submission {
     pub key: MessageKey,
-    pub hash: Hash,
+    pub hash: KeyHash,
     pub sender: Hash,
+    pub fingerprint: Fingerprint,
     pub draft: Draft,
     /// `None` for a message that is accepted now.
     pub import: Option<Import>,
@@ -68,6 +78,29 @@ struct State {
     bytes: usize,
     /// Whether the writer sleeps: only then does it cost a system call to wake it.
     idle: bool,
+    /// Whether somebody is about to open the gate: an [`Opening`] exists.
+    opening: bool,
+}
+
+/// The duty to open the gate; done when it is dropped, so that it is done however a task ends.
+#[must_use = "dropped at once it lets the writer take a submission before the others have come"]
+pub struct Opening(Arc<Queue>);
+
+impl Opening {
+    /// Lets every other task that can run do so, then opens the gate.
+    pub async fn open_after_others(self) {
+        yield_now().await;
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.opening = false;
+        if !state.work.submissions.is_empty() {
+            self.0.wake(state);
+        }
+    }
 }
 
 impl Queue {
@@ -75,8 +108,8 @@ impl Queue {
         Self { state: Mutex::default(), wake: Condvar::new(), capacity, capacity_bytes }
     }
 
-    /// Lets a submission wait, or says why it cannot.
-    pub fn submit(&self, submission: Submission) -> Result<(), Error> {
+    /// Lets a submission wait, or says why it cannot. The first that waits for an idle writer has to open the gate.
+    pub fn submit(self: &Arc<Self>, submission: Submission) -> Result<Option<Opening>, Error> {
         let bytes = submission.draft.len();
         let mut state = self.state.lock();
         if state.work.closed {
@@ -87,8 +120,15 @@ impl Queue {
         }
         state.bytes += bytes;
         state.work.submissions.push(submission);
-        self.wake(state);
-        Ok(())
+        let is_first = state.idle && !state.opening;
+        drop(state);
+        Ok(is_first.then(|| self.opening()))
+    }
+
+    /// Shuts the gate until what is returned opens it.
+    pub fn opening(self: &Arc<Self>) -> Opening {
+        self.state.lock().opening = true;
+        Opening(Arc::clone(self))
     }
 
     /// Lets an order wait.
@@ -118,12 +158,13 @@ impl Queue {
         drop(waiting);
     }
 
-    /// Waits for work and swaps it for `work`, whose vectors are used again.
+    /// Waits for work and swaps it for `work`, whose vectors are used again. Orders and the end wait for no gate.
     pub fn take(&self, work: &mut Work) {
         work.submissions.clear();
         work.orders.clear();
         let mut state = self.state.lock();
-        while state.work.submissions.is_empty() && state.work.orders.is_empty() && !state.work.closed {
+        let nothing = |state: &State| state.work.submissions.is_empty() || state.opening;
+        while nothing(&state) && state.work.orders.is_empty() && !state.work.closed {
             state.idle = true;
             self.wake.wait(&mut state);
             state.idle = false;

@@ -14,12 +14,13 @@ use tokio::{sync::watch, task::spawn_blocking};
 use super::{
     engine::Engine,
     gaps::Gaps,
-    index::Hash,
+    index::KeyHash,
     options::Options,
     queue::{Bell, Queue, closed},
+    recent::{Accepted, Recent},
 };
 use crate::{
-    domain::{Clock, Error, MessageKey, Timestamp},
+    domain::{Clock, Error, Fingerprint, MessageKey, Timestamp},
     store::{Acceptance, Outcome, record::View},
 };
 
@@ -48,7 +49,9 @@ pub struct Shared {
     pub id: StoreId,
     /// `None` once the store is closed.
     engine: RwLock<Option<Arc<Engine>>>,
-    pub queue: Queue,
+    pub queue: Arc<Queue>,
+    /// What was accepted lately, durable or about to be.
+    pub recent: Recent,
     /// The last sequence that is synced: readers see nothing beyond it. Everything up to it is applied in memory before
     /// it is published here.
     durable: AtomicU64,
@@ -110,7 +113,8 @@ impl Shared {
             clock,
             id: found.id,
             engine: RwLock::new(Some(Arc::new(engine))),
-            queue: Queue::new(options.queue_messages, QUEUE_BYTES),
+            queue: Arc::new(Queue::new(options.queue_messages, QUEUE_BYTES)),
+            recent: Recent::new(found.last),
             options,
             durable: AtomicU64::new(found.last),
             grown: watch::Sender::new(found.last),
@@ -235,12 +239,12 @@ impl Shared {
     pub fn find<T>(
         &self,
         engine: &Engine,
-        hash: &Hash,
+        hash: &KeyHash,
         key: &MessageKey,
         durable: u64,
         read: impl FnOnce(View<'_>) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        let Some(sequence) = engine.sequence_of(hash)? else { return Ok(None) };
+        let Some(sequence) = engine.sequence_of(&hash.place)? else { return Ok(None) };
         // Beyond `durable` the entry is of a group that is not published yet: it may replace one that expired.
         if sequence > durable || sequence < self.oldest.load(Ordering::Acquire) {
             return Ok(None);
@@ -254,7 +258,7 @@ impl Shared {
         };
         let view = View::read(sequence, &record).map_err(Error::internal)?;
         if !view.has_key(key) {
-            return Err(Error::internal(format!("message {sequence} has another key with the same hash")));
+            return Err(another_key(sequence));
         }
         if self.is_expired(view.accepted_at, self.clock.now()) {
             return Ok(None);
@@ -262,8 +266,26 @@ impl Shared {
         read(view).map(Some)
     }
 
-    /// The duplicate that a submission of the message in `view` is.
-    pub fn duplicate(&self, view: &View<'_>) -> Outcome {
-        Outcome::Duplicate { first: self.acceptance(view.accepted_at), fingerprint: Some(view.fingerprint) }
+    /// What was accepted lately with the key of `hash` and is neither removed nor expired; durable or about to be.
+    ///
+    /// # Errors
+    /// Internal for another message under the same hash, as [`Shared::find`].
+    pub fn find_recent(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<Accepted>, Error> {
+        let Some(accepted) = self.recent.get(hash) else { return Ok(None) };
+        if !accepted.has_key(hash) {
+            return Err(another_key(accepted.sequence));
+        }
+        let is_gone =
+            accepted.sequence < self.oldest.load(Ordering::Acquire) || self.is_expired(accepted.accepted_at, now);
+        Ok((!is_gone).then_some(accepted))
     }
+
+    /// The duplicate that a submission of a message accepted before is.
+    pub fn duplicate(&self, accepted_at: Timestamp, fingerprint: Fingerprint) -> Outcome {
+        Outcome::Duplicate { first: self.acceptance(accepted_at), fingerprint: Some(fingerprint) }
+    }
+}
+
+fn another_key(sequence: u64) -> Error {
+    Error::internal(format!("message {sequence} has another key with the same hash"))
 }

@@ -13,7 +13,7 @@ use super::{
     engine::Engine,
     feed::{decode, encode, is_contiguous, removed_or_damaged},
     index,
-    queue::{Import, Submission},
+    queue::{Import, Opening, Submission},
     shared::Shared,
 };
 use crate::{
@@ -29,7 +29,7 @@ const EXPORTED: u8 = b'e';
 /// What a submission is told at once, or the place where the writer's answer is awaited.
 pub enum Queued {
     Known(Outcome),
-    Waits(oneshot::Receiver<Result<Outcome, Error>>),
+    Waits { opening: Option<Opening>, answer: oneshot::Receiver<Result<Outcome, Error>> },
 }
 
 impl Queued {
@@ -37,7 +37,10 @@ impl Queued {
     pub async fn outcome(self) -> Result<Outcome, Error> {
         match self {
             Queued::Known(outcome) => Ok(outcome),
-            Queued::Waits(answer) => {
+            Queued::Waits { opening, answer } => {
+                if let Some(opening) = opening {
+                    opening.open_after_others().await;
+                }
                 answer.await.map_err(|_| Error::store_unavailable("the writer ended before it answered"))?
             }
         }
@@ -45,35 +48,39 @@ impl Queued {
 }
 
 /// Looks a message up, and lets it wait for the writer if it is not known.
-pub fn queue(
-    shared: &Shared,
-    engine: &Engine,
-    message: &NewMessage,
-    import: Option<Import>,
-    runtime: Handle,
-) -> Result<Queued, Error> {
+pub fn queue(shared: &Shared, message: NewMessage, import: Option<Import>, runtime: Handle) -> Result<Queued, Error> {
     shared.check_acceptance()?;
-    let key = message.key();
-    let hash = index::sid_hash(key);
-    // Read before the look-up: what is accepted later than this, the writer knows.
-    let checked = shared.durable();
-    let known = shared.find(engine, &hash, key, checked, |view| Ok(shared.duplicate(&view)))?;
-    if let Some(duplicate) = known {
-        return Ok(Queued::Known(duplicate));
-    }
-    let sender = index::sender_hash_of(key.org.as_str(), key.env, message.content().from_id.as_str());
+    let hash = index::key_hash(message.key());
+    // Read before both look-ups: what is accepted later than this, the writer knows.
+    let durable = shared.durable();
+    let checked = match shared.find_recent(&hash, shared.clock.now())? {
+        Some(known) if known.sequence <= durable => {
+            return Ok(Queued::Known(shared.duplicate(known.accepted_at, known.fingerprint)));
+        }
+        // Of a group that is about to be durable: the writer answers with it.
+        Some(_) => 0,
+        None => {
+            let duplicate = |view: View<'_>| Ok(shared.duplicate(view.accepted_at, view.fingerprint));
+            if let Some(known) = shared.find(&*shared.engine()?, &hash, message.key(), durable, duplicate)? {
+                return Ok(Queued::Known(known));
+            }
+            durable
+        }
+    };
     let (reply, answer) = oneshot::channel();
-    shared.queue.submit(Submission {
-        key: key.clone(),
+    let (key, from_id) = (message.key(), &message.content().from_id);
+    let opening = shared.queue.submit(Submission {
+        sender: index::sender_hash_of(key.org.as_str(), key.env, from_id.as_str()),
+        fingerprint: *message.fingerprint(),
+        draft: Draft::new(&message),
+        key: message.into_key(),
         hash,
-        sender,
-        draft: Draft::new(message),
         import,
         checked,
         reply,
         runtime,
     })?;
-    Ok(Queued::Waits(answer))
+    Ok(Queued::Waits { opening, answer })
 }
 
 /// An imported message on its way.
@@ -85,22 +92,17 @@ pub struct Arrival {
 }
 
 /// Lets `messages` wait for the writer, in their order.
-pub fn arrive(
-    shared: &Shared,
-    engine: &Engine,
-    messages: Vec<Message>,
-    in_feed: bool,
-    runtime: &Handle,
-) -> Result<Vec<Arrival>, Error> {
+pub fn arrive(shared: &Shared, messages: Vec<Message>, in_feed: bool, runtime: &Handle) -> Result<Vec<Arrival>, Error> {
     let now = shared.clock.now();
     let arrivals = messages.into_iter().map(|Message { key, content, accepted_at }| {
         let message = NewMessage::new(key, content);
+        let fingerprint = *message.fingerprint();
         let queued = if shared.is_expired(accepted_at, now) {
             None
         } else {
-            Some(queue(shared, engine, &message, Some(Import { accepted_at, in_feed }), runtime.clone())?)
+            Some(queue(shared, message, Some(Import { accepted_at, in_feed }), runtime.clone())?)
         };
-        Ok(Arrival { accepted_at, fingerprint: *message.fingerprint(), queued })
+        Ok(Arrival { accepted_at, fingerprint, queued })
     });
     arrivals.collect()
 }

@@ -5,17 +5,17 @@
 //! since, in memory: that look-up is complete because the caller's `checked` sequence is read before its look-up, and
 //! everything up to a published sequence is applied before it is published.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
 use tokio::runtime::Handle;
 
 use super::{
     engine::Engine,
-    index::{self, Hash},
-    keys,
+    index, keys,
     mark::MarkFile,
-    queue::{Import, Order, Reply, Submission, Work},
+    queue::{Import, Opening, Order, Reply, Submission, Work},
+    recent::Accepted,
     retention,
     shared::Shared,
 };
@@ -31,16 +31,12 @@ const DURABLE: PersistMode = PersistMode::SyncData;
 /// Bytes of messages that one sync makes durable at most; bounds what a group holds in memory.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
-/// Sequences that each generation of [`Recent`] knows.
-const GENERATION: usize = 16 * 1024;
-
 /// The writer's own state.
 pub struct Writer {
     shared: Arc<Shared>,
     engine: Arc<Engine>,
     mark: Arc<MarkFile>,
     keys: keys::Digest,
-    recent: Recent,
     last: u64,
     last_placed_at: Timestamp,
 }
@@ -57,7 +53,7 @@ impl Writer {
         last_placed_at: Timestamp,
     ) -> Self {
         let last = shared.durable();
-        Self { shared, engine, mark, keys, recent: Recent::new(last), last, last_placed_at }
+        Self { shared, engine, mark, keys, last, last_placed_at }
     }
 
     /// Works until the queue is closed and empty.
@@ -100,15 +96,15 @@ impl Writer {
         // Never back along the sequence, whatever the clock does and whatever is imported: the feed finds a time by halving.
         let mut placed_at = self.last_placed_at;
         let first = self.last + 1;
-        let mut records: Vec<Slice> = Vec::new();
+        let mut count = 0;
         let mut batch = OwnedWriteBatch::with_capacity(self.engine.db.clone(), 3 * group.size_hint().0 + 2)
             .durability(Some(DURABLE));
         let (mut known, mut decided): (Answers, Answers) = (Vec::new(), Vec::new());
         let mut runtime = None;
         for submission in group {
-            let sequence = first + records.len() as u64;
-            let found = self.find(&submission, first, &records, clock.max(placed_at));
-            let Submission { hash, sender, draft, import, reply, runtime: callers, .. } = submission;
+            let sequence = first + count;
+            let found = self.find(&submission, clock.max(placed_at));
+            let Submission { hash, sender, fingerprint, draft, import, reply, runtime: callers, .. } = submission;
             runtime = Some(callers);
             match found {
                 Ok(None) => {
@@ -122,11 +118,11 @@ impl Writer {
                     };
                     let record = Slice::from(record);
                     let sender_key = index::sender_key(&sender, sequence);
-                    batch.insert(&self.engine.messages, sequence.to_be_bytes(), record.clone());
-                    batch.insert(&self.engine.sids, hash, index::sequence_value(&hash, sequence));
+                    batch.insert(&self.engine.messages, sequence.to_be_bytes(), record);
+                    batch.insert(&self.engine.sids, hash.place, index::sequence_value(&hash.place, sequence));
                     batch.insert(&self.engine.senders, sender_key, index::sender_value(&sender_key));
-                    self.recent.insert(hash, sequence);
-                    records.push(record);
+                    self.shared.recent.insert(&hash, Accepted::new(&hash, sequence, accepted_at, fingerprint));
+                    count += 1;
                     decided.push((reply, Ok(Outcome::Accepted(self.shared.acceptance(accepted_at)))));
                 }
                 Ok(Some((outcome, named))) if named < first => known.push((reply, Ok(outcome))),
@@ -136,15 +132,14 @@ impl Writer {
             }
         }
         let Some(runtime) = runtime else { return };
-        answer(known, &runtime);
-        if records.is_empty() {
+        answer(known, &runtime, None);
+        if count == 0 {
             return;
         }
-        let last = self.last + records.len() as u64;
+        let last = self.last + count;
         for keyspace in [&self.engine.sids, &self.engine.senders] {
             batch.insert(keyspace, index::LAST, index::sequence_value(index::LAST, last));
         }
-        drop(records);
         self.shared.set_committing(true);
         let committed = batch.commit();
         self.shared.set_committing(false);
@@ -153,7 +148,9 @@ impl Writer {
                 self.last = last;
                 self.last_placed_at = placed_at;
                 self.shared.publish(last);
-                answer(decided, &runtime);
+                // Those who are answered now are likely to submit again at once.
+                let opening = (decided.len() > 1).then(|| self.shared.queue.opening());
+                answer(decided, &runtime, opening);
                 self.bound_memory();
             }
             Err(error) => {
@@ -163,45 +160,25 @@ impl Writer {
                     *result = Err(Error::store_unavailable(why.as_str()));
                 }
                 self.shared.fail(why);
-                answer(decided, &runtime);
+                answer(decided, &runtime, None);
             }
         }
     }
 
     /// The message that makes `submission` a duplicate, and its sequence.
-    fn find(
-        &self,
-        submission: &Submission,
-        first: u64,
-        group: &[Slice],
-        now: Timestamp,
-    ) -> Result<Option<(Outcome, u64)>, Error> {
-        let Some(sequence) = self.recent.get(&submission.hash) else {
-            if submission.checked >= self.recent.floor {
-                return Ok(None);
-            }
-            // It waited so long that what was accepted since is not all remembered.
-            let durable = self.shared.durable();
-            let read = |view: View<'_>| Ok(self.shared.duplicate(&view));
-            let found = self.shared.find(&self.engine, &submission.hash, &submission.key, durable, read)?;
-            return Ok(found.map(|outcome| (outcome, durable)));
-        };
-        let of_group = sequence.checked_sub(first).and_then(|place| group.get(place as usize));
-        let record = match of_group {
-            Some(record) => record.clone(),
-            None => match self.engine.message(sequence)? {
-                Some(record) => record,
-                // Expired and removed.
-                None if sequence < self.shared.oldest.load(std::sync::atomic::Ordering::Acquire) => return Ok(None),
-                None => return Err(Error::internal(format!("message {sequence} is missing though just accepted"))),
-            },
-        };
-        let view = View::read(sequence, &record).map_err(Error::internal)?;
-        if !view.has_key(&submission.key) {
-            return Err(Error::internal(format!("message {sequence} has another key with the same hash")));
+    fn find(&self, submission: &Submission, now: Timestamp) -> Result<Option<(Outcome, u64)>, Error> {
+        let Submission { key, hash, checked, .. } = submission;
+        if let Some(known) = self.shared.find_recent(hash, now)? {
+            return Ok(Some((self.shared.duplicate(known.accepted_at, known.fingerprint), known.sequence)));
         }
-        let expired = self.shared.is_expired(view.accepted_at, now);
-        Ok((!expired).then(|| (self.shared.duplicate(&view), sequence)))
+        if *checked >= self.shared.recent.floor() {
+            return Ok(None);
+        }
+        // It waited so long that what was accepted since is not all remembered.
+        let durable = self.shared.durable();
+        let read = |view: View<'_>| Ok(self.shared.duplicate(view.accepted_at, view.fingerprint));
+        let found = self.shared.find(&self.engine, hash, key, durable, read)?;
+        Ok(found.map(|outcome| (outcome, durable)))
     }
 
     fn obey(&mut self, order: Order) {
@@ -269,8 +246,9 @@ impl Writer {
     }
 }
 
-/// Completes a group's futures from inside the runtime: one wake-up from here instead of one a message.
-fn answer(mut answers: Answers, runtime: &Handle) {
+/// Completes a group's futures from inside the runtime: one wake-up from here instead of one a message. Then lets the
+/// next group in, when whoever was answered has had time to join it.
+fn answer(mut answers: Answers, runtime: &Handle, opening: Option<Opening>) {
     match answers.len() {
         0 => {}
         1 => {
@@ -283,35 +261,10 @@ fn answer(mut answers: Answers, runtime: &Handle) {
                 for (reply, result) in answers {
                     let _ = reply.send(result);
                 }
+                if let Some(opening) = opening {
+                    opening.open_after_others().await;
+                }
             });
         }
-    }
-}
-
-/// What was accepted lately: everything after `floor`, by hash.
-struct Recent {
-    floor: u64,
-    /// The first sequence of `young`, minus one.
-    middle: u64,
-    young: HashMap<Hash, u64>,
-    old: HashMap<Hash, u64>,
-}
-
-impl Recent {
-    fn new(last: u64) -> Self {
-        Self { floor: last, middle: last, young: HashMap::new(), old: HashMap::new() }
-    }
-
-    fn get(&self, hash: &Hash) -> Option<u64> {
-        self.young.get(hash).or_else(|| self.old.get(hash)).copied()
-    }
-
-    fn insert(&mut self, hash: Hash, sequence: u64) {
-        if self.young.len() >= GENERATION {
-            self.floor = self.middle;
-            self.middle = sequence - 1;
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(hash, sequence);
     }
 }

@@ -85,7 +85,7 @@ impl Edges {
 
         let http = Http::new(Arc::clone(&service), Arc::clone(&keys), settings.body_timeout);
         let cors = Cors::new([HeaderValue::from_static(ORIGIN)]);
-        let http = middleware::http(http.edge(), http.router(), cors, settings.requests_in_flight);
+        let http = middleware::http(http.edge(), http.routes(), cors, settings.requests_in_flight);
         let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), readiness.clone(), shutdown.clone());
         let grpc = middleware::grpc(
             grpc.edge(),

@@ -1,0 +1,123 @@
+//! What was accepted lately, in memory: the writer decides by it, and callers whose message came again a moment ago are
+//! answered from it.
+//!
+//! Complete: it knows everything that was accepted after its floor. What it knows of a message is what a duplicate is
+//! told, so nothing is read from the engine for one; the other half of the key's hash stands for the key itself.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+
+use super::index::{Hash, KeyHash};
+use crate::domain::{Fingerprint, Timestamp};
+
+/// Messages of one generation; a hash table of 2¹⁷ places holds as many. Two generations take some 22 MB when full.
+const GENERATION: usize = (1 << 17) / 8 * 7;
+
+/// One accepted message.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// Its sequence; not durable yet when it is beyond the durable one.
+    pub sequence: u64,
+    pub accepted_at: Timestamp,
+    pub fingerprint: Fingerprint,
+    check: Hash,
+}
+
+/// See the module.
+pub struct Recent(RwLock<Generations>);
+
+struct Generations {
+    capacity: usize,
+    floor: u64,
+    /// The first sequence of `young`, minus one.
+    middle: u64,
+    young: HashMap<Hash, Accepted>,
+    old: HashMap<Hash, Accepted>,
+}
+
+impl Accepted {
+    /// A message with the key of `hash`.
+    pub fn new(hash: &KeyHash, sequence: u64, accepted_at: Timestamp, fingerprint: Fingerprint) -> Self {
+        Self { sequence, accepted_at, fingerprint, check: hash.check }
+    }
+
+    /// Whether this is the message with the key of `hash`, and not another one under the same first half.
+    pub fn has_key(&self, hash: &KeyHash) -> bool {
+        self.check == hash.check
+    }
+}
+
+impl Recent {
+    /// Knows nothing, and everything after `last`.
+    pub fn new(last: u64) -> Self {
+        Self::with_capacity(last, GENERATION)
+    }
+
+    fn with_capacity(last: u64, capacity: usize) -> Self {
+        // Of its full size from the beginning: to grow means to copy while callers wait. Memory is taken as it fills.
+        let generation = || HashMap::with_capacity(capacity);
+        Self(RwLock::new(Generations { capacity, floor: last, middle: last, young: generation(), old: generation() }))
+    }
+
+    /// What was accepted lately under `hash`.
+    pub fn get(&self, hash: &KeyHash) -> Option<Accepted> {
+        let generations = self.0.read();
+        generations.young.get(&hash.place).or_else(|| generations.old.get(&hash.place)).copied()
+    }
+
+    /// Everything that was accepted after this sequence is known.
+    pub fn floor(&self) -> u64 {
+        self.0.read().floor
+    }
+
+    /// Notes what the writer accepts; sequences come in order.
+    pub fn insert(&self, hash: &KeyHash, accepted: Accepted) {
+        let generations = &mut *self.0.write();
+        if generations.young.len() >= generations.capacity {
+            generations.floor = generations.middle;
+            generations.middle = accepted.sequence - 1;
+            std::mem::swap(&mut generations.young, &mut generations.old);
+            generations.young.clear();
+        }
+        generations.young.insert(hash.place, accepted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(number: u64) -> KeyHash {
+        let mut place = Hash::default();
+        place[..8].copy_from_slice(&number.to_be_bytes());
+        KeyHash { place, check: [7; 16] }
+    }
+
+    fn accepted(sequence: u64) -> Accepted {
+        let at = Timestamp::from_micros(1).expect("a time");
+        Accepted::new(&hash(sequence), sequence, at, Fingerprint::from_bytes([1; Fingerprint::LENGTH]))
+    }
+
+    #[test]
+    fn everything_after_the_floor_is_known_and_memory_stays_bounded() {
+        let recent = Recent::with_capacity(100, 8);
+        for sequence in 101..200 {
+            recent.insert(&hash(sequence), accepted(sequence));
+            let floor = recent.floor();
+            assert!(sequence - floor <= 16, "{sequence} over {floor}");
+            for known in floor + 1..=sequence {
+                assert_eq!(recent.get(&hash(known)).map(|known| known.sequence), Some(known));
+            }
+            assert!(recent.get(&hash(sequence + 1)).is_none());
+        }
+        assert!(recent.get(&hash(101)).is_none());
+    }
+
+    #[test]
+    fn another_key_under_the_same_place_is_told_apart() {
+        let known = accepted(5);
+        assert!(known.has_key(&hash(5)));
+        assert!(!known.has_key(&KeyHash { check: [8; 16], ..hash(5) }));
+    }
+}
