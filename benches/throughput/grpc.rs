@@ -1,27 +1,20 @@
 //! gRPC and the feed beside the webhook: the same store, the same messages, in turn.
 
-use std::{
-    future::poll_fn,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use h2::client::SendRequest;
-use http::Request;
 use message_webhook::domain::{Clock, SystemClock};
 use message_webhook::protocol::grpc::v1::{
     StartPosition, StreamMessagesRequest, StreamMessagesResponse, SubmitMessageRequest, SubmitMessagesRequest,
     message_service_client::MessageServiceClient, stream_messages_request::From as StreamFrom,
 };
-use prost::Message as _;
-use tokio::{net::TcpStream, task::JoinSet};
 use tonic::{Request as Call, Streaming, transport::Channel};
 
 use super::{
     CONNECTIONS, Options, fresh,
     load::{Body, Load, Stop, Target},
     report::{Report, median},
+    rpc,
     server::Service,
 };
 
@@ -47,7 +40,9 @@ pub fn measure(options: &Options, report: &mut Report) {
             outcome.rate()
         };
         http_64.push(over_http(UNARY_CONNECTIONS, format!("h{round:02}")));
-        unary.push(runtime.block_on(unary_rate(grpc, &format!("u{round:02}"), options.duration)));
+        let outcome = rpc::run(grpc, UNARY_CONNECTIONS, &format!("u{round:02}"), options.duration);
+        assert_eq!((outcome.wrong, outcome.duplicates), (0, 0), "answers other than accepted");
+        unary.push(outcome.rate());
         http_256.push(over_http(CONNECTIONS, format!("H{round:02}")));
         streamed.push(runtime.block_on(stream_rate(grpc, &format!("s{round:02}"), options.duration)));
         // Tables are written behind the submissions for a moment; a reader is measured without them.
@@ -73,7 +68,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     drop(streams);
 }
 
-fn submission(prefix: &str, number: u64) -> SubmitMessageRequest {
+pub fn submission(prefix: &str, number: u64) -> SubmitMessageRequest {
     use message_webhook::protocol::grpc::v1::submit_message_request::Media;
     SubmitMessageRequest {
         from_id: format!("user_{:010}", number % 10_000),
@@ -83,54 +78,6 @@ fn submission(prefix: &str, number: u64) -> SubmitMessageRequest {
         media: Some(Media::ImageUrl("https://example.com/images/food.jpg".into())),
         ..Default::default()
     }
-}
-
-/// Unary calls, one after the other on each connection. Hand-written frames, as the requests over HTTP are: the load
-/// generator must not be what is measured.
-async fn unary_rate(target: &Target, prefix: &str, duration: Duration) -> f64 {
-    let mut callers = JoinSet::new();
-    let begun = Instant::now();
-    for caller in 0..UNARY_CONNECTIONS as u64 {
-        let (target, prefix) = (target.clone(), prefix.to_owned());
-        callers.spawn(async move {
-            let stream = TcpStream::connect(target.addr).await.expect("a server that listens");
-            stream.set_nodelay(true).expect("TCP_NODELAY");
-            let (mut client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-            let connection = tokio::spawn(connection);
-            let mut calls = 0;
-            while begun.elapsed() < duration {
-                call(&mut client, &target, &submission(&prefix, caller + calls * UNARY_CONNECTIONS as u64)).await;
-                calls += 1;
-            }
-            connection.abort();
-            calls
-        });
-    }
-    let calls: u64 = callers.join_all().await.into_iter().sum();
-    calls as f64 / begun.elapsed().as_secs_f64()
-}
-
-async fn call(client: &mut SendRequest<Bytes>, target: &Target, message: &SubmitMessageRequest) {
-    let request = Request::post(format!("http://{}/messagewebhook.v1.MessageService/SubmitMessage", target.addr))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", format!("Bearer {}", target.key))
-        .body(())
-        .expect("a request");
-    poll_fn(|cx| client.poll_ready(cx)).await.expect("an open connection");
-    let (response, mut body) = client.send_request(request, false).expect("an open connection");
-    let mut frame = BytesMut::with_capacity(256);
-    frame.put_u8(0);
-    frame.put_u32(message.encoded_len() as u32);
-    message.encode(&mut frame).expect("room");
-    body.send_data(frame.freeze(), true).expect("an open connection");
-    let mut answer = response.await.expect("an answer").into_body();
-    while let Some(data) = answer.data().await {
-        let length = data.expect("data").len();
-        answer.flow_control().release_capacity(length).expect("capacity");
-    }
-    let trailers = answer.trailers().await.expect("an open connection").expect("trailers");
-    assert_eq!(trailers["grpc-status"], "0", "answers other than OK");
 }
 
 async fn client(target: &Target) -> MessageServiceClient<Channel> {

@@ -23,6 +23,7 @@ mod ceiling;
 mod grpc;
 mod load;
 mod report;
+mod rpc;
 mod server;
 
 use std::{

@@ -11,10 +11,11 @@ use std::{
 };
 
 use http::{Request, Response};
+use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::{
-    protocol::call::{Edge, RequestId, authenticate},
+    protocol::call::{Edge, RequestId, Route, authenticate, authenticate_known},
     service::Keys,
 };
 
@@ -66,7 +67,7 @@ where
 {
     type Response = Response<B>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
+    type Future = Keying<S::Future, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -75,17 +76,63 @@ where
     fn call(&mut self, mut request: Request<R>) -> Self::Future {
         let route = (self.edge.route_of)(request.uri().path());
         if !route.needs_key {
-            return Box::pin(self.inner.call(request));
+            return Keying::Called { inner: self.inner.call(request) };
         }
-        let mut this = self.clone();
-        Box::pin(async move {
-            match authenticate(&this.keys, request.headers(), this.deadline).await {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    this.inner.call(request).await
-                }
-                Err(error) => Ok(this.edge.reject(&error, route, &RequestId::of(request.headers()))),
+        match authenticate_known(&self.keys, request.headers()) {
+            Some(Ok(caller)) => {
+                request.extensions_mut().insert(caller);
+                Keying::Called { inner: self.inner.call(request) }
             }
-        })
+            Some(Err(error)) => {
+                let refusal = self.edge.reject(&error, route, &RequestId::of(request.headers()));
+                Keying::Refused { refusal: Some(refusal) }
+            }
+            None => Keying::Asking { answer: Box::pin(self.clone().ask(request, route)) },
+        }
+    }
+}
+
+impl<S, B> Keyed<S, B> {
+    /// Asks the store for the key, then calls or refuses.
+    async fn ask<R>(mut self, mut request: Request<R>, route: Route) -> Result<Response<B>, Infallible>
+    where
+        S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
+    {
+        match authenticate(&self.keys, request.headers(), self.deadline).await {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                self.inner.call(request).await
+            }
+            Err(error) => Ok(self.edge.reject(&error, route, &RequestId::of(request.headers()))),
+        }
+    }
+}
+
+pin_project! {
+    /// The call, or what stands in its way.
+    #[project = KeyingProjected]
+    pub(super) enum Keying<F, B> {
+        Called { #[pin] inner: F },
+        Refused { refusal: Option<Response<B>> },
+        Asking { answer: Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>> },
+    }
+}
+
+impl<F, B> Future for Keying<F, B>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            KeyingProjected::Called { inner } => inner.poll(cx),
+            KeyingProjected::Refused { refusal } => match refusal.take() {
+                Some(refusal) => Poll::Ready(Ok(refusal)),
+                // Polled after its end.
+                None => Poll::Pending,
+            },
+            KeyingProjected::Asking { answer } => answer.as_mut().poll(cx),
+        }
     }
 }

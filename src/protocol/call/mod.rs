@@ -6,7 +6,7 @@ mod request_id;
 
 use http::Response;
 
-pub use bearer::authenticate;
+pub use bearer::{authenticate, authenticate_known};
 pub use report::Report;
 pub use request_id::{RequestId, X_REQUEST_ID};
 

@@ -16,11 +16,19 @@ mod submit_stream;
 mod target;
 mod transfer_service;
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use bytes::Bytes;
 use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, body::Body, service::Routes};
+use tonic::{Request, Response, Status, Streaming, body::Body, server::NamedService, service::Routes};
+use tower::Service;
 
 use self::v1::{
     GetMessageRequest, GetMessageResponse, ListMessagesRequest, ListMessagesResponse, StreamMessagesRequest,
@@ -141,7 +149,7 @@ impl Grpc {
     ///
     /// # Errors
     /// [`crate::domain::Kind::Internal`] when the descriptors that were built in cannot be read.
-    pub fn routes(&self) -> Result<framework::Framed<Routes>, Error> {
+    pub fn routes(&self) -> Result<framework::Framed<Services>, Error> {
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -150,14 +158,14 @@ impl Grpc {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let limit = self.0.service.limits().body_bytes.saturating_mul(2).saturating_add(DECODING_HEADROOM);
-        let routes = Routes::new(MessageServiceServer::new(self.clone()).max_decoding_message_size(limit))
-            .add_service(key_service::for_callers(Arc::clone(&self.0.keys), self.edge()))
+        let messages = MessageServiceServer::new(self.clone()).max_decoding_message_size(limit);
+        let others = Routes::new(key_service::for_callers(Arc::clone(&self.0.keys), self.edge()))
             .add_service(health::server(&self.0.readiness, &self.0.closing))
             .add_service(reflection().build_v1().map_err(Error::internal)?)
             // Python's own reflection client, among others, knows only the older version of the protocol.
             .add_service(reflection().build_v1alpha().map_err(Error::internal)?)
             .prepare();
-        Ok(framework::Framed::new(routes, self.edge()))
+        Ok(framework::Framed::new(Services { messages, others }, self.edge()))
     }
 
     fn service(&self) -> &MessageService {
@@ -180,6 +188,34 @@ impl Grpc {
     fn refuse(&self, error: &Error, route: Route, id: &RequestId) -> Status {
         self.report().failure(error, route, id);
         error::status(error, id)
+    }
+}
+
+/// Messages, reached without a router's reading of the path, and everything else.
+#[derive(Clone)]
+pub struct Services {
+    messages: MessageServiceServer<Grpc>,
+    others: Routes,
+}
+
+impl<B> Service<http::Request<B>> for Services
+where
+    B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError> + Send> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
+        if service == Some(<MessageServiceServer<Grpc> as NamedService>::NAME) {
+            return self.messages.call(request);
+        }
+        Box::pin(self.others.call(request))
     }
 }
 

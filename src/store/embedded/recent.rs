@@ -55,8 +55,7 @@ impl Recent {
     }
 
     fn with_capacity(last: u64, capacity: usize) -> Self {
-        // Of its full size from the beginning: to grow means to copy while callers wait. Memory is taken as it fills.
-        let generation = || HashMap::with_capacity(capacity);
+        let generation = HashMap::new;
         Self(RwLock::new(Generations { capacity, floor: last, middle: last, young: generation(), old: generation() }))
     }
 
@@ -78,6 +77,7 @@ impl Recent {
             generations.floor = generations.middle;
             generations.middle = accepted.sequence - 1;
             std::mem::swap(&mut generations.young, &mut generations.old);
+            // Keeps its memory, which the new generation needs.
             generations.young.clear();
         }
         generations.young.insert(hash.place, accepted);
