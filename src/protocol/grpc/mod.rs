@@ -18,6 +18,7 @@ mod transfer_service;
 
 use std::{
     convert::Infallible,
+    error::Error as StdError,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -200,7 +201,7 @@ pub struct Services {
 
 impl<B> Service<http::Request<B>> for Services
 where
-    B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError> + Send> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>> + Send> + Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;

@@ -13,7 +13,7 @@ use super::{
     engine::Engine,
     feed::{decode, encode, is_contiguous, removed_or_damaged},
     index,
-    queue::{Import, Opening, Submission},
+    queue::{Import, Opening, Submission, closed},
     shared::Shared,
 };
 use crate::{
@@ -50,6 +50,10 @@ impl Queued {
 /// Looks a message up, and lets it wait for the writer if it is not known.
 pub fn queue(shared: &Shared, message: NewMessage, import: Option<Import>, runtime: Handle) -> Result<Queued, Error> {
     shared.check_acceptance()?;
+    // What is known from memory would outlive the engine.
+    if shared.is_closed() {
+        return Err(closed());
+    }
     let hash = index::key_hash(message.key());
     // Read before both look-ups: what is accepted later than this, the writer knows.
     let durable = shared.durable();
