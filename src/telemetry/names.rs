@@ -23,6 +23,9 @@ pub const SUBMISSIONS_TOTAL: &str = "message_webhook_submissions_total";
 pub const REJECTED_TOTAL: &str = "message_webhook_rejected_total";
 /// By how many seconds the process's clock is ahead of the database's; ScyllaDB only.
 pub const CLOCK_OFFSET_SECONDS: &str = "message_webhook_clock_offset_seconds";
+/// How far behind the clock the slot of the feed is that is resolved least far, as readers of this process know it;
+/// ScyllaDB only.
+pub const FEED_LAG_SECONDS: &str = "message_webhook_feed_lag_seconds";
 /// Slots of the feed that this process resolves; ScyllaDB only.
 pub const LEASES_HELD: &str = "message_webhook_leases_held";
 /// How far behind the clock a slot of the feed is resolved, 0 where another process does it; label `slot`; ScyllaDB only.
@@ -66,6 +69,7 @@ pub(super) const GAUGES: &[(&str, &str)] = &[
     (UPTIME_SECONDS, "Seconds since the process began to serve"),
     (READINESS, "1 in the present state of readiness, 0 in the others"),
     (CLOCK_OFFSET_SECONDS, "Seconds by which the process's clock is ahead of the database's"),
+    (FEED_LAG_SECONDS, "Seconds by which what readers in order are given is behind the clock"),
     (LEASES_HELD, "Slots of the feed that this process resolves"),
     (RESOLVER_LAG_SECONDS, "Seconds by which the resolving of a slot of the feed is behind the clock"),
     (PROCESS_RESIDENT_MEMORY_BYTES, "Memory of the process that is in RAM"),

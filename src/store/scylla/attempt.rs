@@ -7,7 +7,7 @@ use std::sync::{
 
 use uuid::{Builder, Uuid};
 
-use super::ticks::{self, Ticks};
+use super::ticks;
 use crate::domain::{Clock, Error};
 
 /// Gives version 1 UUIDs that no other process gives and that never go back within this one, whatever its clock does.
@@ -46,11 +46,6 @@ impl Attempts {
         };
         // Never negative: a time is after 1582.
         Builder::from_gregorian_timestamp(ticks as u64, self.counter, &self.node).into_uuid()
-    }
-
-    /// The clock's time in ticks.
-    pub fn now(&self) -> Ticks {
-        ticks::at(self.clock.now())
     }
 }
 

@@ -23,7 +23,11 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// The latest comparison.
 #[derive(Debug, Default)]
-pub struct ClockWatch(Mutex<Option<Comparison>>);
+pub struct ClockWatch {
+    last: Mutex<Option<Comparison>>,
+    /// Takes the process's clock for the database's: for tests that move time.
+    trusts: bool,
+}
 
 /// The process's clock beside the database's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +74,11 @@ impl Core {
 }
 
 impl ClockWatch {
+    /// One that takes the process's clock for the database's: for tests that move time.
+    pub fn trusting() -> Self {
+        Self { trusts: true, ..Self::default() }
+    }
+
     /// Compares the clocks now.
     ///
     /// # Errors
@@ -77,9 +86,10 @@ impl ClockWatch {
     pub async fn compare(&self, core: &Core) -> Result<Comparison, Failed> {
         let (before, begun) = (ticks::at(core.now()), Instant::now());
         let database = core.database_time().await?;
+        let database = if self.trusts { before } else { database };
         let comparison = Comparison::new(before, ticks::at(core.now()), database, begun.elapsed());
         metrics::gauge!(names::CLOCK_OFFSET_SECONDS).set(comparison.seconds());
-        let was_off = self.0.lock().replace(comparison).is_some_and(|last| last.is_off());
+        let was_off = self.last.lock().replace(comparison).is_some_and(|last| last.is_off());
         if comparison.is_off() != was_off {
             let ahead = comparison.seconds();
             if was_off {
@@ -99,7 +109,7 @@ impl ClockWatch {
     /// # Errors
     /// [`crate::domain::Kind::StoreUnavailable`] when it is off.
     pub fn check(&self) -> Result<(), Error> {
-        match *self.0.lock() {
+        match *self.last.lock() {
             Some(comparison) if comparison.is_off() => {
                 let ahead = comparison.seconds();
                 Err(Error::store_unavailable(format!("the clock is {ahead:.1} s ahead of the database's")))

@@ -90,8 +90,6 @@ statements! {
     insert_bucket: Reference "INSERT INTO $ks.feed_buckets (day, shard, bucket, opened_at) VALUES (?, ?, ?, ?)";
     /// The buckets of a day that have rows, by shard.
     list_buckets: Read "SELECT shard, bucket FROM $ks.feed_buckets WHERE day = ?";
-    /// The buckets of a day that have rows of one shard, in their order.
-    list_buckets_of: Read "SELECT bucket FROM $ks.feed_buckets WHERE day = ? AND shard = ?";
 
     /// The reference by which a sender's list finds an attempt. The last value is the write's timestamp.
     insert_sender: Reference "INSERT INTO $ks.messages_by_sender (org_id, env, from_id, period, attempt_id, message_sid) \

@@ -16,6 +16,7 @@ use super::{
     core::Core,
     error::{Failed, Fate},
     failpoint::{Step, reach},
+    feed::Tail,
     lwt::Decision,
     memory::Known,
     place::RESOLVER,
@@ -39,6 +40,8 @@ const ATTEMPTS: usize = 2;
 /// What flights share.
 pub struct Tower {
     core: Arc<Core>,
+    /// Told of what was accepted, for the readers of this process.
+    tail: Arc<Tail>,
     /// One a slot.
     barriers: Vec<Arc<Barrier>>,
     /// Shards and buckets of which [`super::cql::Statements::insert_bucket`] was acknowledged.
@@ -47,9 +50,9 @@ pub struct Tower {
 
 impl Tower {
     /// For the keyspace of `core`.
-    pub fn new(core: Arc<Core>) -> Self {
+    pub fn new(core: Arc<Core>, tail: Arc<Tail>) -> Self {
         let barriers = (0..core.places.slots).map(|_| Arc::default()).collect();
-        Self { core, barriers, buckets: Mutex::default() }
+        Self { core, tail, barriers, buckets: Mutex::default() }
     }
 
     /// Submits `message`; `read_first` where it is likely to be a duplicate.
@@ -88,7 +91,7 @@ impl Tower {
             reach(Step::AfterReferences).await;
             if self.resolving_upto(shard, deadline).await? < ticks::of(claim.attempt) {
                 reach(Step::BeforeClaim).await;
-                let landed = self.claim(&claim, &mine, deadline).await;
+                let landed = self.claim(message, &claim, &mine, deadline).await;
                 reach(Step::AfterClaim).await;
                 return landed;
             }
@@ -151,7 +154,13 @@ impl Tower {
     }
 
     /// Writes the claim until it is clear whose it is.
-    async fn claim(&self, claim: &Claim, mine: &[Uuid], deadline: Instant) -> Result<Landed, Failed> {
+    async fn claim(
+        &self,
+        message: &NewMessage,
+        claim: &Claim,
+        mine: &[Uuid],
+        deadline: Instant,
+    ) -> Result<Landed, Failed> {
         let core = &*self.core;
         let values = claim.values();
         let until = deadline.min(Instant::now() + UNCLEAR);
@@ -162,6 +171,7 @@ impl Tower {
         );
         match decided.await? {
             Decision::Applied => {
+                self.tail.accepted(claim.attempt, message);
                 Ok(Landed::Accepted(Known { accepted_at: claim.accepted_at, fingerprint: Some(claim.fingerprint) }))
             }
             Decision::Refused(row) => {

@@ -9,7 +9,7 @@
 //! check between them), `memory` (what is known without the database), `attempt` and `ticks` (the time that
 //! everything is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables),
 //! `settings` (the constants that all processes share), `resolver` (a slot's rounds), `lease` (who goes round), `roll` (what it
-//! finishes), `scan` (reading references), `clock` (how far ours is off), `error` (what the driver's errors mean), `lwt` (answers to
+//! finishes), `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` (how far ours is off), `error` (what the driver's errors mean), `lwt` (answers to
 //! conditional writes), `session` and `engine` (the connection, and what is at its other end).
 //!
 //! Invariants:
@@ -17,8 +17,6 @@
 //! - "Accepted" is answered only when the claim was applied with an attempt of this flight.
 //! - No claim is written for an attempt that is not later than what the resolver of its slot has begun with.
 //! - A conditional write whose outcome is unclear is repeated as it was, or answered with "cannot decide now".
-
-#![expect(dead_code, reason = "the feed and the resolver are yet to use it")]
 
 mod attempt;
 mod barrier;
@@ -31,6 +29,7 @@ mod engine;
 mod error;
 mod export;
 mod failpoint;
+mod feed;
 mod flight;
 mod import;
 mod keys;
@@ -60,8 +59,16 @@ pub use error::ConnectError;
 pub use options::{Login, Options, Serial, Tls};
 
 use self::{
-    attempt::Attempts, clock::ClockWatch, core::Core, cql::Statements, engine::Engine, place::Places,
-    resolver::Resolver, session::Connection, submit::Submissions,
+    attempt::Attempts,
+    clock::ClockWatch,
+    core::Core,
+    cql::Statements,
+    engine::Engine,
+    feed::{Follower, Tail},
+    place::Places,
+    resolver::Resolver,
+    session::Connection,
+    submit::Submissions,
 };
 use super::{
     ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
@@ -74,6 +81,7 @@ pub struct ScyllaStore {
     core: Arc<Core>,
     submissions: Arc<Submissions>,
     clock: Arc<ClockWatch>,
+    tail: Arc<Tail>,
 }
 
 impl ScyllaStore {
@@ -82,6 +90,19 @@ impl ScyllaStore {
     /// # Errors
     /// [`ConnectError`]; its text is for the operator.
     pub async fn connect(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+        Self::connect_by(options, clock, ClockWatch::default()).await
+    }
+
+    /// As [`ScyllaStore::connect`], and takes `clock` for the database's, too. For tests that move time.
+    ///
+    /// # Errors
+    /// As [`ScyllaStore::connect`].
+    #[doc(hidden)]
+    pub async fn connect_trusting(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+        Self::connect_by(options, clock, ClockWatch::trusting()).await
+    }
+
+    async fn connect_by(options: Options, clock: Arc<dyn Clock>, watch: ClockWatch) -> Result<Self, ConnectError> {
         failpoint::set_up();
         let connection = Connection::open(&options).await?;
         let not_migrated = |missing: &str| ConnectError::NotMigrated {
@@ -116,13 +137,27 @@ impl ScyllaStore {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let clock = Arc::new(ClockWatch::default());
+        let clock = Arc::new(watch);
         Resolver::start(&core, &clock);
         core.tasks.spawn({
             let (core, clock) = (Arc::clone(&core), Arc::clone(&clock));
             async move { clock.run(&core).await }
         });
-        Ok(Self { submissions: Submissions::new(Arc::clone(&core)), core, clock })
+        let tail = Tail::new(&core);
+        Ok(Self { submissions: Submissions::new(Arc::clone(&core), Arc::clone(&tail)), core, clock, tail })
+    }
+
+    /// Returns when everything that is accepted by now is resolved, by whichever process. For tests.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    #[doc(hidden)]
+    pub async fn settle(&self) -> Result<(), Error> {
+        let now = ticks::at(self.core.now());
+        while self.core.resolved_upto().await? < now {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// The store's parts, unless it was closed.
@@ -160,8 +195,8 @@ impl MessageStore for ScyllaStore {
     }
 
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
-        let _ = (self.open()?, from, order);
-        Err(Error::store_unavailable("not there yet"))
+        self.open()?;
+        Ok(Box::new(Follower::begin(&self.tail, from, order).await?))
     }
 
     async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {

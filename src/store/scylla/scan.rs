@@ -33,6 +33,13 @@ pub struct Attempt {
     pub id: Uuid,
 }
 
+impl Attempt {
+    /// Before every attempt that is later than `ticks`, after all others.
+    pub fn after(ticks: Ticks) -> Self {
+        Self { ticks: ticks.saturating_add(1), id: Uuid::nil() }
+    }
+}
+
 impl From<Uuid> for Attempt {
     fn from(id: Uuid) -> Self {
         Self { ticks: ticks::of(id), id }

@@ -45,8 +45,6 @@ pub struct Profiles {
     pub read: ExecutionProfileHandle,
     /// Where conditional writes are decided.
     pub serial: SerialConsistency,
-    /// Of plain statements, and of what conditional writes leave behind.
-    pub quorum: Consistency,
 }
 
 /// A session and the data centre that it asks.
@@ -108,7 +106,6 @@ impl Connection {
             reference: profile(REFERENCE).retry_policy(Arc::new(DefaultRetryPolicy::new())).build().into_handle(),
             read: profile(READ).retry_policy(Arc::new(DefaultRetryPolicy::new())).build().into_handle(),
             serial,
-            quorum,
         }
     }
 

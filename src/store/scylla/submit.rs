@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{
     core::Core,
     error::{Failed, Fate},
+    feed::Tail,
     flight::{Landed, Tower},
     memory::{Digest, Known, Memory, digest},
 };
@@ -34,9 +35,9 @@ pub struct Submissions {
 
 impl Submissions {
     /// For the keyspace of `core`.
-    pub fn new(core: Arc<Core>) -> Arc<Self> {
+    pub fn new(core: Arc<Core>, tail: Arc<Tail>) -> Arc<Self> {
         let memory = Memory::new(core.options.remembered);
-        Arc::new(Self { tower: Tower::new(Arc::clone(&core)), core, memory, flights: Mutex::default() })
+        Arc::new(Self { tower: Tower::new(Arc::clone(&core), tail), core, memory, flights: Mutex::default() })
     }
 
     /// What writes references and looks at marks.

@@ -47,6 +47,9 @@ pub trait Fixture: Send + Sync + 'static {
     /// Whether a key may be taken for a duplicate for a while after its retention.
     const REMEMBERS_LONGER: bool = false;
 
+    /// Whether a cursor is a point in time, which expires by its age, and not a place among the messages.
+    const CURSORS_ARE_TIMES: bool = false;
+
     /// Gives the store the time to remove for good what is past its retention.
     fn forget_expired(&self) -> impl Future<Output = ()> + Send;
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use message_webhook::store::{MessageStore, scylla::ScyllaStore};
 
-use super::fixture::{Fixture, RETENTION, TestClock};
+use super::fixture::{Fixture, PATIENCE, RETENTION, TestClock};
 use crate::support::ring::{self, Keyspace};
 
 pub struct Scylla {
@@ -15,7 +15,7 @@ pub struct Scylla {
 
 impl Scylla {
     async fn open(keyspace: Keyspace, clock: TestClock) -> Self {
-        let store = ScyllaStore::connect(keyspace.options(), Arc::new(clock.clone())).await.unwrap();
+        let store = ScyllaStore::connect_trusting(keyspace.options(), Arc::new(clock.clone())).await.unwrap();
         Self { store: Arc::new(store), clock, keyspace }
     }
 }
@@ -26,6 +26,7 @@ impl Fixture for Scylla {
     const AIM: Duration = Duration::from_secs(20);
     // The database forgets a claim by its own clock, a day later than what it refers to.
     const REMEMBERS_LONGER: bool = true;
+    const CURSORS_ARE_TIMES: bool = true;
 
     fn is_there() -> bool {
         ring::nodes().is_some()
@@ -47,6 +48,10 @@ impl Fixture for Scylla {
 
     /// The database does it by itself, by its own clock; no test can wait for that.
     async fn forget_expired(&self) {}
+
+    async fn settle(&self) {
+        tokio::time::timeout(PATIENCE, self.store.settle()).await.expect("resolved").unwrap();
+    }
 
     async fn reopen(self) -> Self {
         self.store.close().await.unwrap();

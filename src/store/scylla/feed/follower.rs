@@ -1,0 +1,305 @@
+//! One reader of the feed.
+//!
+//! It begins behind, in the database, in order and with exact cursors. At the tail's position it joins: a reader in order
+//! follows its log from there; a fast one first reads what lies above the position, for the log may have had that
+//! already. The log's marks are its cursors from then on. One that is too slow for the log is behind again.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{
+    leg::{Found, Leg},
+    log::Entry,
+    seen::Seen,
+    tail::{Membership, Tail},
+};
+use crate::{
+    domain::{Error, Kind},
+    store::{
+        Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, PageLimit,
+        scylla::{
+            cursor::Place,
+            scan::Attempt,
+            ticks::{self, Ticks},
+        },
+    },
+};
+
+/// What is read at once to find out what there is already.
+const PRESENT: PageLimit = PageLimit { messages: 256, bytes: 1024 * 1024 };
+
+/// See the module.
+pub struct Follower {
+    tail: Arc<Tail>,
+    order: FeedOrder,
+    /// Rung when a log has grown.
+    grown: watch::Receiver<()>,
+    seen: Seen,
+    /// Nothing up to here is wanted.
+    not_upto: Ticks,
+    /// Begun at the oldest, and nothing was given yet: what expires meanwhile is no loss.
+    is_at_start: bool,
+    phase: Phase,
+    /// The tail works as long as it has readers.
+    _membership: Membership,
+}
+
+/// Where a reader is. A leg is taken out while it is used: after an interruption another begins at the mark.
+enum Phase {
+    /// In the database, below the tail's position.
+    Behind(Option<Leg>),
+    /// In the database, above that position; after it in the log, from this number on.
+    Joining { leg: Option<Leg>, position: Ticks, next: u64 },
+    /// In the log, at this number.
+    Live { next: u64 },
+}
+
+impl Follower {
+    /// A reader that begins at `from`.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`], [`Kind::CursorExpired`], and what the database cannot do now.
+    pub async fn begin(tail: &Arc<Tail>, from: FeedFrom, order: FeedOrder) -> Result<Self, Error> {
+        let core = &tail.core;
+        let from = match from {
+            FeedFrom::Cursor(cursor) => Ok(Place::read(&cursor, core.settings.created_at)?),
+            FeedFrom::Start(start) => Err(start),
+        };
+        let membership = tail.join(order);
+        // A reader in order is to find all that is resolved by now; for a fast one any position will do.
+        let position = match order {
+            FeedOrder::Fast => tail.position().await?,
+            FeedOrder::Ordered => tail.fresh_position().await?,
+        };
+        let oldest = core.oldest().max(core.settings.first_mark());
+        let (mark, not_upto, is_at_start) = match &from {
+            Ok(Place::Start) | Err(FeedStart::Start) => (oldest, 0, true),
+            Ok(Place::After(point)) => (*point, 0, false),
+            Ok(Place::Time(point, until)) => (*point, *until, false),
+            Err(FeedStart::Time(time)) => {
+                let before = ticks::at(*time) - 1;
+                (before.min(position).max(oldest), before, before <= oldest)
+            }
+            Err(FeedStart::Now) => (position, 0, false),
+        };
+        let mut follower = Self {
+            tail: Arc::clone(tail),
+            order,
+            grown: tail.grown.subscribe(),
+            seen: Seen::upto(mark),
+            not_upto,
+            is_at_start,
+            phase: Phase::Behind(None),
+            _membership: membership,
+        };
+        follower.check_expiry()?;
+        if let Err(FeedStart::Now) = from {
+            follower.pass_over_present().await?;
+        }
+        Ok(follower)
+    }
+
+    /// Counts everything as seen that is accepted by now. What is accepted while this reads may be seen or not; what is
+    /// accepted later is in the log behind the place where the reader joins it.
+    async fn pass_over_present(&mut self) -> Result<(), Error> {
+        let (next, position) = self.tail.look(self.order, |log, position| (log.end(), position));
+        self.seen.advance(position.unwrap_or_default());
+        let mut leg = Leg::new(self.seen.mark(), self.tail.edge());
+        while !leg.is_done() {
+            for found in leg.page(&self.tail.core, PRESENT, |_| true).await? {
+                self.seen.note(found.attempt);
+            }
+        }
+        self.phase = Phase::Live { next };
+        Ok(())
+    }
+
+    /// Goes from the database to the log, unless the tail has gone on meanwhile.
+    fn join(&mut self) {
+        let (next, position) = self.tail.look(self.order, |log, position| (log.end(), position));
+        let position = position.unwrap_or_default();
+        if position > self.seen.mark() {
+            return;
+        }
+        self.is_at_start = false;
+        self.phase = match self.order {
+            FeedOrder::Fast => Phase::Joining { leg: None, position, next },
+            FeedOrder::Ordered => Phase::Live { next },
+        };
+    }
+
+    /// The next messages below the tail's position.
+    async fn page_behind(&mut self, leg: Option<Leg>, limit: PageLimit) -> Result<Vec<FeedItem>, Error> {
+        let mut leg = match leg {
+            Some(leg) => leg,
+            None => {
+                let position = self.tail.position().await?;
+                if self.seen.mark() >= position {
+                    self.join();
+                    return Ok(Vec::new());
+                }
+                Leg::new(self.seen.mark(), position)
+            }
+        };
+        let found = leg.page(&self.tail.core, limit, |attempt| self.wants(attempt)).await?;
+        // It may have expired under the reader.
+        self.check_expiry()?;
+        self.is_at_start &= found.is_empty();
+        let items = found.into_iter().map(|Found { attempt, message, mark }| {
+            self.seen.advance(mark);
+            self.seen.note(attempt);
+            FeedItem { message, cursor: self.cursor() }
+        });
+        let items = items.collect();
+        self.seen.advance(leg.mark());
+        self.phase = Phase::Behind((!leg.is_done()).then_some(leg));
+        Ok(items)
+    }
+
+    /// The next messages above the position at which the reader joins.
+    async fn page_joining(
+        &mut self,
+        leg: Option<Leg>,
+        position: Ticks,
+        next: u64,
+        limit: PageLimit,
+    ) -> Result<Vec<FeedItem>, Error> {
+        let mut leg = leg.unwrap_or_else(|| Leg::new(self.seen.mark(), self.tail.edge()));
+        let found = leg.page(&self.tail.core, limit, |attempt| self.wants(attempt)).await?;
+        let items = found.into_iter().map(|Found { attempt, message, .. }| {
+            self.seen.note(attempt);
+            FeedItem { message, cursor: self.cursor() }
+        });
+        let items = items.collect();
+        self.phase = if leg.is_done() {
+            self.seen.advance(position);
+            Phase::Live { next }
+        } else {
+            Phase::Joining { leg: Some(leg), position, next }
+        };
+        Ok(items)
+    }
+
+    /// The next messages of the log; `None` when it has forgotten where the reader was.
+    fn page_live(&mut self, next: u64, limit: PageLimit) -> Option<Vec<FeedItem>> {
+        let tail = Arc::clone(&self.tail);
+        let (mut items, mut bytes, mut next) = (Vec::new(), 0, next);
+        tail.look(self.order, |log, _| {
+            let mut entries = log.read(next)?.peekable();
+            while let Some(entry) = entries.next() {
+                match entry {
+                    Entry::Mark(mark) => self.seen.advance(*mark),
+                    Entry::Message { attempt, message, bytes: more } if self.wants(attempt) => {
+                        bytes += more;
+                        if items.len() >= limit.messages || (bytes > limit.bytes && !items.is_empty()) {
+                            break;
+                        }
+                        if self.order == FeedOrder::Ordered {
+                            // Two at one time: the place between them is before both.
+                            let is_last = !matches!(
+                                entries.peek(),
+                                Some(Entry::Message { attempt: next, .. }) if next.ticks == attempt.ticks
+                            );
+                            self.seen.advance(attempt.ticks - i64::from(!is_last));
+                        }
+                        self.seen.note(*attempt);
+                        items.push(FeedItem {
+                            message: Arc::unwrap_or_clone(Arc::clone(message)),
+                            cursor: self.cursor(),
+                        });
+                    }
+                    Entry::Message { .. } => {}
+                }
+                next += 1;
+            }
+            self.phase = Phase::Live { next };
+            Some(items)
+        })
+    }
+
+    fn wants(&self, attempt: &Attempt) -> bool {
+        attempt.ticks > self.not_upto && self.seen.is_new(attempt)
+    }
+
+    fn check_expiry(&self) -> Result<(), Error> {
+        if !self.is_at_start && self.seen.mark() < self.tail.core.oldest() {
+            let text = "Messages after 'cursor' are past their retention; begin with a new cursor";
+            return Err(Error::new(Kind::CursorExpired, text));
+        }
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.tail.core.stop.is_cancelled() {
+            return Err(Error::store_unavailable("the store is closed"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl FeedFollower for Follower {
+    async fn next(&mut self, limit: PageLimit) -> Result<FeedPage, Error> {
+        self.check_open()?;
+        self.check_expiry()?;
+        if limit.messages == 0 {
+            return Ok(FeedPage { items: Vec::new(), next: self.cursor() });
+        }
+        loop {
+            let items = match &mut self.phase {
+                Phase::Behind(leg) => {
+                    let leg = leg.take();
+                    self.page_behind(leg, limit).await?
+                }
+                Phase::Joining { leg, position, next } => {
+                    let (leg, position, next) = (leg.take(), *position, *next);
+                    self.page_joining(leg, position, next, limit).await?
+                }
+                Phase::Live { next } => {
+                    let next = *next;
+                    match self.page_live(next, limit) {
+                        Some(items) => return Ok(FeedPage { items, next: self.cursor() }),
+                        None => {
+                            self.phase = Phase::Behind(None);
+                            continue;
+                        }
+                    }
+                }
+            };
+            if !items.is_empty() {
+                return Ok(FeedPage { items, next: self.cursor() });
+            }
+            self.check_open()?;
+        }
+    }
+
+    async fn grown(&mut self) -> Result<(), Error> {
+        self.check_open()?;
+        let Phase::Live { next } = self.phase else { return Ok(()) };
+        let stop = self.tail.core.stop.clone();
+        loop {
+            self.grown.mark_unchanged();
+            if self.tail.look(self.order, |log, _| log.end() > next) {
+                return Ok(());
+            }
+            // An error would mean that the tail is gone, which this holds.
+            if !matches!(stop.run_until_cancelled(self.grown.changed()).await, Some(Ok(()))) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        let mark = self.seen.mark();
+        let place = if self.is_at_start {
+            Place::Start
+        } else if self.not_upto > mark {
+            Place::Time(mark, self.not_upto)
+        } else {
+            Place::After(mark)
+        };
+        place.to_cursor(self.tail.core.settings.created_at)
+    }
+}

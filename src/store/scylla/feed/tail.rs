@@ -1,0 +1,301 @@
+//! What the readers of one process share.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    log::{Entry, Log},
+    window::Window,
+};
+use crate::{
+    domain::{Error, Message, NewMessage},
+    store::{
+        FeedOrder,
+        scylla::{
+            core::Core,
+            scan::{Attempt, Reference, Standing},
+            ticks::{self, Ticks},
+        },
+    },
+};
+
+/// Clocks of other processes may be ahead by so much, and what they accept is still seen at once.
+const AHEAD: Duration = Duration::from_secs(65);
+
+/// The feed's newest part, read once for all readers of the process, and only while there are any.
+pub struct Tail {
+    pub(super) core: Arc<Core>,
+    state: Mutex<State>,
+    /// Rung when a log has grown.
+    pub(super) grown: watch::Sender<()>,
+    /// Rung for the tasks: references came in whose claims are to be looked for; a shard should be looked into; a pass is
+    /// wanted; the readers are others.
+    pub(super) absorbed: Notify,
+    pub(super) polls_wanted: Notify,
+    pub(super) pass_wanted: Notify,
+    /// The number of the last pass that succeeded, and of the last one that began.
+    passed: watch::Sender<u64>,
+    passes: AtomicU64,
+}
+
+/// What one run of the tail knows. A run begins with the first reader and ends with the last one.
+#[derive(Default)]
+pub(super) struct State {
+    /// Which run this is. What an earlier one still had under way is of no use to it.
+    run: u64,
+    stop: Option<CancellationToken>,
+    /// Readers, by order.
+    fast: usize,
+    ordered: usize,
+    /// Everything up to here is in both logs, or was before the run began.
+    pub(super) position: Option<Ticks>,
+    pub(super) window: Window,
+    fast_log: Log,
+    ordered_log: Log,
+    /// The newest attempt that was met, by shard.
+    pub(super) newest: Vec<Ticks>,
+    /// Shards that met something new since they were last asked about.
+    pub(super) busy: BTreeSet<i32>,
+}
+
+/// A task's hold on one run.
+pub(super) struct Run {
+    pub(super) tail: Arc<Tail>,
+    number: u64,
+}
+
+/// A reader's share in the tail.
+pub struct Membership {
+    tail: Arc<Tail>,
+    order: FeedOrder,
+}
+
+impl Tail {
+    /// A tail without readers.
+    pub fn new(core: &Arc<Core>) -> Arc<Self> {
+        Arc::new(Self {
+            core: Arc::clone(core),
+            state: Mutex::default(),
+            grown: watch::Sender::default(),
+            absorbed: Notify::new(),
+            polls_wanted: Notify::new(),
+            pass_wanted: Notify::new(),
+            passed: watch::Sender::default(),
+            passes: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes part, for a reader of `order`.
+    pub fn join(self: &Arc<Self>, order: FeedOrder) -> Membership {
+        let mut state = self.state.lock();
+        *state.readers(order) += 1;
+        if state.stop.is_none() {
+            let (run, stop) = (state.run + 1, self.core.stop.child_token());
+            let mut fresh = State { run, stop: Some(stop.clone()), ..State::default() };
+            (fresh.fast, fresh.ordered) = (state.fast, state.ordered);
+            fresh.newest = vec![0; usize::from(self.core.places.shards)];
+            *state = fresh;
+            let run = Run { tail: Arc::clone(self), number: run };
+            self.core.tasks.spawn(async move { stop.run_until_cancelled(run.work()).await });
+        }
+        drop(state);
+        self.polls_wanted.notify_one();
+        self.absorbed.notify_one();
+        Membership { tail: Arc::clone(self), order }
+    }
+
+    /// How far everything is in the logs, by a pass that begins now or later.
+    ///
+    /// # Errors
+    /// When the store closes.
+    pub async fn fresh_position(&self) -> Result<Ticks, Error> {
+        let wanted = self.passes.load(Ordering::SeqCst) + 1;
+        self.pass_wanted.notify_one();
+        self.position_after(wanted).await
+    }
+
+    /// How far everything is in the logs, or was when they began.
+    ///
+    /// # Errors
+    /// When the store closes.
+    pub async fn position(&self) -> Result<Ticks, Error> {
+        if let Some(position) = self.state.lock().position {
+            return Ok(position);
+        }
+        self.fresh_position().await
+    }
+
+    async fn position_after(&self, wanted: u64) -> Result<Ticks, Error> {
+        let mut passed = self.passed.subscribe();
+        let stop = &self.core.stop;
+        // The sender lives as long as this.
+        let done = stop.run_until_cancelled(passed.wait_for(|number| *number >= wanted)).await.is_some();
+        let position = if done { self.state.lock().position } else { None };
+        position.ok_or_else(|| Error::store_unavailable("the store is closed"))
+    }
+
+    /// Runs `look` on the log of `order` and the position.
+    pub fn look<T>(&self, order: FeedOrder, look: impl FnOnce(&Log, Option<Ticks>) -> T) -> T {
+        let state = self.state.lock();
+        let log = match order {
+            FeedOrder::Fast => &state.fast_log,
+            FeedOrder::Ordered => &state.ordered_log,
+        };
+        look(log, state.position)
+    }
+
+    /// This process has accepted `message` by `attempt`: its own readers need not find that out.
+    pub fn accepted(&self, attempt: Uuid, message: &NewMessage) {
+        let attempt = Attempt::from(attempt);
+        let mut state = self.state.lock();
+        // Without a position the run has not begun to collect.
+        if state.stop.is_none() || state.position.is_none_or(|position| attempt.ticks <= position) {
+            return;
+        }
+        if state.window.is_full() {
+            return;
+        }
+        let content = message.content();
+        let bytes = content.body.as_ref().map_or(0, String::len)
+            + content.media.as_ref().map_or(0, |media| media.url().as_str().len());
+        let message = Arc::new(message.clone().into_message(ticks::time(attempt.ticks)));
+        let has_grown = state.accept(attempt, &message, bytes);
+        drop(state);
+        if has_grown {
+            self.grown.send_replace(());
+        }
+    }
+
+    /// Up to where attempts may lie now, by this process's clock.
+    pub fn edge(&self) -> Ticks {
+        ticks::after(ticks::at(self.core.now()), AHEAD)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut state = self.tail.state.lock();
+        let readers = state.readers(self.order);
+        *readers = readers.saturating_sub(1);
+        if state.fast + state.ordered == 0
+            && let Some(stop) = state.stop.take()
+        {
+            stop.cancel();
+            // The memory goes with the last reader.
+            *state = State { run: state.run, ..State::default() };
+        }
+    }
+}
+
+impl State {
+    fn readers(&mut self, order: FeedOrder) -> &mut usize {
+        match order {
+            FeedOrder::Fast => &mut self.fast,
+            FeedOrder::Ordered => &mut self.ordered,
+        }
+    }
+
+    /// Whether anybody wants messages on sight.
+    pub(super) fn has_fast(&self) -> bool {
+        self.fast > 0
+    }
+
+    /// Whether anybody wants messages in order.
+    pub(super) fn has_ordered(&self) -> bool {
+        self.ordered > 0
+    }
+
+    /// Takes in references of a shard; whether any of them is news. Up to `must` they are taken in though the window be
+    /// full.
+    pub(super) fn absorb(
+        &mut self,
+        shard: i32,
+        references: Vec<Reference>,
+        now: tokio::time::Instant,
+        must: Ticks,
+    ) -> bool {
+        let Some(position) = self.position else { return false };
+        let mut is_news = false;
+        for reference in references {
+            let at = reference.attempt.ticks;
+            if at <= position {
+                continue;
+            }
+            if let Some(newest) = usize::try_from(shard).ok().and_then(|shard| self.newest.get_mut(shard)) {
+                *newest = at.max(*newest);
+            }
+            is_news |= self.window.absorb(reference, now, at <= must);
+        }
+        if is_news {
+            self.busy.insert(shard);
+        }
+        is_news
+    }
+
+    /// Takes note of what a reference is worth; whether a log has grown.
+    pub(super) fn decide(&mut self, attempt: Attempt, standing: Standing, now: tokio::time::Instant) -> bool {
+        // The position may have passed it since.
+        if self.position.is_none_or(|position| attempt.ticks <= position) {
+            return false;
+        }
+        match standing {
+            Standing::Undecided => {
+                self.window.postpone(attempt, now);
+                false
+            }
+            Standing::Orphan | Standing::Erased => {
+                self.window.bury(attempt);
+                false
+            }
+            Standing::Accepted { message, bytes } => self.accept(attempt, &Arc::new(message), bytes),
+        }
+    }
+
+    fn accept(&mut self, attempt: Attempt, message: &Arc<Message>, bytes: usize) -> bool {
+        let is_news = self.window.accept(attempt, message, bytes, self.ordered > 0) && self.fast > 0;
+        if is_news {
+            self.fast_log.push(Entry::Message { attempt, message: Arc::clone(message), bytes });
+        }
+        is_news
+    }
+
+    /// Everything up to `upto` is known, and `messages` are those of it in order: the position moves there.
+    pub(super) fn advance(&mut self, upto: Ticks, messages: Vec<(Attempt, Arc<Message>, usize)>) {
+        for (attempt, message, bytes) in messages {
+            self.ordered_log.push(Entry::Message { attempt, message, bytes });
+        }
+        self.window.advance(upto);
+        self.position = Some(upto);
+        self.fast_log.push(Entry::Mark(upto));
+        self.ordered_log.push(Entry::Mark(upto));
+    }
+}
+
+impl Run {
+    /// Runs `work` on what this run knows; nothing when it is over.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let mut state = self.tail.state.lock();
+        (state.run == self.number && state.stop.is_some()).then(|| work(&mut state))
+    }
+
+    /// A pass begins; its number.
+    pub(super) fn begin_pass(&self) -> u64 {
+        self.tail.passes.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// A pass succeeded.
+    pub(super) fn end_pass(&self, number: u64) {
+        self.tail.passed.send_replace(number);
+    }
+}

@@ -1,0 +1,286 @@
+//! What the tail does while there are readers: passes over the whole window, quick polls of its newest end, and looking
+//! for the claims of what they found.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::tail::Run;
+use crate::{
+    domain::{Error, Message, MessageKey},
+    store::scylla::{
+        error::Failed,
+        scan::{Attempt, PAGE, Standing, concurrently},
+        ticks::{self, Ticks},
+    },
+    telemetry::names,
+};
+
+/// A shard that had something new lately is looked into after this; any other after that.
+const BUSY: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(400);
+/// For so long after something new a shard is busy.
+const LATELY: Duration = Duration::from_secs(5);
+/// A poll begins so long before the newest attempt: others may have been under way.
+const OVERLAP: Duration = Duration::from_millis(500);
+/// Polls, and claims that are looked for, which are under way at once.
+const POLLS: usize = 16;
+const LOOKS: usize = 64;
+/// The position moves by so much at a time when it is far behind.
+const STEP: Duration = Duration::from_secs(10);
+/// So much of the window is read in every pass; what is older, only when the position moves over it.
+const RECENT: Duration = Duration::from_secs(60);
+/// After a pass that failed.
+const AGAIN: Duration = Duration::from_millis(500);
+
+impl Run {
+    /// Works until it is dropped.
+    pub(super) async fn work(self) {
+        tokio::join!(self.passes(), self.polls(), self.looks());
+    }
+
+    async fn passes(&self) {
+        let every = self.tail.core.options.cycle.min(Duration::from_secs(2));
+        loop {
+            let (number, begun) = (self.begin_pass(), Instant::now());
+            let pause = match self.pass().await {
+                Ok(()) => {
+                    self.end_pass(number);
+                    // A long pass is not made longer by the next one.
+                    every.max(begun.elapsed() * 2)
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        cause = error.cause().map(tracing::field::display),
+                        "the feed cannot be read on now"
+                    );
+                    AGAIN
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.tail.pass_wanted.notified() => {}
+            }
+        }
+    }
+
+    /// Reads the whole window, and moves the position to where every slot is resolved.
+    async fn pass(&self) -> Result<(), Error> {
+        let core = &*self.tail.core;
+        let upto = core.resolved_upto().await?;
+        let now = ticks::at(core.now());
+        metrics::gauge!(names::FEED_LAG_SECONDS).set(now.saturating_sub(upto) as f64 / ticks::PER_SECOND as f64);
+        let position = self.with(|state| *state.position.get_or_insert(upto));
+        let Some(mut position) = position else { return Ok(()) };
+        loop {
+            let next = upto.min(ticks::after(position, STEP)).max(position);
+            let is_last = next >= upto;
+            let from = if next > position { position } else { position.max(ticks::before(now, RECENT)) };
+            // What lies above the mark is read in the same reads: they began after the mark was read.
+            self.read(from, if is_last { self.tail.edge() } else { next }, next).await?;
+            if next > position {
+                self.settle(next).await?;
+            }
+            position = next;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes in every reference in (`from`, `upto`].
+    async fn read(&self, from: Ticks, upto: Ticks, must: Ticks) -> Result<(), Failed> {
+        let core = &*self.tail.core;
+        let all: Vec<i32> = (0..i32::from(core.places.shards)).collect();
+        let mut from = from;
+        while from < upto {
+            let stretch = core.stretch(&all, from, upto).await?;
+            for (bucket, shards) in stretch.buckets {
+                concurrently(shards.into_iter().map(|shard| self.read_bucket(shard, bucket, from, upto, must))).await?;
+            }
+            from = stretch.upto;
+        }
+        Ok(())
+    }
+
+    async fn read_bucket(&self, shard: i32, bucket: i32, from: Ticks, upto: Ticks, must: Ticks) -> Result<(), Failed> {
+        let mut after = ticks::last(from);
+        loop {
+            let page = self.tail.core.references(shard, bucket, after, upto).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.attempt.id;
+            let is_full = page.len() == PAGE;
+            if self.with(|state| state.absorb(shard, page, Instant::now(), must)).unwrap_or_default() {
+                self.tail.absorbed.notify_one();
+            }
+            if !is_full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Finds out what every reference up to `upto` is worth, and moves the position there.
+    async fn settle(&self, upto: Ticks) -> Result<(), Error> {
+        let undecided = self.with(|state| state.window.undecided_upto(upto)).unwrap_or_default();
+        for batch in undecided.chunks(LOOKS) {
+            let found = self.stand(batch).await?;
+            let has_grown = self.with(|state| {
+                found.into_iter().fold(false, |has_grown, (attempt, standing)| {
+                    let standing = match standing {
+                        // Up to here a reference without its claim never gets one.
+                        Standing::Undecided => Standing::Orphan,
+                        standing @ (Standing::Orphan | Standing::Erased | Standing::Accepted { .. }) => standing,
+                    };
+                    state.decide(attempt, standing, Instant::now()) || has_grown
+                })
+            });
+            self.ring(has_grown.unwrap_or_default());
+        }
+        // Messages that were not kept are read again; who joins meanwhile may want still others.
+        let mut read = BTreeMap::<Attempt, (Arc<Message>, usize)>::new();
+        loop {
+            let missing = self.with(|state| {
+                let settled = if state.has_ordered() { state.window.settled_upto(upto) } else { Vec::new() };
+                let (mut messages, mut missing) = (Vec::with_capacity(settled.len()), Vec::new());
+                for settled in settled {
+                    match settled.message.or_else(|| read.get(&settled.attempt).cloned()) {
+                        Some((message, bytes)) => messages.push((settled.attempt, message, bytes)),
+                        None => missing.push((settled.attempt, settled.key)),
+                    }
+                }
+                if missing.is_empty() {
+                    state.advance(upto, messages);
+                }
+                missing
+            });
+            match missing {
+                Some(missing) if !missing.is_empty() => {
+                    for (attempt, standing) in self.stand(&missing).await? {
+                        if let Standing::Accepted { message, bytes } = standing {
+                            read.insert(attempt, (Arc::new(message), bytes));
+                        } else {
+                            // Erased since: there is nothing to deliver any more.
+                            self.with(|state| state.window.forget(attempt));
+                        }
+                    }
+                }
+                Some(_) | None => break,
+            }
+        }
+        self.ring(true);
+        Ok(())
+    }
+
+    async fn stand(&self, references: &[(Attempt, MessageKey)]) -> Result<Vec<(Attempt, Standing)>, Error> {
+        let core = &*self.tail.core;
+        let standings = concurrently(references.iter().map(|(attempt, key)| core.standing(attempt.id, key))).await?;
+        Ok(references.iter().map(|(attempt, _)| *attempt).zip(standings).collect())
+    }
+
+    fn ring(&self, has_grown: bool) {
+        if has_grown {
+            self.tail.grown.send_replace(());
+        }
+    }
+
+    /// Looks for claims as they fall due.
+    async fn looks(&self) {
+        let mut looking = FuturesUnordered::new();
+        loop {
+            let room = LOOKS - looking.len();
+            let taken = self.with(|state| {
+                // Without readers who want them on sight, a pass finds them out in good time.
+                if !state.has_fast() {
+                    return (Vec::new(), None);
+                }
+                (state.window.take_due(Instant::now(), room), state.window.next_due())
+            });
+            let Some((due, next)) = taken else { return };
+            for (attempt, key) in due {
+                looking.push(self.look(attempt, key));
+            }
+            let idle = looking.is_empty();
+            tokio::select! {
+                Some(()) = looking.next(), if !idle => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() && looking.len() < LOOKS => {}
+                () = self.tail.absorbed.notified() => {}
+            }
+        }
+    }
+
+    async fn look(&self, attempt: Attempt, key: MessageKey) {
+        let standing = match self.tail.core.standing(attempt.id, &key).await {
+            Ok(standing) => standing,
+            Err(error) => {
+                tracing::debug!(cause = error.cause().map(tracing::field::display), "a claim could not be read");
+                Standing::Undecided
+            }
+        };
+        let has_grown = self.with(|state| state.decide(attempt, standing, Instant::now()));
+        self.ring(has_grown.unwrap_or_default());
+    }
+
+    /// Looks into the newest end of every shard, more often where there is something.
+    async fn polls(&self) {
+        let now = Instant::now();
+        let shards = i32::from(self.tail.core.places.shards);
+        // Spread, so that the database is not asked everything at once.
+        let mut due: BTreeSet<(Instant, i32)> = (0..shards)
+            .map(|shard| (now + IDLE * shard.unsigned_abs() / shards.unsigned_abs().max(1), shard))
+            .collect();
+        let mut busy_until = BTreeMap::<i32, Instant>::new();
+        let mut polling = FuturesUnordered::new();
+        loop {
+            let Some(wanted) =
+                self.with(|state| state.has_fast() && state.position.is_some() && !state.window.is_full())
+            else {
+                return;
+            };
+            let now = Instant::now();
+            while wanted && polling.len() < POLLS {
+                let Some((at, shard)) = due.first().copied().filter(|(at, _)| *at <= now) else { break };
+                due.remove(&(at, shard));
+                polling.push(self.poll(shard));
+            }
+            let next = due.first().map_or(now, |(at, _)| *at).max(now);
+            let idle = polling.is_empty();
+            tokio::select! {
+                Some(shard) = polling.next(), if !idle => {
+                    let now = Instant::now();
+                    if self.with(|state| state.busy.remove(&shard)).unwrap_or_default() {
+                        busy_until.insert(shard, now + LATELY);
+                    }
+                    let is_busy = busy_until.get(&shard).is_some_and(|until| *until > now);
+                    due.insert((now + if is_busy { BUSY } else { IDLE }, shard));
+                }
+                () = sleep_until(next), if wanted && polling.len() < POLLS => {}
+                // Nobody wants to be told at once now; whoever joins says so.
+                () = sleep(IDLE), if !wanted => {}
+                () = self.tail.polls_wanted.notified() => {}
+            }
+        }
+    }
+
+    /// Takes in what is new of a shard, and gives the shard back.
+    async fn poll(&self, shard: i32) -> i32 {
+        let now = ticks::at(self.tail.core.now());
+        let from = self.with(|state| {
+            let newest = usize::try_from(shard).ok().and_then(|shard| state.newest.get(shard)).copied();
+            // One that is ahead of its time must not hide the others.
+            ticks::before(newest.unwrap_or_default().min(now), OVERLAP).max(state.position.unwrap_or(now))
+        });
+        let Some(from) = from else { return shard };
+        let (first, last) = (ticks::bucket(from.saturating_add(1)), ticks::bucket(ticks::after(now, OVERLAP)));
+        for bucket in first..=last {
+            if let Err(failed) = self.read_bucket(shard, bucket, from, self.tail.edge(), 0).await {
+                tracing::debug!(shard, %failed, "a shard could not be looked into");
+            }
+        }
+        shard
+    }
+}

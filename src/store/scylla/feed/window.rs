@@ -1,0 +1,299 @@
+//! The references above the position of the feed that a process has met, and what is known of each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    domain::{Message, MessageKey},
+    store::scylla::{
+        scan::{Attempt, Reference},
+        ticks::Ticks,
+    },
+};
+
+/// So many references are held; of more there is no room until the position moves on.
+const MOST: usize = 250_000;
+/// So many bytes of messages are held for readers in order; of more they are read again.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// A claim that is not there yet is looked for again after this, and after twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is known of a reference.
+#[derive(Debug)]
+enum Known {
+    /// Nothing: its claim was looked for so many times. Without a time, it is being looked for.
+    Undecided { key: MessageKey, tries: u32, due: Option<Instant> },
+    /// It is the message's. The message is kept where readers in order wait for it and there is room.
+    Accepted { key: MessageKey, message: Option<Arc<Message>>, bytes: usize },
+    /// It is nobody's.
+    Dead,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Window {
+    known: BTreeMap<Attempt, Known>,
+    due: BTreeSet<(Instant, Attempt)>,
+    bytes: usize,
+}
+
+/// A message that lies in the window.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// Its key.
+    pub key: MessageKey,
+    /// The message, if it is kept, and the size of its record.
+    pub message: Option<(Arc<Message>, usize)>,
+}
+
+impl Window {
+    /// Takes in a reference; whether it was unknown. Where `must` is not set and there is no room, it is not taken in.
+    pub fn absorb(&mut self, reference: Reference, now: Instant, must: bool) -> bool {
+        if self.known.contains_key(&reference.attempt) || (!must && self.is_full()) {
+            return false;
+        }
+        let known = Known::Undecided { key: reference.key, tries: 0, due: Some(now) };
+        self.due.insert((now, reference.attempt));
+        self.known.insert(reference.attempt, known);
+        true
+    }
+
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
+        self.known.len() >= MOST
+    }
+
+    /// When the next claim should be looked for.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Up to `most` references whose claims should be looked for now. Each must be handed to [`Window::accept`],
+    /// [`Window::bury`] or [`Window::postpone`].
+    pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<(Attempt, MessageKey)> {
+        let mut taken = Vec::new();
+        while taken.len() < most {
+            let Some((due, attempt)) = self.due.first().copied().filter(|(due, _)| *due <= now) else { break };
+            self.due.remove(&(due, attempt));
+            if let Some(Known::Undecided { key, due, .. }) = self.known.get_mut(&attempt) {
+                *due = None;
+                taken.push((attempt, key.clone()));
+            }
+        }
+        taken
+    }
+
+    /// The reference has no claim yet, or none was found out: look again later.
+    pub fn postpone(&mut self, attempt: Attempt, now: Instant) {
+        if let Some(Known::Undecided { tries, due, .. }) = self.known.get_mut(&attempt)
+            && due.is_none()
+        {
+            let next = now + FIRST_PAUSE.saturating_mul(1 << (*tries).min(16)).min(LONGEST_PAUSE);
+            *tries = tries.saturating_add(1);
+            *due = Some(next);
+            self.due.insert((next, attempt));
+        }
+    }
+
+    /// The reference is its message's; whether that is news. The message is kept if `keep` and there is room.
+    pub fn accept(&mut self, attempt: Attempt, message: &Arc<Message>, bytes: usize, keep: bool) -> bool {
+        match self.known.get(&attempt) {
+            Some(Known::Accepted { .. }) => return false,
+            Some(Known::Undecided { due: Some(due), .. }) => {
+                self.due.remove(&(*due, attempt));
+            }
+            Some(Known::Undecided { due: None, .. } | Known::Dead) | None => {}
+        }
+        let keep = keep && self.bytes < MOST_BYTES;
+        self.bytes += if keep { bytes } else { 0 };
+        let (key, message) = (message.key.clone(), keep.then(|| Arc::clone(message)));
+        self.known.insert(attempt, Known::Accepted { key, message, bytes });
+        true
+    }
+
+    /// The reference is nobody's, or its message was erased.
+    pub fn bury(&mut self, attempt: Attempt) {
+        if let Some(known @ Known::Undecided { .. }) = self.known.get_mut(&attempt)
+            && let Known::Undecided { due, .. } = std::mem::replace(known, Known::Dead)
+            && let Some(due) = due
+        {
+            self.due.remove(&(due, attempt));
+        }
+    }
+
+    /// A message was erased that was accepted before.
+    pub fn forget(&mut self, attempt: Attempt) {
+        if let Some(known @ Known::Accepted { .. }) = self.known.get_mut(&attempt)
+            && let Known::Accepted { message: Some(_), bytes, .. } = std::mem::replace(known, Known::Dead)
+        {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// The references up to `upto` of which nothing is known.
+    pub fn undecided_upto(&self, upto: Ticks) -> Vec<(Attempt, MessageKey)> {
+        let undecided = |(attempt, known): (&Attempt, &Known)| match known {
+            Known::Undecided { key, .. } => Some((*attempt, key.clone())),
+            Known::Accepted { .. } | Known::Dead => None,
+        };
+        self.known.range(..Attempt::after(upto)).filter_map(undecided).collect()
+    }
+
+    /// The messages up to `upto`, in order.
+    pub fn settled_upto(&self, upto: Ticks) -> Vec<Settled> {
+        let settled = |(attempt, known): (&Attempt, &Known)| match known {
+            Known::Accepted { key, message, bytes } => Some(Settled {
+                attempt: *attempt,
+                key: key.clone(),
+                message: message.as_ref().map(|message| (Arc::clone(message), *bytes)),
+            }),
+            Known::Undecided { .. } | Known::Dead => None,
+        };
+        self.known.range(..Attempt::after(upto)).filter_map(settled).collect()
+    }
+
+    /// Forgets everything up to `upto`: the position has moved there.
+    pub fn advance(&mut self, upto: Ticks) {
+        let rest = self.known.split_off(&Attempt::after(upto));
+        for (attempt, known) in std::mem::replace(&mut self.known, rest) {
+            match known {
+                Known::Undecided { due: Some(due), .. } => {
+                    self.due.remove(&(due, attempt));
+                }
+                Known::Accepted { message: Some(_), bytes, .. } => self.bytes = self.bytes.saturating_sub(bytes),
+                Known::Undecided { due: None, .. } | Known::Accepted { message: None, .. } | Known::Dead => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Content, Environment, FromId, MessageSid, NewMessage, OrgId, Timestamp};
+
+    fn key(number: i64) -> MessageKey {
+        MessageKey {
+            org: OrgId::new("acme").expect("valid"),
+            env: Environment::Dev,
+            sid: MessageSid::new(format!("m{number}")).expect("valid"),
+        }
+    }
+
+    fn message(number: i64) -> Arc<Message> {
+        let from_id = FromId::new("user").expect("valid");
+        let content = Content { from_id, timestamp: Timestamp::EPOCH, body: None, media: None };
+        Arc::new(NewMessage::new(key(number), content).into_message(Timestamp::EPOCH))
+    }
+
+    fn attempt(ticks: Ticks) -> Attempt {
+        Attempt { ticks, id: Uuid::from_u128(7) }
+    }
+
+    fn reference(ticks: Ticks) -> Reference {
+        Reference { shard: 0, attempt: attempt(ticks), key: key(ticks) }
+    }
+
+    #[test]
+    fn a_claim_is_looked_for_at_once_and_then_ever_more_rarely() {
+        let (mut window, mut now) = (Window::default(), Instant::now());
+        assert!(window.absorb(reference(1), now, false));
+        assert!(!window.absorb(reference(1), now, false));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(window.take_due(now, 10), [(attempt(1), key(1))]);
+            assert_eq!((window.take_due(now, 10), window.next_due()), (Vec::new(), None));
+            window.postpone(attempt(1), now);
+            let due = window.next_due().expect("to be looked for");
+            pauses.push((due - now).as_millis());
+            now = due;
+        }
+        assert_eq!(pauses, [25, 50, 100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn when_it_is_full_only_what_must_be_known_is_taken_in() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        for ticks in 0..MOST as i64 {
+            assert!(window.absorb(reference(ticks), now, false));
+        }
+        assert!(!window.absorb(reference(-1), now, false));
+        assert!(window.absorb(reference(-1), now, true));
+        window.advance(0);
+        assert!(window.absorb(reference(MOST as i64), now, false));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Absorb(Ticks),
+        Take,
+        Postpone(Ticks),
+        Accept(Ticks, bool),
+        Bury(Ticks),
+        Advance(Ticks),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..30i64).prop_map(Step::Absorb),
+            1 => Just(Step::Take),
+            2 => (0..30i64).prop_map(Step::Postpone),
+            2 => (0..30i64, any::<bool>()).prop_map(|(ticks, keep)| Step::Accept(ticks, keep)),
+            1 => (0..30i64).prop_map(Step::Bury),
+            1 => (0..30i64).prop_map(Step::Advance),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn each_message_is_news_once_and_nothing_is_lost_or_counted_twice(
+            steps in proptest::collection::vec(step(), 0..150)
+        ) {
+            let (mut window, mut now) = (Window::default(), Instant::now());
+            let mut accepted = BTreeSet::new();
+            for step in steps {
+                now += Duration::from_millis(30);
+                match step {
+                    Step::Absorb(ticks) => {
+                        window.absorb(reference(ticks), now, false);
+                    }
+                    Step::Take => drop(window.take_due(now, 2)),
+                    Step::Postpone(ticks) => window.postpone(attempt(ticks), now),
+                    Step::Accept(ticks, keep) => {
+                        let news = window.accept(attempt(ticks), &message(ticks), 100, keep);
+                        prop_assert_eq!(news, accepted.insert(ticks));
+                    }
+                    Step::Bury(ticks) => window.bury(attempt(ticks)),
+                    Step::Advance(upto) => {
+                        window.advance(upto);
+                        accepted = accepted.split_off(&(upto + 1));
+                    }
+                }
+                let settled = window.settled_upto(100);
+                prop_assert_eq!(
+                    settled.iter().map(|settled| settled.attempt.ticks).collect::<Vec<_>>(),
+                    accepted.iter().copied().collect::<Vec<_>>()
+                );
+                let kept = settled.iter().filter(|settled| settled.message.is_some()).count();
+                prop_assert_eq!(window.bytes, kept * 100);
+                // Whatever waits to be looked for is undecided, and is there once.
+                let undecided: BTreeSet<_> =
+                    window.undecided_upto(100).into_iter().map(|(attempt, _)| attempt).collect();
+                prop_assert!(window.due.iter().all(|(_, attempt)| undecided.contains(attempt)));
+                let waiting = window.known.values().filter(|known| matches!(known, Known::Undecided { due: Some(_), .. }));
+                prop_assert_eq!(waiting.count(), window.due.len());
+            }
+        }
+    }
+}
