@@ -20,7 +20,7 @@ pub enum Rule {
     TimesDiffer,
     /// A look-up found nothing after an answer, or another look-up, that spoke of the message.
     NotThere,
-    /// An accepted message did not come to the reader.
+    /// An accepted message did not come to every reader.
     NotDelivered,
     /// A message came that nobody sent, or that was refused.
     FromNowhere,
@@ -50,20 +50,24 @@ impl fmt::Display for Fault {
 struct Story<'a> {
     submissions: Vec<&'a Submission>,
     look_ups: Vec<&'a LookUp>,
-    feed: Vec<&'a Shown>,
+    /// By reader.
+    feeds: Vec<Vec<&'a Shown>>,
 }
 
 /// The faults of `history`, each rule once a key.
 pub fn check(history: &History) -> Vec<Fault> {
     let mut stories = BTreeMap::<&Key, Story<'_>>::new();
+    let new = || Story { feeds: vec![Vec::new(); history.feeds.len()], ..Story::default() };
     for submission in &history.submissions {
-        stories.entry(&submission.key).or_default().submissions.push(submission);
+        stories.entry(&submission.key).or_insert_with(new).submissions.push(submission);
     }
     for look_up in &history.look_ups {
-        stories.entry(&look_up.key).or_default().look_ups.push(look_up);
+        stories.entry(&look_up.key).or_insert_with(new).look_ups.push(look_up);
     }
-    for (key, shown) in &history.feed {
-        stories.entry(key).or_default().feed.push(shown);
+    for (reader, feed) in history.feeds.iter().enumerate() {
+        for (key, shown) in feed {
+            stories.entry(key).or_insert_with(new).feeds[reader].push(shown);
+        }
     }
     let faults = stories
         .iter()
@@ -94,7 +98,7 @@ impl Story<'_> {
             demand(Rule::Bug, it.answer != Answer::Bug);
         }
         demand(Rule::TimesDiffer, self.times().len() <= 1);
-        demand(Rule::NotDelivered, known.is_none() || !self.feed.is_empty());
+        demand(Rule::NotDelivered, known.is_none() || self.feeds.iter().all(|feed| !feed.is_empty()));
         demand(Rule::FromNowhere, self.shown().next().is_none() || self.may_be_accepted().next().is_some());
         let contents = self.possible_contents();
         demand(Rule::OtherContent, self.shown().all(|shown| contents.contains(&shown.content)));
@@ -129,7 +133,7 @@ impl Story<'_> {
     }
 
     fn shown(&self) -> impl Iterator<Item = &Shown> {
-        self.look_ups.iter().filter_map(|it| it.found.as_ref()).chain(self.feed.iter().copied())
+        self.look_ups.iter().filter_map(|it| it.found.as_ref()).chain(self.feeds.iter().flatten().copied())
     }
 
     fn times(&self) -> BTreeSet<&str> {

@@ -1,6 +1,11 @@
 //! Concurrent clients of both protocols that write down what they are told.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use message_webhook::{
     domain::Timestamp,
@@ -9,8 +14,8 @@ use message_webhook::{
         SubmitOutcome, message_service_client::MessageServiceClient, stream_messages_request::From as StreamFrom,
     },
 };
-use parking_lot::RwLock;
-use tokio::{task::JoinSet, time::timeout};
+use parking_lot::{Mutex, RwLock};
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Code, Status, transport::Channel};
 
 use super::record::{Answer, Content, History, Key, Recorder, Shown};
@@ -50,11 +55,13 @@ pub struct Plan {
     pub pause: u64,
 }
 
-/// Runs the clients to their end, then a reader with `platform_key`, which sees all, for up to `patience`.
+/// Runs the clients to their end beside readers with `platform_key`, which sees all; then a fresh reader. Readers have up
+/// to `patience` to get everything.
 pub async fn run(plan: Plan, servers: &Servers, worlds: &[World], platform_key: &str, patience: Duration) -> History {
     let recorder = Arc::new(Recorder::new());
+    let readers = readers(servers, platform_key);
     load(plan, servers, worlds, &recorder).await;
-    finish(servers, worlds, platform_key, patience, &recorder).await
+    finish(servers, worlds, readers, patience, &recorder).await
 }
 
 /// Runs the clients to their end.
@@ -84,53 +91,92 @@ pub async fn load(plan: Plan, servers: &Servers, worlds: &[World], recorder: &Ar
     clients.join_all().await;
 }
 
-/// Looks everything up that was told as accepted, reads the feed, and closes the book.
+/// Looks everything up that was told as accepted, waits for the readers, reads the feed once more, and closes the book.
 pub async fn finish(
     servers: &Servers,
     worlds: &[World],
-    platform_key: &str,
+    mut readers: Vec<Reader>,
     patience: Duration,
     recorder: &Arc<Recorder>,
 ) -> History {
-    let servers = servers.read().clone();
+    let all = servers.read().clone();
     let mut accepted = recorder.accepted();
     accepted.sort();
     accepted.dedup();
     for (number, key) in accepted.iter().enumerate() {
-        let server = servers[number % servers.len()];
+        let server = all[number % all.len()];
         let world = worlds.iter().find(|world| world.org == key.org && env(world.env) == key.env);
         let mut grpc = connect(server).await.expect("a server");
         look_up(&mut grpc, world.expect("a world"), key.clone(), recorder).await;
     }
-    let mut feed = Vec::new();
-    let reader = read(servers[0], platform_key, accepted, &mut feed);
+    let fresh = Reader::start(servers, &readers[0].platform_key, FeedOrder::Ordered);
+    readers.push(fresh);
+    let give_up = Instant::now() + patience;
     // What did not come by then is a fault, and the checker says which.
-    let _ = timeout(patience, reader).await;
-    recorder.finish(feed)
+    while Instant::now() < give_up && !readers.iter().all(|reader| reader.has(&accepted)) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    recorder.finish(readers.into_iter().map(Reader::stop).collect())
 }
 
-/// Reads the feed from its start until all of `wanted` has come.
-async fn read(server: Server, platform_key: &str, mut wanted: Vec<Key>, feed: &mut Vec<(Key, Shown)>) {
-    let mut grpc = connect(server).await.expect("a server");
-    let request = StreamMessagesRequest {
-        from: Some(StreamFrom::Position(StartPosition::Start.into())),
-        order: FeedOrder::Ordered.into(),
-        ..Default::default()
-    };
-    let stream = grpc.stream_messages(with_key(platform_key, request)).await;
-    let mut stream = stream.expect("a stream").into_inner();
-    while !wanted.is_empty() {
-        let frame = stream.message().await.expect("no error").expect("a stream without end");
-        for message in frame.messages {
-            let message = message.message.expect("a message");
-            let key = Key {
-                org: message.org_id.clone(),
-                env: env(message.env()).to_owned(),
-                sid: message.message_sid.clone(),
-            };
-            wanted.retain(|wanted| *wanted != key);
-            feed.push((key, shown(message)));
+/// A reader of each order.
+pub fn readers(servers: &Servers, platform_key: &str) -> Vec<Reader> {
+    [FeedOrder::Fast, FeedOrder::Ordered].map(|order| Reader::start(servers, platform_key, order)).into()
+}
+
+/// One that follows the feed from its start, on whichever server is there, and goes on by its cursor.
+pub struct Reader {
+    platform_key: String,
+    got: Arc<Mutex<Vec<(Key, Shown)>>>,
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    fn start(servers: &Servers, platform_key: &str, order: FeedOrder) -> Self {
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let task = tokio::spawn(follow(Arc::clone(servers), platform_key.to_owned(), order, Arc::clone(&got)));
+        Self { platform_key: platform_key.to_owned(), got, task }
+    }
+
+    fn has(&self, wanted: &[Key]) -> bool {
+        let got = self.got.lock();
+        let got: BTreeSet<&Key> = got.iter().map(|(key, _)| key).collect();
+        wanted.iter().all(|key| got.contains(key))
+    }
+
+    fn stop(self) -> Vec<(Key, Shown)> {
+        self.task.abort();
+        std::mem::take(&mut *self.got.lock())
+    }
+}
+
+async fn follow(servers: Servers, platform_key: String, order: FeedOrder, got: Arc<Mutex<Vec<(Key, Shown)>>>) {
+    let mut from = StreamFrom::Position(StartPosition::Start.into());
+    for turn in 0.. {
+        let server = {
+            let servers = servers.read();
+            servers[turn % servers.len()]
+        };
+        let request = StreamMessagesRequest { from: Some(from.clone()), order: order.into(), ..Default::default() };
+        if let Some(mut grpc) = connect(server).await
+            && let Ok(stream) = grpc.stream_messages(with_key(&platform_key, request)).await
+        {
+            let mut stream = stream.into_inner();
+            while let Ok(Some(frame)) = stream.message().await {
+                let mut got = got.lock();
+                for message in frame.messages {
+                    let message = message.message.expect("a message");
+                    let key = Key {
+                        org: message.org_id.clone(),
+                        env: env(message.env()).to_owned(),
+                        sid: message.message_sid.clone(),
+                    };
+                    got.push((key, shown(message)));
+                }
+                from = StreamFrom::Cursor(frame.cursor);
+            }
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

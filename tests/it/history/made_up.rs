@@ -34,7 +34,7 @@ fn looked_up(began: Moment, ended: Moment, found: Option<Shown>) -> LookUp {
 }
 
 fn history(submissions: Vec<Submission>, look_ups: Vec<LookUp>, feed: &[&str]) -> History {
-    History { submissions, look_ups, feed: feed.iter().map(|text| (key(), shown(text))).collect() }
+    History { submissions, look_ups, feeds: vec![feed.iter().map(|text| (key(), shown(text))).collect()] }
 }
 
 #[track_caller]
@@ -99,6 +99,14 @@ fn a_message_that_vanishes_between_two_look_ups_is_found() {
 #[test]
 fn an_accepted_message_that_is_not_delivered_is_found() {
     assert_faults(&history(vec![sent("a", 0, 1, processed())], vec![], &[]), &[Rule::NotDelivered]);
+}
+
+#[test]
+fn a_message_that_one_reader_of_two_did_not_get_is_found() {
+    let mut one = history(vec![sent("a", 0, 1, processed())], vec![], &["a"]);
+    assert_faults(&one, &[]);
+    one.feeds.push(Vec::new());
+    assert_faults(&one, &[Rule::NotDelivered]);
 }
 
 #[test]

@@ -93,8 +93,9 @@ pub struct LookUp {
 pub struct History {
     pub submissions: Vec<Submission>,
     pub look_ups: Vec<LookUp>,
-    /// What a reader got that began at the start of the feed after all else had ended.
-    pub feed: Vec<(Key, Shown)>,
+    /// What each reader got: those that followed from the beginning on, and the last that began at the start of the feed
+    /// after all else had ended. Who followed may have passed a place where a fresh reader finds a message.
+    pub feeds: Vec<Vec<(Key, Shown)>>,
 }
 
 /// What concurrent clients write down.
@@ -129,8 +130,8 @@ impl Recorder {
         accepted.map(|each| each.key.clone()).collect()
     }
 
-    pub fn finish(&self, feed: Vec<(Key, Shown)>) -> History {
-        History { feed, ..std::mem::take(&mut *self.history.lock()) }
+    pub fn finish(&self, feeds: Vec<Vec<(Key, Shown)>>) -> History {
+        History { feeds, ..std::mem::take(&mut *self.history.lock()) }
     }
 }
 
@@ -149,7 +150,9 @@ impl History {
             *counts.entry(answer).or_default() += 1;
         }
         let counts: Vec<_> = counts.into_iter().map(|(answer, count)| format!("{count} {answer}")).collect();
-        let (submissions, look_ups, feed) = (self.submissions.len(), self.look_ups.len(), self.feed.len());
-        format!("{submissions} submissions ({}), {look_ups} look-ups, {feed} deliveries", counts.join(", "))
+        let (submissions, look_ups) = (self.submissions.len(), self.look_ups.len());
+        let deliveries: Vec<_> = self.feeds.iter().map(|feed| feed.len().to_string()).collect();
+        let (counts, deliveries) = (counts.join(", "), deliveries.join(" + "));
+        format!("{submissions} submissions ({counts}), {look_ups} look-ups, {deliveries} deliveries")
     }
 }
