@@ -78,7 +78,7 @@ async fn measure(wanted: &Arguments, options: &Options, session: &Arc<Session>) 
     report.line("cluster", format!("{} contact points, {clients} clients", options.nodes.len()));
 
     // First of all, so that plans, connections and caches are there.
-    let warm = Duration::from_secs(3);
+    let warm = Duration::from_secs(8);
     for which in 0..3 {
         let prefix = format!("warm{which}");
         match which {
