@@ -4,6 +4,7 @@
 //! [`Running::wait`] drains and closes. Each step hands over what the next one needs, so none can be left out.
 
 mod background;
+mod clock;
 mod control;
 mod keys_file;
 mod shares;
@@ -23,13 +24,7 @@ pub use store::{OpenError, migrate};
 /// The HTTP API's description, for who may not name the edge.
 pub use crate::protocol::http::openapi_json;
 
-use crate::{
-    config::Config,
-    domain::{Clock, SystemClock},
-    service::Readiness,
-    store::MessageStore,
-    telemetry::Metrics,
-};
+use crate::{config::Config, domain::Clock, service::Readiness, store::MessageStore, telemetry::Metrics};
 
 /// A server whose ports are bound and whose store is not open yet.
 pub struct App {
@@ -72,7 +67,7 @@ impl App {
     /// # Errors
     /// [`StartError::Bind`].
     pub async fn build(config: Config, store: StoreSource) -> Result<Self, StartError> {
-        Self::build_with_clock(config, store, Arc::new(SystemClock)).await
+        Self::build_with_clock(config, store, clock::clock()).await
     }
 
     /// [`App::build`] with another clock than the machine's, for tests.

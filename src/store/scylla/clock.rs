@@ -120,9 +120,12 @@ impl ClockWatch {
 
     /// Compares every second until the store closes.
     pub async fn run(&self, core: &Core) {
-        while core.stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        loop {
             if let Err(failed) = self.compare(core).await {
                 tracing::debug!(%failed, "the database does not tell its time");
+            }
+            if core.stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+                return;
             }
         }
     }

@@ -46,7 +46,7 @@ pub async fn page(
         let standings = concurrently(references.iter().map(|(attempt, key)| core.standing(*attempt, key))).await?;
         for ((attempt, _), standing) in references.iter().zip(standings) {
             match standing {
-                Standing::Accepted { message, bytes: more } if !core.is_past(message.accepted_at) => {
+                Standing::Accepted { message, bytes: more } => {
                     bytes += more;
                     if messages.len() >= limit.messages || (bytes > limit.bytes && !messages.is_empty()) {
                         return Ok(MessagePage { messages, next: Some(cursor::token(before, store)) });
@@ -54,7 +54,7 @@ pub async fn page(
                     messages.push(message);
                 }
                 // One that is undecided may be accepted later: then it belongs to the pages that begin later.
-                Standing::Accepted { .. } | Standing::Undecided | Standing::Orphan | Standing::Erased => {}
+                Standing::Undecided | Standing::Orphan | Standing::Erased => {}
             }
             before = *attempt;
         }

@@ -64,7 +64,7 @@ pub enum Standing {
     Undecided,
     /// Another attempt was accepted.
     Orphan,
-    /// The message was accepted by this attempt, and its content erased since.
+    /// The message was accepted by this attempt, and its content erased since, or it is past its retention.
     Erased,
     /// The message was accepted by this attempt.
     Accepted {
@@ -143,7 +143,9 @@ impl Core {
             return Ok(Standing::Orphan);
         }
         let bytes = row.blob("message").map_or(0, <[u8]>::len);
-        Ok(claim::message(key, &row)?.map_or(Standing::Erased, |(_, message)| Standing::Accepted { message, bytes }))
+        // One that was imported may be past its retention though its attempt is not.
+        let message = claim::message(key, &row)?.filter(|(_, message)| !self.is_past(message.accepted_at));
+        Ok(message.map_or(Standing::Erased, |(_, message)| Standing::Accepted { message, bytes }))
     }
 
     /// Before this, references are past the retention.

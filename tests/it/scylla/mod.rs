@@ -2,4 +2,5 @@
 
 mod cli;
 mod frames;
+mod replicas;
 mod secure;

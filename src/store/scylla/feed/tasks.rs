@@ -23,7 +23,7 @@ use crate::{
 
 /// A shard that had something new lately is looked into after this; any other after that.
 const BUSY: Duration = Duration::from_millis(100);
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_millis(300);
 /// For so long after something new a shard is busy.
 const LATELY: Duration = Duration::from_secs(5);
 /// A poll begins so long before the newest attempt: others may have been under way.
@@ -227,12 +227,8 @@ impl Run {
 
     /// Looks into the newest end of every shard, more often where there is something.
     async fn polls(&self) {
-        let now = Instant::now();
-        let shards = i32::from(self.tail.core.places.shards);
-        // Spread, so that the database is not asked everything at once.
-        let mut due: BTreeSet<(Instant, i32)> = (0..shards)
-            .map(|shard| (now + IDLE * shard.unsigned_abs() / shards.unsigned_abs().max(1), shard))
-            .collect();
+        let mut due = self.spread();
+        let mut was_wanted = false;
         let mut busy_until = BTreeMap::<i32, Instant>::new();
         let mut polling = FuturesUnordered::new();
         loop {
@@ -241,6 +237,13 @@ impl Run {
             else {
                 return;
             };
+            if wanted && !was_wanted {
+                let polled: BTreeSet<i32> = due.into_iter().map(|(_, shard)| shard).collect();
+                due = self.spread();
+                // Those that are under way come back by themselves.
+                due.retain(|(_, shard)| polled.contains(shard));
+            }
+            was_wanted = wanted;
             let now = Instant::now();
             while wanted && polling.len() < POLLS {
                 let Some((at, shard)) = due.first().copied().filter(|(at, _)| *at <= now) else { break };
@@ -264,6 +267,12 @@ impl Run {
                 () = self.tail.polls_wanted.notified() => {}
             }
         }
+    }
+
+    /// All shards, one after the other in the time between two polls, so that the database is not asked everything at once.
+    fn spread(&self) -> BTreeSet<(Instant, i32)> {
+        let (now, shards) = (Instant::now(), self.tail.core.places.shards);
+        (0..shards).map(|shard| (now + IDLE * u32::from(shard) / u32::from(shards.max(1)), i32::from(shard))).collect()
     }
 
     /// Takes in what is new of a shard, and gives the shard back.
