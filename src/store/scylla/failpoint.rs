@@ -55,12 +55,19 @@ mod built {
     /// Does what the failpoint of `step` says.
     pub async fn reach(step: Step) {
         while let Some(action) = fail::eval(step.name(), |action| action.unwrap_or_default()) {
-            match action.as_str() {
-                "kill" => drop(kill_process(getpid(), Signal::KILL)),
-                "stop" => return drop(kill_process(getpid(), Signal::STOP)),
-                "hold" => tokio::time::sleep(Duration::from_millis(20)).await,
+            let signal = match action.as_str() {
+                "kill" => Signal::KILL,
+                "stop" => Signal::STOP,
+                "hold" => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
                 _ => return,
+            };
+            if let Err(error) = kill_process(getpid(), signal) {
+                tracing::error!(%error, "a failpoint cannot send a signal");
             }
+            return;
         }
     }
 

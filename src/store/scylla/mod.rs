@@ -6,11 +6,12 @@
 //! half done, the resolver of its slot finishes.
 //!
 //! Where to read on: `submit` (one flight a key and process), `flight` (from the references to the claim), `barrier` (the
-//! check between them), `memory` (what is known without the database), `attempt` and `ticks` (the time that
-//! everything is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables),
-//! `settings` (the constants that all processes share), `resolver` (a slot's rounds), `lease` (who goes round), `roll` (what it
-//! finishes), `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` (how far ours is off), `error` (what the driver's errors mean), `lwt` (answers to
-//! conditional writes), `session` and `engine` (the connection, and what is at its other end).
+//! check between them), `memory` (what is known without the database), `attempt` and `ticks` (the time that everything is
+//! ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables), `settings` (the
+//! constants that all processes share), `resolver` (a slot's rounds), `lease` (who goes round), `roll` (what it finishes),
+//! `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` (how far
+//! ours is off), `error` (what the driver's errors mean), `lwt` (answers to conditional writes), `session` and `engine` (the
+//! connection, and what is at its other end), `failpoint` (where tests kill the process).
 //!
 //! Invariants:
 //! - The claim is written by conditional writes only, and its attempt and time are never changed.

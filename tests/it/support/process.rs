@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::{PATIENCE, ring::Keyspace, wait_until};
 
 const ANY_PORT: &str = "127.0.0.1:0";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_message-webhook");
@@ -73,6 +73,7 @@ pub struct Builder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     open_files: Option<u32>,
+    on_scylla: bool,
 }
 
 impl ServerProcess {
@@ -93,6 +94,7 @@ impl ServerProcess {
             arguments: Vec::new(),
             environment: Vec::new(),
             open_files: None,
+            on_scylla: false,
         }
     }
 
@@ -105,6 +107,14 @@ impl ServerProcess {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits until it has halted, as SIGSTOP makes it.
+    pub fn wait_until_halted(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        // After the name, which is in parentheses.
+        let halted = || std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") T "));
+        wait_until("the process to halt", halted);
     }
 
     /// Whether it has ended.
@@ -187,6 +197,14 @@ impl Builder {
         self
     }
 
+    /// Serves the store in `keyspace`.
+    pub fn on_scylla(mut self, keyspace: &Keyspace) -> Self {
+        self.on_scylla = true;
+        self.arguments.push("--store=scylla".to_owned());
+        self.arguments.extend(keyspace.flags());
+        self
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, argument: impl ToString) -> Self {
         self.arguments.push(argument.to_string());
@@ -206,6 +224,8 @@ impl Builder {
             command(["serve", "--http-addr", ANY_PORT, "--grpc-addr", &self.grpc_addr, "--admin-addr", ANY_PORT]);
         match &self.cwd {
             Some(cwd) => command.current_dir(cwd),
+            // Its data are elsewhere.
+            None if self.on_scylla => &mut command,
             None => command.args(["--data-dir", data_dir]),
         };
         // The addresses are read from the log; an argument of the test's own wins.
