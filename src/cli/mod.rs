@@ -1,6 +1,7 @@
 //! The commands. Stdout is data, stderr is talk; the exit code is 0, 1 for a failure, 2 for wrong usage or
 //! configuration.
 
+mod backoff;
 mod config;
 mod demo;
 mod flags;

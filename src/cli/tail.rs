@@ -1,10 +1,11 @@
 //! `tail`.
 
-use std::{str::FromStr, time::Duration};
+use std::str::FromStr;
 
 use tonic::{Code, Status, Streaming};
 
 use super::{
+    backoff,
     output::{Failure, block_on, print_while_read, talk},
     remote::{KEY_HELP, Remote, Server, is_passing},
     shown::{to_json, to_line},
@@ -17,9 +18,6 @@ use crate::{
     },
     service::Cursor,
 };
-
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!(
@@ -86,13 +84,13 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 async fn follow(args: &Args, server: &Server) -> Result<(), Failure> {
     let mut place = args.from.0.clone();
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = backoff::pauses();
     while left > 0 {
         let lost = match open(args, server, place.clone()).await {
             Ok(mut stream) => loop {
                 match stream.message().await {
                     Ok(Some(frame)) => {
-                        pause = FIRST_PAUSE;
+                        pauses = backoff::pauses();
                         for message in frame.messages.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                             if !print_while_read(&line(message, args.json))? {
                                 return Ok(());
@@ -110,8 +108,9 @@ async fn follow(args: &Args, server: &Server) -> Result<(), Failure> {
             },
             Err(Opening::Refused(status)) => status,
             Err(Opening::Unreachable(failure)) if matches!(place, Wire::Cursor(_)) => {
+                let pause = backoff::next_of(&mut pauses);
                 talk(&format!("{failure}; trying again in {pause:?}"));
-                wait(&mut pause).await;
+                tokio::time::sleep(pause).await;
                 continue;
             }
             // At the beginning a wrong address is likelier than a broken network.
@@ -120,8 +119,9 @@ async fn follow(args: &Args, server: &Server) -> Result<(), Failure> {
         if !is_passing(&lost) {
             return Err(server.failure(&lost));
         }
+        let pause = backoff::next_of(&mut pauses);
         talk(&format!("{}; going on in {pause:?}", said(&lost)));
-        wait(&mut pause).await;
+        tokio::time::sleep(pause).await;
     }
     Ok(())
 }
@@ -167,9 +167,4 @@ fn said(status: &Status) -> String {
         (_, Code::Unknown | Code::Internal | Code::Cancelled) | ("", _) => "the connection broke".into(),
         (message, _) => message.into(),
     }
-}
-
-async fn wait(pause: &mut Duration) {
-    tokio::time::sleep(*pause).await;
-    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }

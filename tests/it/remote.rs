@@ -86,6 +86,29 @@ fn a_file_is_sent_over_grpc_and_again_over_the_webhook_and_every_message_is_ther
 }
 
 #[test]
+fn a_submit_whose_outcomes_cannot_be_written_says_so_and_ends_at_once_on_both_protocols() {
+    let server = ServerProcess::start();
+    let key = key(&server);
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    for number in 0..500 {
+        use std::io::Write;
+        writeln!(file, r#"{{"from_id":"u","message_sid":"m-{number}","timestamp":1672531200}}"#).expect("written");
+    }
+    let path = file.path().to_str().expect("UTF-8");
+    let (url, grpc) = (format!("http://{}", server.http), server.grpc.to_string());
+    let over_http = ["--http-url", url.as_str(), "--org", "acme", "--env", "dev"];
+    for more in [&[][..], &over_http] {
+        let arguments = [&["submit", "--file", path, "--grpc-addr", grpc.as_str()], more].concat();
+        let mut command = command(arguments);
+        command.env("MESSAGE_WEBHOOK_KEY", &key).stdout(std::fs::File::create("/dev/full").expect("Linux has it"));
+        let output = command.stderr(Stdio::piped()).spawn().expect("it runs").wait_with_output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("No space left on device") && !stderr.contains("again in"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_message_by_flags_is_accepted_once_and_a_refusal_says_why_on_both_protocols() {
     let server = ServerProcess::start();
     let key = key(&server);

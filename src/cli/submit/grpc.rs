@@ -1,6 +1,6 @@
 //! Over one stream of gRPC. When it breaks, a new one sends again what was not answered.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{
     super::{
+        backoff,
         output::{Failure, talk},
         remote::{Server, is_passing},
     },
@@ -18,13 +19,22 @@ use crate::protocol::grpc::v1::{
     submit_messages_response::Result as Answer,
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Pauses without any answer in between before the command gives up: about two minutes.
-const TRIES: u32 = 16;
-
 /// Messages without an answer, by the correlation id under which they were sent.
 type Unanswered = BTreeMap<u64, SubmitMessageRequest>;
+
+/// Why a stream ended early.
+enum Broken {
+    /// It broke, or the server ended it.
+    Lost(Status),
+    /// Outcomes cannot be told any more: stdout failed, and says so itself.
+    Unheard,
+}
+
+impl From<Status> for Broken {
+    fn from(status: Status) -> Self {
+        Broken::Lost(status)
+    }
+}
 
 /// Sends every item until it is answered for good.
 ///
@@ -38,22 +48,24 @@ pub(super) async fn submit(
 ) -> Result<(), Failure> {
     let mut unanswered = Unanswered::new();
     let mut next_id = 0;
-    let mut pauses = 0;
+    let mut pauses = backoff::pauses();
     loop {
         let answered_before = next_id - unanswered.len() as u64;
         let lost = match one_stream(server, &mut waiting, &mut unanswered, &mut next_id, in_flight, &tell).await {
             Ok(()) => return Ok(()),
-            Err(lost) => lost,
+            Err(Broken::Unheard) => return Err(Failure::Quiet),
+            Err(Broken::Lost(lost)) => lost,
         };
         if !is_passing(&lost) {
             return Err(server.failure(&lost));
         }
         let answered = next_id - unanswered.len() as u64;
-        pauses = if answered > answered_before { 0 } else { pauses + 1 };
-        if pauses > TRIES {
-            return Err(Failure::Failed(format!("{} does not answer; send the rest again later", server.address)));
+        if answered > answered_before {
+            pauses = backoff::pauses();
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << pauses.min(16)).min(LONGEST_PAUSE);
+        let Some(pause) = pauses.next() else {
+            return Err(Failure::Failed(format!("{} does not answer; send the rest again later", server.address)));
+        };
         talk(&format!("the stream broke; sending {} messages again in {pause:?}", unanswered.len()));
         tokio::time::sleep(pause).await;
     }
@@ -67,7 +79,7 @@ async fn one_stream(
     next_id: &mut u64,
     in_flight: usize,
     tell: &mpsc::Sender<(String, Outcome)>,
-) -> Result<(), Status> {
+) -> Result<(), Broken> {
     let mut client = server.connect().await.map_err(|_| Status::unavailable("cannot connect"))?;
     let (requests, stream) = mpsc::channel(in_flight.max(unanswered.len()));
     for (id, message) in unanswered.iter() {
@@ -84,7 +96,7 @@ async fn one_stream(
         tokio::select! {
             answer = answers.message() => match answer? {
                 Some(answer) => settle(answer, unanswered, tell).await?,
-                None => return Err(Status::unavailable("the server ended the stream")),
+                None => return Err(Status::unavailable("the server ended the stream").into()),
             },
             item = waiting.recv(), if has_room && requests.is_some() => {
                 let Some(item) = item else {
@@ -114,7 +126,7 @@ async fn settle(
     answer: SubmitMessagesResponse,
     unanswered: &mut Unanswered,
     tell: &mpsc::Sender<(String, Outcome)>,
-) -> Result<(), Status> {
+) -> Result<(), Broken> {
     let outcome = match answer.result {
         Some(Answer::Receipt(receipt)) if receipt.outcome() == SubmitOutcome::Duplicate => {
             Outcome::Duplicate { payload_matches: !receipt.payload_mismatch }
@@ -123,7 +135,7 @@ async fn settle(
         Some(Answer::Error(error)) => {
             // Only what may be tried again says when.
             if error.details.iter().any(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo")) {
-                return Err(Status::unavailable(error.message));
+                return Err(Status::unavailable(error.message).into());
             }
             Outcome::Refused(error.message)
         }
@@ -135,7 +147,6 @@ async fn settle(
     }
 }
 
-async fn told(tell: &mpsc::Sender<(String, Outcome)>, sid: String, outcome: Outcome) -> Result<(), Status> {
-    // The other side ends only when stdout failed, and says so.
-    tell.send((sid, outcome)).await.map_err(|_| Status::cancelled("nobody listens"))
+async fn told(tell: &mpsc::Sender<(String, Outcome)>, sid: String, outcome: Outcome) -> Result<(), Broken> {
+    tell.send((sid, outcome)).await.map_err(|_| Broken::Unheard)
 }

@@ -84,8 +84,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             }
         };
         let (sent, refused) = tokio::join!(sending, report(outcomes, json));
-        sent?;
+        // First what stdout says: the sender ends because of it, and quietly.
         let refused = refused?;
+        sent?;
         reading.await.map_err(Failure::of)??;
         if refused == 0 { Ok(()) } else { Err(Failure::Failed(format!("{refused} messages were refused"))) }
     })

@@ -19,16 +19,12 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     super::{
+        backoff,
         output::Failure,
         remote::{Server, TIMEOUT},
     },
     item::{Item, Outcome},
 };
-
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Tries of one message before the command gives up: about two minutes of pauses.
-const TRIES: u32 = 16;
 
 pub(super) struct Webhook {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -85,8 +81,7 @@ impl Webhook {
 
     async fn until_answered(&self, item: &Item) -> Result<Outcome, Failure> {
         let body: Bytes = serde_json::to_vec(item).map_err(Failure::of)?.into();
-        let mut pause = FIRST_PAUSE;
-        for _ in 0..TRIES {
+        for pause in backoff::pauses() {
             let wait = match tokio::time::timeout(TIMEOUT, self.once(body.clone())).await {
                 Ok(Ok((status, answer, wait))) => match status {
                     StatusCode::OK if answer.duplicate => {
@@ -105,7 +100,6 @@ impl Webhook {
                 Ok(Err(_)) | Err(_) => None,
             };
             tokio::time::sleep(wait.unwrap_or(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         let place = self.uri.authority().map(ToString::to_string).unwrap_or_default();
         Err(Failure::Failed(format!("{place} does not answer; send the rest again later")))
