@@ -153,6 +153,13 @@ impl Engine {
         self.keyspaces().into_iter().map(|keyspace| keyspace.tree.active_memtable().size()).sum()
     }
 
+    /// Whether no index entry is in memory and in the journal alone.
+    pub fn has_indexes_in_tables(&self) -> bool {
+        let is_in_tables =
+            |index: &Keyspace| index.tree.active_memtable().is_empty() && index.tree.sealed_memtable_count() == 0;
+        is_in_tables(&self.sids) && is_in_tables(&self.senders)
+    }
+
     /// The record of the message `sequence`.
     pub fn message(&self, sequence: u64) -> Result<Option<fjall::Slice>, Error> {
         self.messages.get(sequence.to_be_bytes()).map_err(failed)

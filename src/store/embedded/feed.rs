@@ -5,7 +5,12 @@
 //! between asking for the start and reading from it make no error. A page token is a cursor of kind `l`: the page goes
 //! on below that sequence. Of kind `e` it is the place of an export, after that sequence.
 
-use super::{engine::Engine, index, retention, shared::Shared};
+use super::{
+    engine::Engine,
+    index::{self, Hash},
+    retention,
+    shared::Shared,
+};
 use crate::{
     domain::{Error, Kind, Message, Sender, ViolationCode},
     store::{
@@ -179,13 +184,8 @@ pub fn list(
     // A page without messages goes on where it began.
     let (mut last, mut bytes) = (below + 1, 0);
     let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
-    let range = index::sender_key(&hash, oldest)..=index::sender_key(&hash, below.max(oldest));
-    if below < oldest {
-        return Ok(MessagePage { messages, next: None });
-    }
-    for guard in engine.senders.range(range).rev() {
-        let (key, value) = guard.into_inner().map_err(super::engine::failed)?;
-        let sequence = index::read_sender(&key, &value).map_err(Error::internal)?;
+    for sequence in sequences_of(shared, engine, hash, oldest, below) {
+        let sequence = sequence?;
         let Some(record) = engine.message(sequence)? else {
             if shared.gaps.contains(sequence) {
                 continue;
@@ -214,6 +214,41 @@ pub fn list(
         last = sequence;
     }
     Ok(MessagePage { messages, next: None })
+}
+
+/// The messages of a sender from `oldest` to `below`, the newest first.
+fn sequences_of<'a>(
+    shared: &'a Shared,
+    engine: &'a Engine,
+    sender: Hash,
+    oldest: u64,
+    below: u64,
+) -> impl Iterator<Item = Result<u64, Error>> + 'a {
+    /// As many at a time as a page has at most, about.
+    const CHUNK: usize = 128;
+    let mut below = Some(below).filter(|below| *below >= oldest);
+    let mut chunk = Vec::new().into_iter();
+    let mut indexed = None;
+    std::iter::from_fn(move || {
+        if indexed.is_none() {
+            if let Some(sequence) = chunk.next() {
+                return Some(Ok(sequence));
+            }
+            chunk = shared.unindexed.newest_of(&sender, oldest..=below?, CHUNK).into_iter();
+            if let Some(last) = chunk.as_slice().last() {
+                below = last.checked_sub(1).filter(|below| *below >= oldest);
+                return chunk.next().map(Ok);
+            }
+        }
+        // Begun only now: what memory had no more, the index has.
+        let indexed = indexed.get_or_insert_with(|| {
+            let range = index::sender_key(&sender, oldest)..=index::sender_key(&sender, below?);
+            Some(engine.senders.range(range).rev())
+        });
+        let guard = indexed.as_mut()?.next()?;
+        let entry = guard.into_inner().map_err(super::engine::failed);
+        Some(entry.and_then(|(key, value)| index::read_sender(&key, &value).map_err(Error::internal)))
+    })
 }
 
 pub(super) fn encode(shared: &Shared, kind: u8, sequence: u64) -> Box<[u8]> {

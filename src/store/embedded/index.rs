@@ -26,6 +26,9 @@ pub type Hash = [u8; 16];
 
 const SENDER_KEY: usize = size_of::<Hash>() + 8;
 
+/// The key of a sender's entry.
+pub type SenderKey = [u8; SENDER_KEY];
+
 /// The whole digest of a message's key: as good as the key itself where two are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash {
@@ -102,7 +105,7 @@ pub fn read_sequence(key: &[u8], value: &[u8]) -> Result<u64, Damaged> {
 }
 
 /// The key of a sender's entry for `sequence`.
-pub fn sender_key(sender: &Hash, sequence: u64) -> [u8; SENDER_KEY] {
+pub fn sender_key(sender: &Hash, sequence: u64) -> SenderKey {
     let mut key = [0; SENDER_KEY];
     let (head, tail) = key.split_at_mut(size_of::<Hash>());
     head.copy_from_slice(sender);
@@ -111,7 +114,7 @@ pub fn sender_key(sender: &Hash, sequence: u64) -> [u8; SENDER_KEY] {
 }
 
 /// The value of a sender's entry.
-pub fn sender_value(key: &[u8; SENDER_KEY]) -> [u8; 4] {
+pub fn sender_value(key: &SenderKey) -> [u8; 4] {
     crc(key, &[]).to_be_bytes()
 }
 
@@ -130,7 +133,7 @@ pub fn read_sender(key: &[u8], value: &[u8]) -> Result<u64, Damaged> {
 
 /// The sequence in the key of a sender's entry; `None` for [`LAST`].
 pub fn sender_sequence(key: &[u8]) -> Option<u64> {
-    let key: &[u8; SENDER_KEY] = key.try_into().ok()?;
+    let key: &SenderKey = key.try_into().ok()?;
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 

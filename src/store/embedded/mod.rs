@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Where to read on: `transfer` (one message on its way), `queue` (how groups gather), `writer` (group commit, exactly
-//! once), `recent` (duplicates from memory), `shared` (what readers may see), `feed` (cursors, pages),
+//! once), `recent` (duplicates from memory), `unindexed` and `indexing` (index entries, which lag behind), `shared` (what readers may see), `feed` (cursors, pages),
 //! `follower` (one reader of the feed), `retention` (how old messages go), `recovery` (what is demanded of a store before
 //! it is opened), `store::record`, `index`, `keys`, `meta` and `mark` (stored bytes; golden files in
 //! `tests/golden/embedded/` hold them still), `engine` (what is particular about fjall), `upkeep` (threads in the
@@ -19,6 +19,8 @@
 //! Invariants:
 //! - Nothing is answered, listed or fed before its group is synced: readers go up to the durable sequence and no further.
 //! - Sequences are given by one thread, one after the other, from 1 on; none is ever given twice.
+//! - A message is known and listed from the moment it is published: by its index entries, or by those in memory. Memory
+//!   lets go of an entry when the index has it in tables. A reader asks memory first and the index afterwards.
 //! - A failed commit or sync ends acceptance for good. It is never tried again, for nobody knows what the disk holds.
 //! - Absent, on purpose: deletion of single messages or entries; a second writer; a repair that is not asked for with
 //!   `accept_loss`, except that index entries are made again from messages that are there.
@@ -34,6 +36,7 @@ mod gaps;
 #[cfg(test)]
 mod golden;
 mod index;
+mod indexing;
 mod journal_format;
 mod journals;
 mod keys;
@@ -48,6 +51,7 @@ mod retention;
 mod salvage;
 mod shared;
 mod transfer;
+mod unindexed;
 mod upkeep;
 mod verify;
 mod writer;
@@ -126,7 +130,7 @@ impl EmbeddedStore {
     #[doc(hidden)]
     pub fn run_retention_now(&self) -> Result<(), Error> {
         let engine = self.shared.engine()?;
-        upkeep::retain(&self.shared)?;
+        upkeep::retain(&self.shared, || {})?;
         upkeep::flush(&self.shared, &engine).map_err(Error::internal)?;
         retention::reclaim(&self.shared, &engine, &mut 0)?;
         retention::compact(&engine)?;
@@ -201,9 +205,7 @@ impl MessageStore for EmbeddedStore {
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
         let engine = self.engine()?;
-        let durable = self.shared.durable();
-        self.shared
-            .find(&engine, &index::key_hash(key), key, durable, |view| view.to_message().map_err(Error::internal))
+        self.shared.find(&engine, &index::key_hash(key), key, |view| view.to_message().map_err(Error::internal))
     }
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {

@@ -16,6 +16,9 @@ pub struct Options {
     /// Bytes of messages and index entries that are kept in memory until they are written to tables. As many again may
     /// wait for being written.
     pub memtable_bytes: u64,
+    /// Messages whose index entries are kept in memory until they are written to tables. As many again may wait for
+    /// being written.
+    pub unindexed_messages: usize,
     /// Goes on after a loss that the opening found; without it such a store is not opened.
     pub accept_loss: bool,
     /// Submissions that one sync makes durable at most.
@@ -39,6 +42,8 @@ impl Options {
             retention: Duration::from_hours(30 * 24),
             cache_bytes: 32 * MIB,
             memtable_bytes: 24 * MIB,
+            // Twice as many fill a hash table of 2¹⁷ places; with all that is kept of them, some 30 MB in all.
+            unindexed_messages: (1 << 16) / 8 * 7,
             accept_loss: false,
             group_messages: 1024,
             queue_messages: 16 * 1024,

@@ -1,8 +1,10 @@
 //! What was accepted lately, in memory: the writer decides by it, and callers whose message came again a moment ago are
 //! answered from it.
 //!
-//! Complete: it knows everything that was accepted after its floor. What it knows of a message is what a duplicate is
-//! told, so nothing is read from the engine for one; the other half of the key's hash stands for the key itself.
+//! Complete: it knows everything that was accepted after its floor, and the index knows everything up to it: an entry is
+//! forgotten only when the index has it. So whoever finds nothing here first, and nothing in the index afterwards, knows
+//! that there is nothing. What it knows of a message is what a duplicate is told, so nothing is read from the engine for
+//! one; the other half of the key's hash stands for the key itself.
 
 use std::collections::HashMap;
 
@@ -10,9 +12,6 @@ use parking_lot::RwLock;
 
 use super::index::{Hash, KeyHash};
 use crate::domain::{Fingerprint, Timestamp};
-
-/// Messages of one generation; a hash table of 2¹⁷ places holds as many. Two generations take some 22 MB when full.
-const GENERATION: usize = (1 << 17) / 8 * 7;
 
 /// One accepted message.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +27,10 @@ pub struct Accepted {
 pub struct Recent(RwLock<Generations>);
 
 struct Generations {
+    /// Messages of one generation. There may be more while the index lags behind.
     capacity: usize,
+    /// Everything up to this sequence is in the index.
+    indexed: u64,
     floor: u64,
     /// The first sequence of `young`, minus one.
     middle: u64,
@@ -49,14 +51,11 @@ impl Accepted {
 }
 
 impl Recent {
-    /// Knows nothing, and everything after `last`.
-    pub fn new(last: u64) -> Self {
-        Self::with_capacity(last, GENERATION)
-    }
-
-    fn with_capacity(last: u64, capacity: usize) -> Self {
-        let generation = HashMap::new;
-        Self(RwLock::new(Generations { capacity, floor: last, middle: last, young: generation(), old: generation() }))
+    /// Knows nothing, and everything after `last`, up to which the index knows all. Remembers at least the latest
+    /// `capacity` messages.
+    pub fn new(last: u64, capacity: usize) -> Self {
+        let (young, old) = (HashMap::new(), HashMap::new());
+        Self(RwLock::new(Generations { capacity, indexed: last, floor: last, middle: last, young, old }))
     }
 
     /// What was accepted lately under `hash`.
@@ -70,10 +69,20 @@ impl Recent {
         self.0.read().floor
     }
 
+    /// Everything up to this sequence is in the index.
+    pub fn indexed(&self) -> u64 {
+        self.0.read().indexed
+    }
+
+    /// Notes that the index has everything up to `sequence`.
+    pub fn set_indexed(&self, sequence: u64) {
+        self.0.write().indexed = sequence;
+    }
+
     /// Notes what the writer accepts; sequences come in order.
     pub fn insert(&self, hash: &KeyHash, accepted: Accepted) {
         let generations = &mut *self.0.write();
-        if generations.young.len() >= generations.capacity {
+        if generations.young.len() >= generations.capacity && generations.middle <= generations.indexed {
             generations.floor = generations.middle;
             generations.middle = accepted.sequence - 1;
             std::mem::swap(&mut generations.young, &mut generations.old);
@@ -101,9 +110,10 @@ mod tests {
 
     #[test]
     fn everything_after_the_floor_is_known_and_memory_stays_bounded() {
-        let recent = Recent::with_capacity(100, 8);
+        let recent = Recent::new(100, 8);
         for sequence in 101..200 {
             recent.insert(&hash(sequence), accepted(sequence));
+            recent.set_indexed(sequence - 3);
             let floor = recent.floor();
             assert!(sequence - floor <= 16, "{sequence} over {floor}");
             for known in floor + 1..=sequence {
@@ -112,6 +122,27 @@ mod tests {
             assert!(recent.get(&hash(sequence + 1)).is_none());
         }
         assert!(recent.get(&hash(101)).is_none());
+    }
+
+    #[test]
+    fn nothing_is_forgotten_that_the_index_does_not_have() {
+        let recent = Recent::new(100, 8);
+        for sequence in 101..200 {
+            recent.insert(&hash(sequence), accepted(sequence));
+            assert!(recent.floor() <= recent.indexed());
+        }
+        assert!((101..200).all(|sequence| recent.get(&hash(sequence)).is_some()));
+        recent.set_indexed(150);
+        for sequence in 200..300 {
+            recent.insert(&hash(sequence), accepted(sequence));
+            assert!(recent.floor() <= recent.indexed());
+        }
+        assert!((151..300).all(|sequence| recent.get(&hash(sequence)).is_some()));
+        recent.set_indexed(299);
+        for sequence in 300..320 {
+            recent.insert(&hash(sequence), accepted(sequence));
+        }
+        assert!(recent.floor() >= 299 && recent.get(&hash(299)).is_none());
     }
 
     #[test]

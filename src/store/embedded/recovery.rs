@@ -6,9 +6,10 @@
 //!
 //! - `messages` has no gap from the oldest retained sequence to the last one, and the last one is not below the mark nor
 //!   below what an index knows. Tables prove it by their number of entries; only what is not in dense tables is scanned.
-//! - Every index entry after the mark's `flushed` is there; what is missing is made again from the messages. Up to
-//!   `flushed` all entries lay in synced tables. A hole in a journal may take index entries whose messages were in
-//!   tables already, so the index's last sequence alone proves nothing.
+//! - Every index entry is there. Up to the mark's `flushed` all entries lay in synced tables. From there to the last
+//!   sequence that both indexes know each is looked for, and what is missing is made again from its message: earlier
+//!   versions wrote entries to the journal, and a hole in one may have taken them though the index's last sequence looks
+//!   right. What is beyond that sequence was in memory only, and is made again as a matter of course.
 //! - The keys' digest matches, and no mutation is missing.
 //! - After an unclean stop, tables match the checksums in their manifest.
 //!
@@ -26,7 +27,7 @@ use std::{
 use super::{
     engine::{Engine, Failure},
     error::OpenError,
-    journals,
+    indexing, journals,
     keys::Digest,
     mark::{Mark, MarkFile},
     meta::Meta,
@@ -137,17 +138,26 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
     }
     // After an accepted loss no index is trusted, and none that knows less than what once lay in its tables.
     let lags = span.indexes < mark.flushed;
-    let from = if whole || lags { oldest } else { mark.flushed.max(oldest.saturating_sub(1)) + 1 };
-    let rebuilt = verify::indexes(&engine, from, span.expected, last, whole).map_err(|error| {
-        let message = cause_of(&error);
-        damaged(vec![message], false)
-    })?;
+    let (rebuilt, indexed) = if whole || lags {
+        (verify::indexes(&engine, oldest, span.expected, Some(last), whole).map_err(unreadable)?, 0)
+    } else {
+        let known = span.indexes.min(last);
+        let rebuilt = verify::indexes(&engine, mark.flushed.max(oldest.saturating_sub(1)) + 1, known, None, false);
+        // The last message too, which is there however old it is: with it the indexes know how far the sequence came.
+        let first = (known + 1).max(oldest.min(last));
+        let indexed = if known < last { indexing::catch_up(&engine, first, last) } else { Ok(0) };
+        (rebuilt.map_err(unreadable)?, indexed.map_err(unreadable)?)
+    };
 
     let found = Found {
         id,
         last,
         oldest,
-        flushed: if whole { 0 } else { mark.flushed },
+        flushed: match whole {
+            true => 0,
+            false if engine.has_indexes_in_tables() => last,
+            false => mark.flushed,
+        },
         flushed_commit: mark.flushed_commit,
         key_mutations: keys.mutations,
         gaps: meta.gaps,
@@ -160,6 +170,7 @@ pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Opened, OpenError
         keys: super::keys::list(&engine, None).map_err(unreadable)?.len(),
         left,
         rebuilt,
+        indexed,
         verified_bytes,
         lost: findings.0,
         took: began.elapsed(),

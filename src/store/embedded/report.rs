@@ -19,6 +19,8 @@ pub struct OpenReport {
     pub left: Left,
     /// Index entries that were missing and were made again from the messages.
     pub rebuilt: u64,
+    /// Messages whose index entries were in memory only when the process ended, and were made again as always then.
+    pub indexed: u64,
     /// Bytes of tables that were compared with their checksums.
     pub verified_bytes: u64,
     /// What was lost and given up with `--accept-loss`, a line each.
@@ -50,6 +52,9 @@ impl fmt::Display for OpenReport {
             write!(f, " from {oldest} to {newest}")?;
         }
         write!(f, ", {} keys", self.keys)?;
+        if self.indexed > 0 {
+            write!(f, ", {} of them indexed again", self.indexed)?;
+        }
         if self.rebuilt > 0 {
             write!(f, ", {} index entries rebuilt", self.rebuilt)?;
         }

@@ -18,6 +18,7 @@ use super::{
     options::Options,
     queue::{Bell, Queue, closed},
     recent::{Accepted, Recent},
+    unindexed::Unindexed,
 };
 use crate::{
     domain::{Clock, Error, Fingerprint, MessageKey, Timestamp},
@@ -52,6 +53,8 @@ pub struct Shared {
     pub queue: Arc<Queue>,
     /// What was accepted lately, durable or about to be.
     pub recent: Recent,
+    /// The index entries that are in memory only.
+    pub unindexed: Unindexed,
     /// The last sequence that is synced: readers see nothing beyond it. Everything up to it is applied in memory before
     /// it is published here.
     durable: AtomicU64,
@@ -114,7 +117,8 @@ impl Shared {
             id: found.id,
             engine: RwLock::new(Some(Arc::new(engine))),
             queue: Arc::new(Queue::new(options.queue_messages, QUEUE_BYTES)),
-            recent: Recent::new(found.last),
+            recent: Recent::new(found.last, options.unindexed_messages.saturating_mul(2)),
+            unindexed: Unindexed::default(),
             options,
             durable: AtomicU64::new(found.last),
             grown: watch::Sender::new(found.last),
@@ -218,6 +222,13 @@ impl Shared {
         Ok(())
     }
 
+    /// How much of what may be kept in memory until it is written to tables there is; 1 is full.
+    pub fn fullness(&self, engine: &Engine) -> f64 {
+        let bytes = engine.memtable_bytes() as f64 / self.options.memtable_bytes as f64;
+        let unindexed = self.durable().saturating_sub(self.recent.indexed()) as f64;
+        bytes.max(unindexed / self.options.unindexed_messages as f64)
+    }
+
     /// Whether a message that was accepted at `accepted_at` counts as absent at `now`.
     pub fn is_expired(&self, accepted_at: Timestamp, now: Timestamp) -> bool {
         accepted_at.saturating_add(self.retention()) <= now
@@ -232,7 +243,7 @@ impl Shared {
         Acceptance { accepted_at, duplicates_until: accepted_at.saturating_add(self.retention()) }
     }
 
-    /// Finds `key` among the messages up to `durable` that are neither removed nor expired, and reads what `read` wants.
+    /// Finds `key` among the messages that are durable and neither removed nor expired, and reads what `read` wants.
     ///
     /// # Errors
     /// Internal for damage, and for another message under the same hash: that one must not make this one vanish.
@@ -241,10 +252,42 @@ impl Shared {
         engine: &Engine,
         hash: &KeyHash,
         key: &MessageKey,
+        read: impl FnOnce(View<'_>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let durable = self.durable();
+        // In this order: an entry leaves the memory only when the index has it.
+        match self.recent.get(hash) {
+            Some(accepted) => self.read(engine, accepted.sequence, key, durable, read),
+            None => self.find_indexed(engine, hash, key, durable, read),
+        }
+    }
+
+    /// The same among what is indexed, up to `durable`; [`Shared::recent`] was asked in vain before.
+    ///
+    /// # Errors
+    /// Those of [`Shared::find`].
+    pub fn find_indexed<T>(
+        &self,
+        engine: &Engine,
+        hash: &KeyHash,
+        key: &MessageKey,
         durable: u64,
         read: impl FnOnce(View<'_>) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        let Some(sequence) = engine.sequence_of(&hash.place)? else { return Ok(None) };
+        match engine.sequence_of(&hash.place)? {
+            Some(sequence) => self.read(engine, sequence, key, durable, read),
+            None => Ok(None),
+        }
+    }
+
+    fn read<T>(
+        &self,
+        engine: &Engine,
+        sequence: u64,
+        key: &MessageKey,
+        durable: u64,
+        read: impl FnOnce(View<'_>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
         // Beyond `durable` the entry is of a group that is not published yet: it may replace one that expired.
         if sequence > durable || sequence < self.oldest.load(Ordering::Acquire) {
             return Ok(None);

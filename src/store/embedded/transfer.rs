@@ -13,7 +13,7 @@ use super::{
     engine::Engine,
     feed::{decode, encode, is_contiguous, removed_or_damaged},
     index,
-    queue::{Import, Opening, Submission, closed},
+    queue::{Import, Opening, Submission},
     shared::Shared,
 };
 use crate::{
@@ -50,10 +50,8 @@ impl Queued {
 /// Looks a message up, and lets it wait for the writer if it is not known.
 pub fn queue(shared: &Shared, message: NewMessage, import: Option<Import>, runtime: Handle) -> Result<Queued, Error> {
     shared.check_acceptance()?;
-    // What is known from memory would outlive the engine.
-    if shared.is_closed() {
-        return Err(closed());
-    }
+    // First: what is known from memory would outlive the engine.
+    let engine = shared.engine()?;
     let hash = index::key_hash(message.key());
     // Read before both look-ups: what is accepted later than this, the writer knows.
     let durable = shared.durable();
@@ -65,7 +63,7 @@ pub fn queue(shared: &Shared, message: NewMessage, import: Option<Import>, runti
         Some(_) => 0,
         None => {
             let duplicate = |view: View<'_>| Ok(shared.duplicate(view.accepted_at, view.fingerprint));
-            if let Some(known) = shared.find(&*shared.engine()?, &hash, message.key(), durable, duplicate)? {
+            if let Some(known) = shared.find_indexed(&engine, &hash, message.key(), durable, duplicate)? {
                 return Ok(Queued::Known(known));
             }
             durable

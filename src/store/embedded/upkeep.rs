@@ -1,13 +1,17 @@
 //! The background: the mark, the memtables, retention. One thread each for what must not wait for the other.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
 use fjall::PersistMode;
 
-use super::{engine::Engine, mark::MarkFile, queue::Order, retention, shared::Shared};
+use super::{engine::Engine, indexing, mark::MarkFile, queue::Order, retention, shared::Shared};
 use crate::domain::Error;
 
 /// Twice a second, so that the mark is never older than one, even on a slow disk.
@@ -52,21 +56,25 @@ pub fn keep_house(shared: &Shared, engine: &Arc<Engine>) {
     let interval = shared.options.retention_interval;
     let mut due = Instant::now() + interval;
     while shared.upkeep.sleep(due.saturating_duration_since(Instant::now())) {
-        if engine.memtable_bytes() >= shared.options.memtable_bytes && !shared.has_failed() {
-            if let Err(error) = flush(shared, engine) {
-                shared.fail(format!("messages could not be written to tables: {error}"));
-            }
-            shared.rotated.ring();
-        }
+        flush_when_full(shared, engine);
         if Instant::now() >= due {
             due = Instant::now() + interval;
             if !shared.has_failed()
-                && let Err(error) = retain(shared)
+                && let Err(error) = retain(shared, || flush_when_full(shared, engine))
             {
                 tracing::warn!(cause = ?error.cause(), "messages past their retention could not be forgotten");
             }
             shared.reclaiming.ring();
         }
+    }
+}
+
+fn flush_when_full(shared: &Shared, engine: &Engine) {
+    if shared.fullness(engine) >= 1.0 && !shared.has_failed() {
+        if let Err(error) = flush(shared, engine) {
+            shared.fail(format!("messages could not be written to tables: {error}"));
+        }
+        shared.rotated.ring();
     }
 }
 
@@ -81,14 +89,21 @@ pub fn keep_space(shared: &Shared, engine: &Engine) {
     }
 }
 
-/// Has the writer move the oldest retained sequence on; gives it back.
-pub fn retain(shared: &Shared) -> Result<u64, Error> {
-    let (reply, answer) = std::sync::mpsc::channel();
+/// Has the writer move the oldest retained sequence on; gives it back. Again and again until it has, `meanwhile` is done:
+/// the writer may be waiting for a flush by this very thread.
+pub fn retain(shared: &Shared, meanwhile: impl Fn()) -> Result<u64, Error> {
+    let (reply, answer) = mpsc::channel();
     shared.queue.order(Order::Retain(reply))?;
-    answer.recv().map_err(|_| super::queue::closed())?
+    loop {
+        match answer.recv_timeout(Duration::from_millis(100)) {
+            Ok(oldest) => return oldest,
+            Err(RecvTimeoutError::Timeout) => meanwhile(),
+            Err(RecvTimeoutError::Disconnected) => return Err(super::queue::closed()),
+        }
+    }
 }
 
-/// Writes all that is in memory to tables.
+/// Writes all that is in memory to tables: memtables, and then the index entries of what was accepted up to now.
 ///
 /// Here and not by the engine's worker, which may be busy compacting for seconds while the memory fills up. It is told
 /// all the same, finds nothing left to write, and does the rest of its work: it takes journals away that are not needed.
@@ -97,16 +112,22 @@ pub fn retain(shared: &Shared) -> Result<u64, Error> {
 /// When the engine cannot.
 pub fn flush(shared: &Shared, engine: &Engine) -> fjall::Result<()> {
     let _turn = shared.flushing.lock();
-    // Read first: a commit gets its number and is applied under the lock that a rotation takes. So all these are in
+    // Both first: a commit gets its number and is applied under the lock that a rotation takes. So all these are in
     // memtables that are rotated below, or in tables already.
-    let (through, commit) = (shared.durable(), engine.db.seqno());
+    let (entries, commit) = (shared.unindexed.seal(), engine.db.seqno());
     for keyspace in engine.keyspaces() {
         keyspace.rotate_memtable()?;
     }
     for keyspace in engine.keyspaces() {
         engine.write_sealed(keyspace)?;
     }
+    indexing::write(engine, &entries)?;
+    // What was indexed already may have lain in memtables until now.
+    let through = entries.last().unwrap_or_else(|| shared.recent.indexed());
     shared.flushed.fetch_max(through, Ordering::AcqRel);
     shared.flushed_commit.fetch_max(commit, Ordering::AcqRel);
+    // Only now that the indexes have it may memory forget it.
+    shared.recent.set_indexed(through);
+    shared.unindexed.release();
     Ok(())
 }

@@ -78,9 +78,9 @@ fn scan(engine: &Engine, first: u64, last: u64, missing: &mut Vec<(u64, u64)>) -
     Ok(())
 }
 
-/// Sees that both indexes have the entries of all messages from `from` to `until` and know `last` as the last sequence;
-/// adds what is missing, and with `whole` also removes what names no message. Gives the number of changes.
-pub fn indexes(engine: &Engine, from: u64, until: u64, last: u64, whole: bool) -> Result<u64, Error> {
+/// Sees that both indexes have the entries of all messages from `from` to `until`, and know `last` as the last sequence
+/// if one is given; adds what is missing, and with `whole` also removes what names no message. Gives the number of changes.
+pub fn indexes(engine: &Engine, from: u64, until: u64, last: Option<u64>, whole: bool) -> Result<u64, Error> {
     const BATCH: usize = 4096;
     let mut changes = 0;
     let mut batch = engine.db.batch();
@@ -106,7 +106,9 @@ pub fn indexes(engine: &Engine, from: u64, until: u64, last: u64, whole: bool) -
         }
     }
     for keyspace in [&engine.sids, &engine.senders] {
-        if engine.last_of(keyspace)?.unwrap_or(0) != last {
+        if let Some(last) = last
+            && engine.last_of(keyspace)?.unwrap_or(0) != last
+        {
             batch.insert(keyspace, index::LAST, index::sequence_value(index::LAST, last));
         }
     }

@@ -7,17 +7,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fjall::{OwnedWriteBatch, PersistMode, Slice};
+use fjall::{PersistMode, Slice};
 use tokio::runtime::Handle;
 
 use super::{
     engine::Engine,
-    index, keys,
+    keys,
     mark::MarkFile,
     queue::{Import, Opening, Order, Reply, Submission, Work},
     recent::Accepted,
     retention,
     shared::Shared,
+    unindexed::Entry,
 };
 use crate::{
     domain::{Error, Timestamp},
@@ -97,8 +98,8 @@ impl Writer {
         let mut placed_at = self.last_placed_at;
         let first = self.last + 1;
         let mut count = 0;
-        let mut batch = OwnedWriteBatch::with_capacity(self.engine.db.clone(), 3 * group.size_hint().0 + 2)
-            .durability(Some(DURABLE));
+        let mut batch = self.engine.db.batch().durability(Some(DURABLE));
+        let mut entries = Vec::new();
         let (mut known, mut decided): (Answers, Answers) = (Vec::new(), Vec::new());
         let mut runtime = None;
         for submission in group {
@@ -116,11 +117,8 @@ impl Writer {
                             (draft.finish_import(sequence, placed_at, accepted_at, in_feed), accepted_at)
                         }
                     };
-                    let record = Slice::from(record);
-                    let sender_key = index::sender_key(&sender, sequence);
-                    batch.insert(&self.engine.messages, sequence.to_be_bytes(), record);
-                    batch.insert(&self.engine.sids, hash.place, index::sequence_value(&hash.place, sequence));
-                    batch.insert(&self.engine.senders, sender_key, index::sender_value(&sender_key));
+                    batch.insert(&self.engine.messages, sequence.to_be_bytes(), Slice::from(record));
+                    entries.push(Entry { sequence, place: hash.place, sender });
                     self.shared.recent.insert(&hash, Accepted::new(&hash, sequence, accepted_at, fingerprint));
                     count += 1;
                     decided.push((reply, Ok(Outcome::Accepted(self.shared.acceptance(accepted_at)))));
@@ -137,9 +135,6 @@ impl Writer {
             return;
         }
         let last = self.last + count;
-        for keyspace in [&self.engine.sids, &self.engine.senders] {
-            batch.insert(keyspace, index::LAST, index::sequence_value(index::LAST, last));
-        }
         self.shared.set_committing(true);
         let committed = batch.commit();
         self.shared.set_committing(false);
@@ -147,6 +142,7 @@ impl Writer {
             Ok(()) => {
                 self.last = last;
                 self.last_placed_at = placed_at;
+                self.shared.unindexed.extend(entries);
                 self.shared.publish(last);
                 // Those who are answered now are likely to submit again at once.
                 let opening = (decided.len() > 1).then(|| self.shared.queue.opening());
@@ -177,7 +173,7 @@ impl Writer {
         // It waited so long that what was accepted since is not all remembered.
         let durable = self.shared.durable();
         let read = |view: View<'_>| Ok(self.shared.duplicate(view.accepted_at, view.fingerprint));
-        let found = self.shared.find(&self.engine, hash, key, durable, read)?;
+        let found = self.shared.find_indexed(&self.engine, hash, key, durable, read)?;
         Ok(found.map(|outcome| (outcome, durable)))
     }
 
@@ -232,17 +228,14 @@ impl Writer {
         }
     }
 
-    /// Has memtables written to tables when they are full, and waits when that takes too long.
+    /// Has what is in memory written to tables when it is full, and waits when that takes too long.
     fn bound_memory(&self) {
-        let limit = self.shared.options.memtable_bytes;
-        let mut bytes = self.engine.memtable_bytes();
-        if bytes < limit {
+        let is_full = |times| self.shared.fullness(&self.engine) >= times;
+        if !is_full(1.0) {
             return;
         }
         self.shared.upkeep.ring();
-        while bytes >= 2 * limit && !self.shared.has_failed() && self.shared.rotated.sleep(Duration::from_millis(100)) {
-            bytes = self.engine.memtable_bytes();
-        }
+        while is_full(2.0) && !self.shared.has_failed() && self.shared.rotated.sleep(Duration::from_millis(100)) {}
     }
 }
 

@@ -6,5 +6,6 @@ mod damage;
 mod disk;
 mod import;
 mod kill;
+mod lag;
 mod opening;
 mod tools;
