@@ -43,8 +43,9 @@ impl Wire {
     /// A proxy for `node`.
     pub async fn before(node: &str) -> Self {
         let real = lookup_host(node).await.expect("an address").next().expect("an address");
-        // Another port than the node's, so that the driver, which takes the contact point's for all, reaches no other.
-        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
+        // The node's own address, for that is where the driver then looks for it. Another port than the node's, so that the
+        // driver, which takes the contact point's for all, reaches no other.
+        let free = TcpListener::bind((real.ip(), 0)).and_then(|free| free.local_addr());
         let address = free.expect("a port");
         let (learn, prepared) = unbounded_channel();
         let rule = RequestRule(
