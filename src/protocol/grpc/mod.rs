@@ -45,28 +45,20 @@ use crate::{
 pub use key_service::key_service_for_operator;
 pub use transfer_service::transfer_service;
 
-/// Generated from `proto/messagewebhook/v1`.
-#[allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    reason = "generated code; its documentation is in the proto files"
-)]
-pub mod v1 {
-    tonic::include_proto!("messagewebhook.v1");
-}
+pub use generated::{control, v1};
 
-/// Generated from `proto/messagewebhook/control`, for the control socket.
-pub mod control {
-    /// Generated from `proto/messagewebhook/control/v1`.
-    #[allow(
-        missing_docs,
-        clippy::all,
-        clippy::pedantic,
-        reason = "generated code; its documentation is in the proto files"
-    )]
+/// Generated from `proto/`, each module from the package of its name.
+#[allow(missing_docs, reason = "generated code; its documentation is in the proto files")]
+mod generated {
     pub mod v1 {
-        tonic::include_proto!("messagewebhook.control.v1");
+        tonic::include_proto!("messagewebhook.v1");
+    }
+
+    /// For the control socket.
+    pub mod control {
+        pub mod v1 {
+            tonic::include_proto!("messagewebhook.control.v1");
+        }
     }
 }
 

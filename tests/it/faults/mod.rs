@@ -1,8 +1,7 @@
 //! Two processes of the service on a ring whose nodes are killed and paused, under load. The history of it is sound:
 //! whatever was told as accepted is there, once, and is delivered.
 //!
-//! `FAULT_RING` names the ring by its `RING_FIRST` (see `scripts/ring`); nothing else may use it meanwhile, so these
-//! tests are run by themselves: `FAULT_RING=21 cargo test --test it faults:: -- --ignored --test-threads 1`.
+//! `scripts/fault-test` runs these, on a ring that nothing else uses; `FAULT_RING` names it by its `RING_FIRST`.
 //! `HISTORY_REQUESTS` (of each client) makes a run longer, `HISTORY_SEED` makes it the same.
 
 mod ring;
@@ -87,7 +86,7 @@ fn report(history: &History) {
     println!("faults: {} sent, {counts:?}, {delivered:?} delivered", history.submissions.len());
 }
 
-#[ignore = "needs a ring of its own: FAULT_RING"]
+#[ignore = "hurts a ring of its own: run by scripts/fault-test"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_killed_and_comes_back() {
     under_fault(|ring| {
@@ -98,7 +97,7 @@ async fn a_node_is_killed_and_comes_back() {
     .await;
 }
 
-#[ignore = "needs a ring of its own: FAULT_RING"]
+#[ignore = "hurts a ring of its own: run by scripts/fault-test"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_hangs_for_20_seconds() {
     under_fault(|ring| {
@@ -109,7 +108,7 @@ async fn a_node_hangs_for_20_seconds() {
     .await;
 }
 
-#[ignore = "needs a ring of its own: FAULT_RING"]
+#[ignore = "hurts a ring of its own: run by scripts/fault-test"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_are_killed_callers_are_told_to_come_back_and_it_recovers() {
     let ring = FaultRing::mended();
@@ -144,7 +143,7 @@ async fn two_nodes_are_killed_callers_are_told_to_come_back_and_it_recovers() {
     assert!(again.contains("Already processed"), "{again}");
 }
 
-#[ignore = "needs a ring of its own: FAULT_RING"]
+#[ignore = "hurts a ring of its own: run by scripts/fault-test"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_200_posts_of_one_sid_to_two_replicas_one_is_processed() {
     let ring = FaultRing::mended();
