@@ -3,13 +3,9 @@
 use std::{sync::OnceLock, time::Instant};
 
 use ::metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::names;
-
-/// Buckets of every histogram of seconds: from a tenth of a millisecond to ten seconds.
-const SECONDS_BUCKETS: &[f64] =
-    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+use super::names::{self, MetricKind};
 
 /// The process's metrics. All values of this type show the same ones.
 #[derive(Debug, Clone)]
@@ -23,22 +19,24 @@ impl Metrics {
     pub fn install() -> Self {
         static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
         let handle = HANDLE.get_or_init(|| {
-            let builder = PrometheusBuilder::new();
-            // An empty list of buckets is the one error, and then histograms are summaries.
-            let builder = builder.set_buckets(SECONDS_BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+            let mut builder = PrometheusBuilder::new();
+            for metric in names::METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
+                let name = Matcher::Full(metric.name.to_owned());
+                // An empty list of buckets is the one error, and then the histogram is a summary.
+                builder =
+                    builder.set_buckets_for_metric(name, metric.buckets).unwrap_or_else(|_| PrometheusBuilder::new());
+            }
             let recorder = builder.build_recorder();
             let handle = recorder.handle();
             if ::metrics::set_global_recorder(recorder).is_err() {
                 tracing::warn!("another recorder of metrics was set up before; /metrics shows nothing of it");
             }
-            for (name, description) in names::GAUGES {
-                describe_gauge!(*name, *description);
-            }
-            for (name, description) in names::COUNTERS {
-                describe_counter!(*name, *description);
-            }
-            for (name, description) in names::HISTOGRAMS {
-                describe_histogram!(*name, *description);
+            for metric in names::METRICS {
+                match metric.kind {
+                    MetricKind::Counter => describe_counter!(metric.name, metric.help),
+                    MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
+                    MetricKind::Histogram => describe_histogram!(metric.name, metric.help),
+                }
             }
             handle
         });
@@ -77,7 +75,7 @@ fn resident_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::names::Metric, *};
 
     #[test]
     fn what_is_rendered_tells_the_process_and_its_build() {
@@ -89,10 +87,10 @@ mod tests {
             names::PROCESS_OPEN_FDS,
             names::PROCESS_MAX_FDS,
         ];
-        let described: Vec<_> = names::GAUGES.iter().filter(|(name, _)| of_process.contains(name)).collect();
+        let described: Vec<_> = names::METRICS.iter().filter(|metric| of_process.contains(&metric.name)).collect();
         assert_eq!(described.len(), of_process.len());
-        for (name, description) in described {
-            assert!(text.contains(&format!("# HELP {name} {description}")), "{name} in {text}");
+        for Metric { name, help, .. } in described {
+            assert!(text.contains(&format!("# HELP {name} {help}")), "{name} in {text}");
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} in {text}");
         }
     }

@@ -1,78 +1,174 @@
-//! The names of all metrics of the process, with their descriptions.
+//! The names of all metrics of the process, with their labels, units and descriptions. Names of spans and their
+//! attributes are in [`super::spans`]; an event of the log is named by its message.
 
-/// Build information: constantly 1, labels `version` and `rust_version`.
-pub const BUILD_INFO: &str = "message_webhook_build_info";
-/// Seconds since the process began to serve.
-pub const UPTIME_SECONDS: &str = "message_webhook_uptime_seconds";
-/// 1 in the present state of readiness, 0 in the others; label `state`.
-pub const READINESS: &str = "message_webhook_readiness";
-/// Memory of the process that is in RAM.
-pub const PROCESS_RESIDENT_MEMORY_BYTES: &str = "process_resident_memory_bytes";
-/// Files and sockets that the process has open.
-pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
-/// How many it may have open.
-pub const PROCESS_MAX_FDS: &str = "process_max_fds";
-/// Requests answered, with labels `protocol`, `route` and `status`: the HTTP status, or gRPC's code by its number.
-pub const REQUESTS_TOTAL: &str = "message_webhook_requests_total";
-/// From a request's head to its answer's head; labels `protocol` and `route`.
-pub const REQUEST_DURATION_SECONDS: &str = "message_webhook_request_duration_seconds";
-/// Submissions that were acknowledged; labels `protocol` and `outcome`: `accepted`, `duplicate`, or
-/// `duplicate_mismatch` where the content was another than the first.
-pub const SUBMISSIONS_TOTAL: &str = "message_webhook_submissions_total";
-/// Calls that failed; labels `protocol` and `code`, the published word of the error.
-pub const REJECTED_TOTAL: &str = "message_webhook_rejected_total";
-/// By how many seconds the process's clock is ahead of the database's; ScyllaDB only.
-pub const CLOCK_OFFSET_SECONDS: &str = "message_webhook_clock_offset_seconds";
-/// How far behind the clock the slot of the feed is that is resolved least far, as readers of this process know it;
-/// ScyllaDB only.
-pub const FEED_LAG_SECONDS: &str = "message_webhook_feed_lag_seconds";
-/// Slots of the feed that this process resolves; ScyllaDB only.
-pub const LEASES_HELD: &str = "message_webhook_leases_held";
-/// How far behind the clock a slot of the feed is resolved, 0 where another process does it; label `slot`; ScyllaDB only.
-pub const RESOLVER_LAG_SECONDS: &str = "message_webhook_resolver_lag_seconds";
-/// Messages that were accepted by the resolver because their submission was left half done; ScyllaDB only.
-pub const RESOLVER_ROLLED_FORWARD_TOTAL: &str = "message_webhook_resolver_rolled_forward_total";
-/// References that the resolver met whose message another attempt has, as of duplicates; ScyllaDB only.
-pub const RESOLVER_ORPHANS_TOTAL: &str = "message_webhook_resolver_orphans_total";
-/// Conditional writes of the resolver that were repeated because nobody knew their outcome; ScyllaDB only.
-pub const RESOLVER_UNCLEAR_TOTAL: &str = "message_webhook_resolver_unclear_total";
+/// What a metric counts or measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Grows only.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Values by size, in buckets.
+    Histogram,
+}
 
-/// Submissions that the ScyllaDB store took, by `outcome`: `accepted` and `duplicate` by a claim, `remembered` duplicates
-/// without the database, `unclear` where the claim was not decided in time, `failed` for a bug.
-pub const STORE_CLAIMS_TOTAL: &str = "message_webhook_store_claims_total";
-/// Claims whose outcome was unclear and that were written again; label `cause`: `contention`, `timeout`,
-/// `server_timeout`, `connection`, `no_node`, `refused`, `malformed`.
-pub const STORE_UNCLEAR_CLAIMS_TOTAL: &str = "message_webhook_store_unclear_claims_total";
-/// Second attempts to accept a message, because the resolver was ahead of the first or its references failed.
-pub const STORE_LATE_ATTEMPTS_TOTAL: &str = "message_webhook_store_late_attempts_total";
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name, in Prometheus' form.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: MetricKind,
+    /// Its unit, as OTLP has it (UCUM).
+    pub unit: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+    /// The upper bounds of a histogram's buckets.
+    pub buckets: &'static [f64],
+}
 
-/// Each counter with its description.
-pub(super) const COUNTERS: &[(&str, &str)] = &[
-    (REQUESTS_TOTAL, "Requests answered, by HTTP status or gRPC code"),
-    (SUBMISSIONS_TOTAL, "Submissions acknowledged: accepted, duplicate, or duplicate_mismatch if the content differed"),
-    (RESOLVER_ROLLED_FORWARD_TOTAL, "Messages that the resolver accepted because their submission was left half done"),
-    (RESOLVER_ORPHANS_TOTAL, "References whose message another attempt has, as the resolver met them"),
-    (RESOLVER_UNCLEAR_TOTAL, "Conditional writes of the resolver that were repeated because their outcome was unclear"),
-    (REJECTED_TOTAL, "Calls that failed, by the published code of the error"),
-    (STORE_CLAIMS_TOTAL, "Submissions that the ScyllaDB store took, by outcome"),
-    (STORE_UNCLEAR_CLAIMS_TOTAL, "Claims whose outcome was unclear and that were written again, by cause"),
-    (STORE_LATE_ATTEMPTS_TOTAL, "Second attempts to accept a message: the first came too late"),
+/// From a tenth of a millisecond to ten seconds.
+const SECONDS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// From a hundredth of a second to a week: bridges hand in what they kept through an outage.
+const AGES: &[f64] = &[
+    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0,
 ];
+/// Messages of a group.
+const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0];
 
-/// Each histogram with its description.
-pub(super) const HISTOGRAMS: &[(&str, &str)] =
-    &[(REQUEST_DURATION_SECONDS, "Seconds from a request's head to its answer's head")];
+macro_rules! metrics {
+    ($($name:ident = $text:literal, $kind:ident($($buckets:expr)?), $unit:literal, [$($label:literal),*], $help:literal;)+) => {
+        $(#[doc = $help] pub const $name: &str = $text;)+
 
-/// Each gauge with its description.
-pub(super) const GAUGES: &[(&str, &str)] = &[
-    (BUILD_INFO, "Build information; constantly 1"),
-    (UPTIME_SECONDS, "Seconds since the process began to serve"),
-    (READINESS, "1 in the present state of readiness, 0 in the others"),
-    (CLOCK_OFFSET_SECONDS, "Seconds by which the process's clock is ahead of the database's"),
-    (FEED_LAG_SECONDS, "Seconds by which what readers in order are given is behind the clock"),
-    (LEASES_HELD, "Slots of the feed that this process resolves"),
-    (RESOLVER_LAG_SECONDS, "Seconds by which the resolving of a slot of the feed is behind the clock"),
-    (PROCESS_RESIDENT_MEMORY_BYTES, "Memory of the process that is in RAM"),
-    (PROCESS_OPEN_FDS, "Files and sockets that the process has open"),
-    (PROCESS_MAX_FDS, "Files and sockets that the process may have open"),
-];
+        /// Every metric.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: MetricKind::$kind,
+            unit: $unit,
+            labels: &[$($label),*],
+            help: $help,
+            buckets: metrics!(@buckets $($buckets)?),
+        },)+];
+    };
+    (@buckets) => { &[] };
+    (@buckets $buckets:expr) => { $buckets };
+}
+
+metrics! {
+    // What callers see.
+    REQUESTS_TOTAL = "message_webhook_requests_total", Counter(), "{request}", ["protocol", "route", "status"],
+        "Requests answered, by HTTP status or gRPC code";
+    REQUEST_DURATION_SECONDS = "message_webhook_request_duration_seconds", Histogram(SECONDS), "s", ["protocol", "route"],
+        "Seconds from a request's head to its answer's head";
+    REQUESTS_IN_FLIGHT = "message_webhook_requests_in_flight", Gauge(), "{request}", ["protocol"],
+        "Requests whose answer has not begun";
+    SUBMISSIONS_TOTAL = "message_webhook_submissions_total", Counter(), "{message}", ["protocol", "outcome"],
+        "Submissions acknowledged: accepted, duplicate, or duplicate_mismatch if the content differed";
+    REJECTED_TOTAL = "message_webhook_rejected_total", Counter(), "{call}", ["protocol", "code"],
+        "Calls that failed, by the published code of the error";
+    ORG_SUBMISSIONS_TOTAL = "message_webhook_org_submissions_total", Counter(), "{message}", ["org_id", "env", "outcome"],
+        "Submissions acknowledged, by organisation; only with metrics_per_org, and other for those beyond its number";
+    MESSAGE_AGE_SECONDS = "message_webhook_message_age_seconds", Histogram(AGES), "s", ["protocol"],
+        "Seconds from a message's own timestamp to its acceptance; 0 for one from the future";
+    CONNECTIONS = "message_webhook_connections", Gauge(), "{connection}", ["listener"],
+        "Open connections: http, grpc, admin";
+    KEY_LOOKUPS_TOTAL = "message_webhook_key_lookups_total", Counter(), "{lookup}", ["result"],
+        "Look-ups of API keys: hit and refresh are answered from memory, a miss waits for the store";
+
+    // The feed.
+    STREAMS = "message_webhook_streams", Gauge(), "{stream}", ["order"],
+        "Open streams of the feed: fast, ordered";
+    DELIVERIES_TOTAL = "message_webhook_deliveries_total", Counter(), "{message}", ["order"],
+        "Messages that were handed to readers of the feed, again to each";
+    DELIVERY_LAG_SECONDS = "message_webhook_delivery_lag_seconds", Histogram(AGES), "s", ["order"],
+        "Seconds from a message's acceptance to its delivery to a reader of the feed";
+    FEED_LAG_SECONDS = "message_webhook_feed_lag_seconds", Gauge(), "s", [],
+        "Seconds by which what readers in order are given is behind the clock; ScyllaDB only";
+
+    // Every store.
+    STORE_DURATION_SECONDS = "message_webhook_store_duration_seconds", Histogram(SECONDS), "s", ["operation", "outcome"],
+        "Seconds that the store took for an operation; outcome is ok or error";
+    READINESS = "message_webhook_readiness", Gauge(), "1", ["state"],
+        "1 in the present state of readiness, 0 in the others";
+
+    // The embedded store.
+    STORE_GROUP_MESSAGES = "message_webhook_store_group_messages", Histogram(COUNTS), "{message}", [],
+        "Messages that one sync made durable; embedded store only";
+    STORE_SYNC_DURATION_SECONDS = "message_webhook_store_sync_duration_seconds", Histogram(SECONDS), "s", [],
+        "Seconds that writing and syncing a group took; embedded store only";
+    STORE_FAILED = "message_webhook_store_failed", Gauge(), "1", [],
+        "1 when the store accepts nothing more until it is restarted, as after a failed sync; embedded store only";
+    STORE_DISK_FULL = "message_webhook_store_disk_full", Gauge(), "1", [],
+        "1 while nothing is accepted because the disk is nearly full; embedded store only";
+    STORE_DISK_FREE_BYTES = "message_webhook_store_disk_free_bytes", Gauge(), "By", [],
+        "Bytes that are free on the disk of the data directory; embedded store only";
+
+    // The ScyllaDB store.
+    CQL_DURATION_SECONDS = "message_webhook_cql_duration_seconds", Histogram(SECONDS), "s", ["operation", "table", "outcome"],
+        "Seconds that a CQL statement took, retries of the driver included; outcome is ok, or how it failed; ScyllaDB only";
+    STORE_CLAIMS_TOTAL = "message_webhook_store_claims_total", Counter(), "{message}", ["outcome"],
+        "Submissions that the store took: accepted, duplicate, remembered, unclear, failed; ScyllaDB only";
+    STORE_UNCLEAR_CLAIMS_TOTAL = "message_webhook_store_unclear_claims_total", Counter(), "{write}", ["cause"],
+        "Claims whose outcome was unclear and that were written again, by cause; ScyllaDB only";
+    STORE_LATE_ATTEMPTS_TOTAL = "message_webhook_store_late_attempts_total", Counter(), "{attempt}", [],
+        "Second attempts to accept a message, as the first came too late; ScyllaDB only";
+    CLOCK_OFFSET_SECONDS = "message_webhook_clock_offset_seconds", Gauge(), "s", [],
+        "Seconds by which the process's clock is ahead of the database's; ScyllaDB only";
+    LEASES_HELD = "message_webhook_leases_held", Gauge(), "{slot}", [],
+        "Slots of the feed that this process resolves; ScyllaDB only";
+    RESOLVER_LAG_SECONDS = "message_webhook_resolver_lag_seconds", Gauge(), "s", ["slot"],
+        "Seconds by which the resolving of a slot of the feed is behind the clock, 0 where another process does it; ScyllaDB only";
+    RESOLVER_ROLLED_FORWARD_TOTAL = "message_webhook_resolver_rolled_forward_total", Counter(), "{message}", [],
+        "Messages that the resolver accepted because their submission was left half done; ScyllaDB only";
+    RESOLVER_ORPHANS_TOTAL = "message_webhook_resolver_orphans_total", Counter(), "{reference}", [],
+        "References whose message another attempt has, as the resolver met them; ScyllaDB only";
+    RESOLVER_UNCLEAR_TOTAL = "message_webhook_resolver_unclear_total", Counter(), "{write}", [],
+        "Conditional writes of the resolver that were repeated because their outcome was unclear; ScyllaDB only";
+
+    // The process.
+    BUILD_INFO = "message_webhook_build_info", Gauge(), "1", ["version", "rust_version"],
+        "Build information; constantly 1";
+    UPTIME_SECONDS = "message_webhook_uptime_seconds", Gauge(), "s", [],
+        "Seconds since the process began to serve";
+    TELEMETRY_EXPORT_FAILURES_TOTAL = "message_webhook_telemetry_export_failures_total", Counter(), "{batch}", ["signal"],
+        "Batches of traces, metrics or logs that could not be exported over OTLP and are lost";
+    PROCESS_CPU_SECONDS_TOTAL = "process_cpu_seconds_total", Counter(), "s", [],
+        "Seconds of processor time that the process used";
+    PROCESS_START_TIME_SECONDS = "process_start_time_seconds", Gauge(), "s", [],
+        "When the process began, in seconds since 1970";
+    PROCESS_THREADS = "process_threads", Gauge(), "{thread}", [],
+        "Threads of the process";
+    PROCESS_VIRTUAL_MEMORY_BYTES = "process_virtual_memory_bytes", Gauge(), "By", [],
+        "Memory that the process has reserved";
+    PROCESS_RESIDENT_MEMORY_BYTES = "process_resident_memory_bytes", Gauge(), "By", [],
+        "Memory of the process that is in RAM";
+    PROCESS_OPEN_FDS = "process_open_fds", Gauge(), "{file}", [],
+        "Files and sockets that the process has open";
+    PROCESS_MAX_FDS = "process_max_fds", Gauge(), "{file}", [],
+        "Files and sockets that the process may have open";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for metric in METRICS {
+            let is_total = metric.name.ends_with("_total");
+            assert_eq!(is_total, metric.kind == MetricKind::Counter, "{}", metric.name);
+            assert_eq!(
+                metric.unit == "s",
+                metric.name.trim_end_matches("_total").ends_with("_seconds"),
+                "{}",
+                metric.name
+            );
+            assert_eq!(metric.unit == "By", metric.name.ends_with("_bytes"), "{}", metric.name);
+            assert_eq!(metric.buckets.is_empty(), metric.kind != MetricKind::Histogram, "{}", metric.name);
+            assert!(metric.buckets.is_sorted());
+        }
+    }
+}
