@@ -1,0 +1,297 @@
+{{- define "message-webhook.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 40 characters: the names made of it have suffixes, and a Service's name has at most 63. */}}
+{{- define "message-webhook.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "message-webhook.instanceLabels" -}}
+app.kubernetes.io/name: {{ include "message-webhook.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Of the server's pods alone: those of the migration and of tests must not get requests. */}}
+{{- define "message-webhook.selectorLabels" -}}
+{{ include "message-webhook.instanceLabels" . }}
+app.kubernetes.io/component: server
+{{- end }}
+
+{{/* Labels of an object; takes a list: the context and the component. */}}
+{{- define "message-webhook.labels" -}}
+{{- $ := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "message-webhook.instanceLabels" $ }}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $.Release.Service }}
+{{- with $.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "message-webhook.image" -}}
+{{- $image := .Values.image -}}
+{{- $tag := default .Chart.AppVersion $image.tag -}}
+{{- if $image.digest -}}
+{{ printf "%s:%s@%s" $image.repository $tag $image.digest }}
+{{- else -}}
+{{ printf "%s:%s" $image.repository $tag }}
+{{- end -}}
+{{- end }}
+
+{{- define "message-webhook.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "message-webhook.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end }}
+
+{{- define "message-webhook.isScylla" -}}
+{{- if eq .Values.store.type "scylla" }}true{{ end -}}
+{{- end }}
+
+{{- define "message-webhook.isScaled" -}}
+{{- if or .Values.autoscaling.enabled .Values.keda.enabled }}true{{ end -}}
+{{- end }}
+
+{{/* A value as the text of an environment variable. Numbers of values are floats, and large ones would be printed as 1e+06. */}}
+{{- define "message-webhook.text" -}}
+{{- if kindIs "slice" . -}}
+{{ join "," . }}
+{{- else if kindIs "float64" . -}}
+{{ int64 . }}
+{{- else -}}
+{{ . }}
+{{- end -}}
+{{- end }}
+
+{{- define "message-webhook.gracePeriod" -}}
+{{ add (mul 2 (int .Values.drain.delaySeconds)) (int .Values.drain.finishSeconds) 5 }}
+{{- end }}
+
+{{/* Contact points, as the program takes them. */}}
+{{- define "message-webhook.scyllaNodes" -}}
+{{- if .Values.scyllaCluster.enabled -}}
+{{ printf "%s-scylla-client:9042" (include "message-webhook.fullname" .) }}
+{{- else -}}
+{{ join "," .Values.store.scylla.nodes }}
+{{- end -}}
+{{- end }}
+
+{{/*
+The settings that name a store and what it is made with: the servers' and the migration's alike. Takes a dict: context,
+auth (the user's).
+*/}}
+{{- define "message-webhook.storeSettings" -}}
+{{- $ := .context -}}
+{{- $scylla := $.Values.store.scylla -}}
+MESSAGE_WEBHOOK_STORE: {{ $.Values.store.type | quote }}
+{{- if include "message-webhook.isScylla" $ }}
+MESSAGE_WEBHOOK_SCYLLA_NODES: {{ include "message-webhook.scyllaNodes" $ | quote }}
+MESSAGE_WEBHOOK_SCYLLA_KEYSPACE: {{ $scylla.keyspace | quote }}
+{{- with $scylla.datacenter }}
+MESSAGE_WEBHOOK_SCYLLA_DATACENTER: {{ . | quote }}
+{{- end }}
+{{- with $scylla.replicationFactor }}
+MESSAGE_WEBHOOK_SCYLLA_REPLICATION_FACTOR: {{ int . | quote }}
+{{- end }}
+MESSAGE_WEBHOOK_SCYLLA_CONSISTENCY: {{ $scylla.consistency | quote }}
+{{- with .auth.user }}
+MESSAGE_WEBHOOK_SCYLLA_USER: {{ . | quote }}
+MESSAGE_WEBHOOK_SCYLLA_PASSWORD_FILE: /etc/message-webhook/database/password
+{{- end }}
+{{- if $scylla.tls.enabled }}
+MESSAGE_WEBHOOK_SCYLLA_CA_FILE: /etc/message-webhook/database-ca/ca.crt
+{{- if $scylla.tls.clientCertificate.enabled }}
+MESSAGE_WEBHOOK_SCYLLA_CLIENT_CERT_FILE: /etc/message-webhook/database-client/tls.crt
+MESSAGE_WEBHOOK_SCYLLA_CLIENT_KEY_FILE: /etc/message-webhook/database-client/tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $name := keys $.Values.config | sortAlpha }}
+{{ printf "MESSAGE_WEBHOOK_%s" (upper $name) }}: {{ include "message-webhook.text" (index $.Values.config $name) | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The migration's user, which is the servers' where none is named. */}}
+{{- define "message-webhook.migrationAuth" -}}
+{{- if .Values.migration.auth.user -}}
+{{ toYaml .Values.migration.auth }}
+{{- else -}}
+{{ toYaml .Values.store.scylla.auth }}
+{{- end -}}
+{{- end }}
+
+{{/*
+The name of the Secret that a source of values names or has made. Takes a dict: context, source, name (the suffix of one that
+is made), made (the suffix of the hook's own copies, which are there before the release's).
+*/}}
+{{- define "message-webhook.secretName" -}}
+{{- if .source.existingSecret -}}
+{{ .source.existingSecret }}
+{{- else -}}
+{{ printf "%s-%s%s" (include "message-webhook.fullname" .context) .name (default "" .made) }}
+{{- end -}}
+{{- end }}
+
+{{/*
+Volumes with what the database asks for. Takes a dict: context, auth, made as above, prefix (of their names).
+*/}}
+{{- define "message-webhook.databaseVolumes" -}}
+{{- $ := .context -}}
+{{- $tls := $.Values.store.scylla.tls -}}
+{{- $prefix := default "" .prefix -}}
+{{- if .auth.user }}
+- name: {{ $prefix }}database
+  secret:
+    secretName: {{ include "message-webhook.secretName" (dict "context" $ "source" .auth "name" "database" "made" .made) }}
+    defaultMode: 0440
+    items:
+      - key: {{ .auth.passwordKey }}
+        path: password
+{{- end }}
+{{- if and $tls.enabled (not .authOnly) }}
+- name: database-ca
+  {{- if $tls.ca.existingConfigMap }}
+  configMap:
+    name: {{ $tls.ca.existingConfigMap }}
+  {{- else }}
+  secret:
+    secretName: {{ include "message-webhook.secretName" (dict "context" $ "source" $tls.ca "name" "database-ca" "made" .made) }}
+  {{- end }}
+    defaultMode: 0440
+    items:
+      - key: {{ $tls.ca.key }}
+        path: ca.crt
+{{- if $tls.clientCertificate.enabled }}
+- name: database-client
+  secret:
+    secretName: {{ include "message-webhook.secretName" (dict "context" $ "source" $tls.clientCertificate "name" "database-client" "made" .made) }}
+    defaultMode: 0440
+    items:
+      - key: tls.crt
+        path: tls.crt
+      - key: tls.key
+        path: tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Mounts of these volumes. Takes a dict: context, auth, prefix. */}}
+{{- define "message-webhook.databaseMounts" -}}
+{{- $ := .context -}}
+{{- $tls := $.Values.store.scylla.tls -}}
+{{- if .auth.user }}
+- name: {{ default "" .prefix }}database
+  mountPath: /etc/message-webhook/database
+  readOnly: true
+{{- end }}
+{{- if $tls.enabled }}
+- name: database-ca
+  mountPath: /etc/message-webhook/database-ca
+  readOnly: true
+{{- if $tls.clientCertificate.enabled }}
+- name: database-client
+  mountPath: /etc/message-webhook/database-client
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Whether the server mounts a keys file. */}}
+{{- define "message-webhook.hasKeys" -}}
+{{- if or .Values.keys.existingSecret .Values.keys.externalSecret.enabled }}true{{ end -}}
+{{- end }}
+
+{{/* An ExternalSecret. Takes a dict: context, source, name, component, made, annotations. */}}
+{{- define "message-webhook.externalSecret" -}}
+{{- $ := .context -}}
+{{- $external := .source.externalSecret -}}
+{{- $name := include "message-webhook.secretName" (dict "context" $ "source" .source "name" .name "made" .made) -}}
+apiVersion: external-secrets.io/v1
+kind: ExternalSecret
+metadata:
+  name: {{ $name }}
+  namespace: {{ $.Release.Namespace }}
+  labels:
+    {{- include "message-webhook.labels" (list $ .component) | nindent 4 }}
+  {{- with .annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  refreshInterval: {{ $external.refreshInterval }}
+  secretStoreRef:
+    {{- toYaml $external.secretStoreRef | nindent 4 }}
+  target:
+    name: {{ $name }}
+  data:
+    {{- toYaml $external.data | nindent 4 }}
+{{- end }}
+
+{{/* The Certificate that is shown to the database. Takes a dict: context, component, made, annotations. */}}
+{{- define "message-webhook.clientCertificate" -}}
+{{- $ := .context -}}
+{{- $client := $.Values.store.scylla.tls.clientCertificate -}}
+{{- $name := include "message-webhook.secretName" (dict "context" $ "source" $client "name" "database-client" "made" .made) -}}
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata:
+  name: {{ $name }}
+  namespace: {{ $.Release.Namespace }}
+  labels:
+    {{- include "message-webhook.labels" (list $ .component) | nindent 4 }}
+  {{- with .annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  secretName: {{ $name }}
+  commonName: {{ default (include "message-webhook.fullname" $) $client.certificate.commonName }}
+  duration: {{ $client.certificate.duration }}
+  renewBefore: {{ $client.certificate.renewBefore }}
+  privateKey:
+    algorithm: ECDSA
+    size: 256
+    encoding: PKCS8
+    rotationPolicy: Always
+  usages: [digital signature, client auth]
+  issuerRef:
+    {{- toYaml $client.certificate.issuerRef | nindent 4 }}
+{{- end }}
+
+{{/* What all pods have in common. Takes a list: the context and the name of the ServiceAccount. */}}
+{{- define "message-webhook.podDefaults" -}}
+{{- $ := index . 0 -}}
+serviceAccountName: {{ index . 1 }}
+automountServiceAccountToken: false
+# Variables about Services would be of no use, and some begin as the settings do.
+enableServiceLinks: false
+{{- with $.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml $.Values.podSecurityContext | nindent 2 }}
+{{- with $.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
