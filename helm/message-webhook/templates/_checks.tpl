@@ -38,6 +38,9 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if and (not $values.scyllaCluster.enabled) (not $scylla.nodes) }}
 {{- fail "store.type scylla needs store.scylla.nodes, e.g. [scylla-client.scylla.svc:9042], or scyllaCluster.enabled." }}
 {{- end }}
+{{- if and $values.scyllaCluster.enabled (not $values.scyllaCluster.version) }}
+{{- fail "scyllaCluster.enabled needs scyllaCluster.version, 2025.4 or later." }}
+{{- end }}
 {{- if and $values.scyllaCluster.enabled (eq $values.migration.mode "hook") }}
 {{- fail "scyllaCluster.enabled needs migration.mode initContainer: the hook runs before the release's objects exist, and would wait for ever for the database." }}
 {{- end }}

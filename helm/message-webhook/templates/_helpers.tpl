@@ -38,6 +38,16 @@ app.kubernetes.io/managed-by: {{ $.Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Labels of a pod: without the chart's version, or every new chart would replace all pods. Takes a list as above. */}}
+{{- define "message-webhook.podLabels" -}}
+{{- $ := index . 0 -}}
+{{ include "message-webhook.instanceLabels" $ }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- with $.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "message-webhook.image" -}}
 {{- $image := .Values.image -}}
 {{- $tag := default .Chart.AppVersion $image.tag -}}
@@ -293,5 +303,43 @@ nodeSelector:
 {{- with $.Values.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* All settings of the server, as environment variables. */}}
+{{- define "message-webhook.settings" -}}
+MESSAGE_WEBHOOK_HTTP_ADDR: {{ printf "%s:8080" .Values.listenAddress | quote }}
+MESSAGE_WEBHOOK_GRPC_ADDR: {{ printf "%s:9090" .Values.listenAddress | quote }}
+MESSAGE_WEBHOOK_ADMIN_ADDR: {{ printf "%s:9464" .Values.listenAddress | quote }}
+MESSAGE_WEBHOOK_DRAIN_DELAY: {{ printf "%ds" (int .Values.drain.delaySeconds) | quote }}
+MESSAGE_WEBHOOK_SHUTDOWN_DEADLINE: {{ printf "%ds" (add (int .Values.drain.delaySeconds) (int .Values.drain.finishSeconds)) | quote }}
+{{- if not (include "message-webhook.isScylla" .) }}
+# Below the volume's root, which may have a directory lost+found and another owner.
+MESSAGE_WEBHOOK_DATA_DIR: /var/lib/message-webhook/data
+{{- end }}
+{{- if include "message-webhook.hasKeys" . }}
+MESSAGE_WEBHOOK_KEYS_FILE: /etc/message-webhook/keys/keys.toml
+{{- end }}
+{{ include "message-webhook.storeSettings" (dict "context" . "auth" .Values.store.scylla.auth) }}
+{{- end }}
+
+{{/* What the pods may reach. */}}
+{{- define "message-webhook.egress" -}}
+{{- $egress := .Values.networkPolicy.egress -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- if include "message-webhook.isScylla" . }}
+- ports:
+    {{- range $egress.databasePorts }}
+    - port: {{ int . }}
+    {{- end }}
+  {{- with $egress.databaseTo }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- with $egress.rules }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}

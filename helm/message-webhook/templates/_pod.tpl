@@ -6,14 +6,13 @@
 {{- $migrates := and $isScylla (eq .Values.migration.mode "initContainer") -}}
 metadata:
   annotations:
-    # A change of settings replaces the pods. Secrets are not followed: the keys file is read again by itself, and the rest
-    # is of others.
+    # A change of settings replaces the pods. What is in Secrets is not known here; the server reads the keys file again by itself.
     checksum/config: {{ include "message-webhook.settings" . | sha256sum }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   labels:
-    {{- include "message-webhook.labels" (list . "server") | nindent 4 }}
+    {{- include "message-webhook.podLabels" (list . "server") | nindent 4 }}
     {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
