@@ -202,6 +202,10 @@ spec:
   value: {{ .Values.telemetry.endpoint | quote }}
 - name: OTEL_EXPORTER_OTLP_PROTOCOL
   value: {{ .Values.telemetry.protocol | quote }}
+{{- range list "traces" "metrics" "logs" }}
+- name: {{ printf "OTEL_%s_EXPORTER" (upper .) }}
+  value: {{ ternary "otlp" "none" (has . $.Values.telemetry.signals) }}
+{{- end }}
 - name: OTEL_TRACES_SAMPLER
   value: {{ .Values.telemetry.sampler | quote }}
 - name: OTEL_TRACES_SAMPLER_ARG
