@@ -1,33 +1,19 @@
 """Python grpcio, with stubs generated from proto/ as an internal service would, and by reflection."""
 
 import datetime
-import importlib
-import os
-import pathlib
-import sys
 
 import grpc
-import grpc_tools.protoc
 import requests
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
+import grpcio_stubs
 
 
 def checks(server, folder):
-    out = os.path.join(folder, "stubs")
-    os.makedirs(out)
-    files = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
-    include = pathlib.Path(grpc_tools.protoc.__file__).parent / "_proto"
-    arguments = ["protoc", f"-I{PROTO}", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files]
-    assert grpc_tools.protoc.main(arguments) == 0, "the protos do not compile"
-    sys.path.insert(0, out)
-    message_pb2 = importlib.import_module("messagewebhook.v1.message_pb2")
-    service_pb2 = importlib.import_module("messagewebhook.v1.message_service_pb2")
-    stubs = importlib.import_module("messagewebhook.v1.message_service_pb2_grpc")
-    stub = stubs.MessageServiceStub(grpc.insecure_channel(server.grpc))
+    stubs = grpcio_stubs.generate(folder)
+    message_pb2, service_pb2, stub = stubs.message, stubs.service, stubs.stub(server.grpc)
     key = (("authorization", f"Bearer {server.key}"),)
 
     def request(sid, **fields):

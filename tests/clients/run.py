@@ -1,5 +1,6 @@
-"""Foreign clients against the real server: curl, Python requests, grpcurl, Python grpcio, Chromium, schemathesis, what
-the documents show, two replicas on the cluster that CQL_NODES names, and the programs of examples/.
+"""Foreign clients against the real server: curl, Python requests, grpcurl, Python grpcio, Chromium, schemathesis,
+Prometheus, an OpenTelemetry collector, what the documents show, two replicas on the cluster that CQL_NODES names, and
+the programs of examples/.
 
     python tests/clients/run.py target/debug/message-webhook
 
@@ -21,16 +22,18 @@ import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 CLIENTS = ("curl_client", "requests_client", "grpcurl_client", "grpcio_client", "documents_client", "examples_client",
-           "replicas_client", "browser_client", "schema_client")
+           "replicas_client", "browser_client", "schema_client", "prometheus_client")
 
 
 class Server:
     """The server as a process, with one key of each kind that the checks need."""
 
-    def __init__(self, program, folder, *arguments):
+    def __init__(self, program, folder, *arguments, environment=None):
         self.program = program
         self.arguments = arguments
+        self.environment = os.environ | (environment or {})
         self.data_dir = os.path.join(folder, "data")
+        self.store = self.make_store()
         *ports, self.page_port = free_ports(4)
         self.http, self.grpc, self.admin = (f"127.0.0.1:{port}" for port in ports)
         # Where pages that may call the webhook come from.
@@ -50,16 +53,25 @@ class Server:
     def start(self):
         """Also after its end: at the same addresses, with the same store."""
         self.process = subprocess.Popen(
-            [self.program, "serve", "--data-dir", self.data_dir, "--cors-origins", self.page_origin]
+            [self.program, "serve", *self.store, "--cors-origins", self.page_origin]
             + ["--http-addr", self.http, "--grpc-addr", self.grpc, "--admin-addr", self.admin, *self.arguments],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.environment,
         )
         self.wait_until_ready()
 
-    def another(self, folder, *arguments):
+    def make_store(self):
+        """The flags that name it."""
+        return ["--data-dir", self.data_dir]
+
+    def another(self, folder, *arguments, **options):
         """A server of its own for a check that kills it or needs other settings."""
         os.makedirs(folder)
-        return Server(self.program, folder, *arguments)
+        return Server(self.program, folder, *arguments, **options)
+
+    def another_on_scylla(self, folder, *arguments, **options):
+        """The same on the cluster that CQL_NODES names, in a keyspace of its own, which stays."""
+        os.makedirs(folder)
+        return ScyllaServer(self.program, folder, *arguments, **options)
 
     def cli(self, *arguments, key=None, input=""):
         environment = {"MESSAGE_WEBHOOK_KEY": key or self.stream_key, "MESSAGE_WEBHOOK_GRPC_ADDR": self.grpc}
@@ -87,7 +99,7 @@ class Server:
         return self.keys("create", *arguments).strip()
 
     def keys(self, *arguments):
-        command = [self.program, "keys", arguments[0], "--data-dir", self.data_dir, *arguments[1:]]
+        command = [self.program, "keys", arguments[0], *self.store, *arguments[1:]]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         assert done.returncode == 0, f"keys {arguments[0]}: {done.stderr}"
         return done.stdout
@@ -118,6 +130,31 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+class ScyllaServer(Server):
+    """The server over a cluster."""
+
+    def make_store(self):
+        nodes = os.environ.get("CQL_NODES")
+        assert nodes, "set CQL_NODES: scripts/ring up 3, then CQL_NODES=$(scripts/ring nodes)"
+        keyspace = f"test_clients_{os.getpid()}_{time.time_ns() // 1_000_000}"
+        flags = ["--store=scylla", f"--scylla-nodes={nodes}", f"--scylla-keyspace={keyspace}"]
+        done = subprocess.run([self.program, "migrate", *flags[1:]], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=300)
+        assert done.returncode == 0, f"migrate: {done.stderr}"
+        return flags
+
+
+def keep_what_was_said(server, folder):
+    """For tests/secrets/scan.py, where SAID_DIR names a directory: every log below the folder, and the metrics."""
+    said = os.environ.get("SAID_DIR")
+    if said:
+        for number, log in enumerate(sorted(pathlib.Path(folder).rglob("*.log"))):
+            kind = "collector" if log.name == "received.log" else "clients-log"
+            shutil.copy(log, pathlib.Path(said, f"{kind}-{os.getpid()}-{number}.txt"))
+        with urllib.request.urlopen(f"http://{server.admin}/metrics", timeout=20) as answer:
+            pathlib.Path(said, f"clients-metrics-{os.getpid()}.txt").write_bytes(answer.read())
 
 
 def free_ports(count):
@@ -153,6 +190,7 @@ def main():
                 else:
                     print(f"{name}: {promise} ... ok")
                     passed += 1
+        keep_what_was_said(server, folder)
         log = server.read_log()
         secrets = [server.key, server.platform_key, "user_abc123", "gruyere"]
         if any(secret in log for secret in secrets):

@@ -30,6 +30,7 @@ mod kill;
 mod lifecycle;
 mod logs;
 mod model;
+mod operations;
 mod parity;
 mod remote;
 mod scylla;

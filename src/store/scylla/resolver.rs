@@ -86,6 +86,8 @@ impl Resolver {
         let shards: Vec<i32> = self.core.places.shards_of(slot).collect();
         let cycle = self.core.options.cycle;
         let mut watch = Watch::default();
+        // From the beginning, so that a slot which no process ever took is seen.
+        self.tell_lag(slot, 0);
         loop {
             let mut held = loop {
                 match self.try_take(slot, &mut watch).await {

@@ -17,6 +17,7 @@ pub struct Embedded {
 
 impl Embedded {
     async fn open(dir: tempfile::TempDir, clock: TestClock) -> Self {
+        crate::support::said::listen();
         let options = Options { retention: RETENTION, ..Options::new(dir.path().join("data")) };
         let with = Arc::new(clock.clone());
         let (store, _) = tokio::task::spawn_blocking(|| EmbeddedStore::open(options, with)).await.unwrap().unwrap();

@@ -11,14 +11,17 @@ use std::{
 
 use message_webhook::{
     domain::{
-        Clock, Content, Environment, Error, Fingerprint, FromId, HostPolicy, KeyOwner, KeyRecord, Media, MessageKey,
-        MessageSid, NewKey, NewMessage, OrgId, Scope, Scopes, Sender, SystemClock, Timestamp,
+        Clock, Content, Environment, Error, Fingerprint, FromId, HostPolicy, KeyOwner, KeyRecord, Media, Message,
+        MessageKey, MessageSid, NewKey, NewMessage, OrgId, Scope, Scopes, Sender, SystemClock, Timestamp,
     },
     store::{
         Acceptance, Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, MessageStore, Outcome,
         PageLimit,
     },
 };
+
+/// What every message of the suite begins with in all its parts: it must never be found in what is logged.
+pub const PLANTED: &str = "planted-";
 
 /// The retention of every store in the suite.
 pub const RETENTION: Duration = Duration::from_hours(30 * 24);
@@ -121,15 +124,15 @@ pub fn message_saying(sid: &str, body: &str) -> NewMessage {
 
 pub fn content(from: &str, body: Option<&str>) -> Content {
     Content {
-        from_id: FromId::new(from).unwrap(),
+        from_id: FromId::new(format!("{PLANTED}{from}")).unwrap(),
         timestamp: Timestamp::from_seconds(1_672_531_200).unwrap(),
-        body: body.map(str::to_owned),
+        body: body.map(|body| format!("{PLANTED}{body}")),
         media: None,
     }
 }
 
 pub fn image() -> Media {
-    Media::image("https://example.com/images/food.jpg?sig=1".into(), HostPolicy::PublicOnly).unwrap()
+    Media::image("https://example.com/images/food.jpg?planted-signature=1".into(), HostPolicy::PublicOnly).unwrap()
 }
 
 pub fn audio() -> Media {
@@ -141,7 +144,22 @@ pub fn key(sid: &str) -> MessageKey {
 }
 
 pub fn key_of(org: &str, env: Environment, sid: &str) -> MessageKey {
-    MessageKey { org: OrgId::new(org).unwrap(), env, sid: MessageSid::new(sid).unwrap() }
+    MessageKey { org: OrgId::new(org).unwrap(), env, sid: MessageSid::new(format!("{PLANTED}{sid}")).unwrap() }
+}
+
+/// A message without [`PLANTED`], as stores of earlier versions have it.
+pub fn plain(message: NewMessage) -> NewMessage {
+    let (mut key, mut content) = (message.key().clone(), message.content().clone());
+    let without = |text: &str| text.strip_prefix(PLANTED).expect("one of this suite's").to_owned();
+    key.sid = MessageSid::new(without(key.sid.as_str())).unwrap();
+    content.from_id = FromId::new(without(content.from_id.as_str())).unwrap();
+    content.body = content.body.as_deref().map(without);
+    NewMessage::new(key, content)
+}
+
+/// The sid of a message as a test named it.
+pub fn sid(message: &Message) -> &str {
+    message.key.sid.as_str().trim_start_matches(PLANTED)
 }
 
 pub fn sender(from: &str) -> Sender {
@@ -149,7 +167,7 @@ pub fn sender(from: &str) -> Sender {
 }
 
 pub fn sender_of(org: &str, env: Environment, from: &str) -> Sender {
-    Sender { org: OrgId::new(org).unwrap(), env, from_id: FromId::new(from).unwrap() }
+    Sender { org: OrgId::new(org).unwrap(), env, from_id: FromId::new(format!("{PLANTED}{from}")).unwrap() }
 }
 
 /// A new key of `org` in `dev`.
@@ -236,5 +254,5 @@ pub async fn take(follower: &mut dyn FeedFollower, count: usize) -> Vec<FeedItem
 }
 
 pub fn sids(items: &[FeedItem]) -> Vec<&str> {
-    items.iter().map(|item| item.message.key.sid.as_str()).collect()
+    items.iter().map(|item| sid(&item.message)).collect()
 }

@@ -15,6 +15,7 @@ pub struct Scylla {
 
 impl Scylla {
     async fn open(keyspace: Keyspace, clock: TestClock) -> Self {
+        crate::support::said::listen();
         let store = ScyllaStore::connect_trusting(keyspace.options(), Arc::new(clock.clone())).await.unwrap();
         Self { store: Arc::new(store), clock, keyspace }
     }

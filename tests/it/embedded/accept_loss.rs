@@ -8,7 +8,7 @@ use message_webhook::store::{
 };
 
 use super::tools::*;
-use crate::conformance::fixture::{key, new_key, page_after, place_of, read_feed, sender, sids, up_to};
+use crate::conformance::fixture::{key, new_key, page_after, place_of, read_feed, sender, sid, sids, up_to};
 
 const BYTES: usize = 500;
 
@@ -18,7 +18,7 @@ async fn left(store: &EmbeddedStore, messages: usize) -> BTreeSet<usize> {
     let (fed, _) = read_feed(store, start, 50).await;
     let fed: BTreeSet<_> = sids(&fed).into_iter().map(str::to_owned).collect();
     let listed = store.list(&sender("user"), None, up_to(10_000)).await.unwrap().messages;
-    let listed: BTreeSet<_> = listed.iter().map(|message| message.key.sid.as_str().to_owned()).collect();
+    let listed: BTreeSet<_> = listed.iter().map(|message| sid(message).to_owned()).collect();
     assert_eq!(fed, listed);
     let mut left = BTreeSet::new();
     for number in 0..messages {

@@ -12,7 +12,7 @@ use message_webhook::{
 
 use super::tools::*;
 use crate::conformance::fixture::{
-    RETENTION, TestClock, accepted, duplicate, key, message, place_of, read_feed, sender, sids, up_to,
+    RETENTION, TestClock, accepted, duplicate, key, message, place_of, read_feed, sender, sid, sids, up_to,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -56,7 +56,7 @@ async fn what_is_imported_late_outlives_a_crash_with_its_time_and_does_not_distu
     let store = open_at(dir.path(), &clock).await;
     for old in &old {
         assert_eq!(store.get(&old.key).await.unwrap().as_ref(), Some(old));
-        let (first, _) = duplicate(store.submit(message(old.key.sid.as_str())).await.unwrap());
+        let (first, _) = duplicate(store.submit(message(sid(old))).await.unwrap());
         assert_eq!(first.accepted_at, old.accepted_at);
     }
     // Times are found by halving, which must not be led astray.
@@ -83,7 +83,7 @@ async fn retention_removes_imported_messages_with_their_neighbours_and_never_one
         let retained = Arc::clone(&store);
         tokio::task::spawn_blocking(move || retained.run_retention_now()).await.unwrap().unwrap();
         let listed = store.list(&sender("user"), None, up_to(10)).await.unwrap().messages;
-        let listed: Vec<_> = listed.iter().map(|message| message.key.sid.as_str()).collect();
+        let listed: Vec<_> = listed.iter().map(sid).collect();
         assert_eq!(listed, left);
     }
     // The key of what is gone is free.

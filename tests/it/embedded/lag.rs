@@ -11,22 +11,30 @@ use std::{
     },
 };
 
-use message_webhook::store::{
-    MessageStore, Outcome,
-    embedded::{EmbeddedStore, Left, Options},
+use message_webhook::{
+    domain::Sender,
+    store::{
+        MessageStore, Outcome,
+        embedded::{EmbeddedStore, Left, Options},
+    },
 };
 
 use super::tools::*;
-use crate::conformance::fixture::{sender, up_to};
+use crate::conformance::fixture::{plain, sender, sid, up_to};
 
 const BYTES: usize = 100;
 
 /// The numbers that the list of the one sender has, newest first, read in pages.
 async fn listed(store: &EmbeddedStore, page: usize) -> Vec<usize> {
+    listed_of(store, &sender("user"), page).await
+}
+
+async fn listed_of(store: &EmbeddedStore, sender: &Sender, page: usize) -> Vec<usize> {
     let (mut listed, mut after) = (Vec::new(), None);
     loop {
-        let page = store.list(&sender("user"), after.as_ref(), up_to(page)).await.unwrap();
-        listed.extend(page.messages.iter().map(|message| message.key.sid.as_str()[1..].parse::<usize>().unwrap()));
+        let page = store.list(sender, after.as_ref(), up_to(page)).await.unwrap();
+        listed
+            .extend(page.messages.iter().map(|message| sid(message).trim_start_matches('m').parse::<usize>().unwrap()));
         match page.next {
             Some(next) => after = Some(next),
             None => return listed,
@@ -215,8 +223,10 @@ async fn a_store_whose_index_entries_are_in_the_journal_opens_unchanged() {
         (Left::Unclean, 40, 1, 0, 0),
         "{report}"
     );
-    assert_complete(&store, 0..40, 60).await;
-    assert!(listed(&store, 30).await.into_iter().eq((0..40).rev()));
+    let there = || (0..40).map(|number| plain(numbered(number, 60)));
+    assert_kept(&store, there()).await;
+    let its_sender = store.get(there().next().unwrap().key()).await.unwrap().unwrap().sender();
+    assert!(listed_of(&store, &its_sender, 30).await.into_iter().eq((0..40).rev()));
     fill(&store, 40..60, 60).await;
     drop(store);
     let (store, report) = try_open(options.clone()).await.unwrap();
@@ -226,8 +236,10 @@ async fn a_store_whose_index_entries_are_in_the_journal_opens_unchanged() {
     drop(store);
     let (store, report) = try_open(options).await.unwrap();
     assert_eq!((report.left, report.messages, report.keys), (Left::Clean, 60, 1), "{report}");
-    assert_complete(&store, 0..60, 60).await;
-    assert!(listed(&store, 30).await.into_iter().eq((0..60).rev()));
+    assert_kept(&store, there()).await;
+    assert_complete(&store, 40..60, 60).await;
+    assert!(listed_of(&store, &its_sender, 30).await.into_iter().eq((0..40).rev()));
+    assert!(listed(&store, 30).await.into_iter().eq((40..60).rev()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

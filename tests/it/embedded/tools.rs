@@ -24,6 +24,7 @@ pub fn options(dir: &Path) -> Options {
 }
 
 pub async fn try_open(options: Options) -> Result<(EmbeddedStore, OpenReport), OpenError> {
+    crate::support::said::listen();
     tokio::task::spawn_blocking(|| EmbeddedStore::open(options, Arc::new(SystemClock))).await.unwrap()
 }
 
@@ -66,19 +67,24 @@ pub async fn fill(store: &EmbeddedStore, numbers: std::ops::Range<usize>, bytes:
 
 /// Each of these messages is there as it was sent, is in the feed once, and is a duplicate when it is sent again.
 pub async fn assert_complete(store: &EmbeddedStore, numbers: impl Iterator<Item = usize>, bytes: usize) {
+    assert_kept(store, numbers.map(|number| numbered(number, bytes))).await;
+}
+
+/// The same of any messages.
+pub async fn assert_kept(store: &EmbeddedStore, messages: impl Iterator<Item = NewMessage>) {
     let start = place_of(store, FeedStart::Start).await;
     let (items, _) = read_feed(store, start, 100).await;
     let mut fed = std::collections::HashMap::new();
     for item in items {
         *fed.entry(item.message.key.sid.as_str().to_owned()).or_insert(0) += 1;
     }
-    for number in numbers {
-        let sent = numbered(number, bytes);
-        let kept = store.get(sent.key()).await.unwrap().unwrap_or_else(|| panic!("m{number} is lost"));
-        assert_eq!(kept.content, *sent.content(), "m{number}");
-        assert_eq!(fed.get(&format!("m{number}")), Some(&1), "m{number} in the feed");
+    for sent in messages {
+        let name = sent.key().sid.as_str().to_owned();
+        let kept = store.get(sent.key()).await.unwrap().unwrap_or_else(|| panic!("{name} is lost"));
+        assert_eq!(kept.content, *sent.content(), "{name}");
+        assert_eq!(fed.get(&name), Some(&1), "{name} in the feed");
         let again = store.submit(sent).await.unwrap();
-        assert!(matches!(again, Outcome::Duplicate { .. }), "m{number} accepted twice");
+        assert!(matches!(again, Outcome::Duplicate { .. }), "{name} accepted twice");
     }
 }
 

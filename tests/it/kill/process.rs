@@ -129,6 +129,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
+        crate::support::said::keep("log", &fs::read_to_string(&self.log).unwrap_or_default());
         // An error says that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -69,6 +69,7 @@ impl Edges {
     }
 
     pub async fn start_with(settings: Settings) -> Self {
+        super::said::listen();
         let store = settings.store.unwrap_or_else(FlakyStore::new);
         let limits = Limits {
             body_bytes: 256 * 1024,

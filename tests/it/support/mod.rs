@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod process;
 pub mod raw;
 pub mod ring;
+pub mod said;
 pub mod server;
 pub mod wire;
 
@@ -57,6 +58,9 @@ pub async fn post(
     let response = request.body(body.into()).send().await.expect("an answer");
     let status = response.status().as_u16();
     let body = response.bytes().await.expect("a body");
+    if status != 200 {
+        said::keep("error", &String::from_utf8_lossy(&body));
+    }
     (status, serde_json::from_slice(&body).expect("JSON"))
 }
 
@@ -69,5 +73,9 @@ pub fn client() -> reqwest::Client {
 pub async fn get(address: std::net::SocketAddr, path: &str) -> Option<(u16, String)> {
     let response = client().get(format!("http://{address}{path}")).send().await.ok()?;
     let status = response.status().as_u16();
-    Some((status, String::from_utf8(response.bytes().await.ok()?.to_vec()).ok()?))
+    let text = String::from_utf8(response.bytes().await.ok()?.to_vec()).ok()?;
+    if path == "/metrics" {
+        said::keep("metrics", &text);
+    }
+    Some((status, text))
 }

@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{PATIENCE, ring::Keyspace, wait_until};
+use super::{PATIENCE, ring::Keyspace, said, wait_until};
 
 const ANY_PORT: &str = "127.0.0.1:0";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_message-webhook");
@@ -47,7 +47,9 @@ pub fn cli<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished 
 pub fn finish(command: &mut Command) -> Finished {
     let output = command.output().expect("the program runs");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let finished = Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+    said::keep("log", &finished.stderr);
+    finished
 }
 
 /// `serve` in a process of its own; it is killed when this is dropped.
@@ -171,6 +173,9 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
+        if let Ok(log) = self.stderr.lock() {
+            said::keep("log", &log);
+        }
         // It may have ended; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -94,6 +94,7 @@ impl Builder {
     }
 
     pub async fn try_start(self) -> Result<TestServer, StartError> {
+        super::said::listen();
         let dir = TempDir::new().expect("a directory");
         let config = config(&dir, self.settings);
         let data_dir = config.data_dir.clone();

@@ -28,6 +28,7 @@ use crate::{
             ticks::{self, Ticks},
         },
     },
+    telemetry::names,
 };
 
 /// Clocks of other processes may be ahead by so much, and what they accept is still seen at once.
@@ -180,6 +181,13 @@ impl Tail {
     /// Up to where attempts may lie now, by this process's clock.
     pub fn edge(&self) -> Ticks {
         ticks::after(ticks::at(self.core.now()), AHEAD)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Without readers nothing is late; what was measured last must not stand there for ever.
+        metrics::gauge!(names::FEED_LAG_SECONDS).set(0.0);
     }
 }
 
