@@ -180,23 +180,52 @@ class Cluster:
             with contextlib.suppress(OSError):
                 for job in self.get("/apis/batch/v1/jobs")["items"]:
                     if not job["status"].get("conditions"):
-                        self.end_job(job)
+                        self.end_job(job, self.missing(job))
                 for pod in self.get("/api/v1/pods")["items"]:
                     if pod["status"].get("phase") == "Pending":
                         path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}/status"
                         self.call("PATCH", path, {"status": {"phase": "Succeeded"}}, "application/merge-patch+json")
 
-    def end_job(self, job):
+    def missing(self, job):
+        """What the Job's pod would wait for: objects of the release that are not there."""
+        namespace, pod = job["metadata"]["namespace"], job["spec"]["template"]["spec"]
+        volumes = pod.get("volumes", [])
+        needed = [("v1", "serviceaccounts", pod["serviceAccountName"])]
+        needed += [
+            ("v1", "configmaps", source["configMapRef"]["name"]) for container in pod["containers"] for source in container.get("envFrom", [])
+        ]
+        needed += [("v1", "configmaps", volume["configMap"]["name"]) for volume in volumes if "configMap" in volume]
+        # Operators make the Secrets; here what they make them of is enough, which has the Secret's name.
+        needed += [("secret", "", volume["secret"]["secretName"]) for volume in volumes if "secret" in volume]
+        missing = []
+        for version, resource, name in needed:
+            # What does not bear the release's name is the user's, and was there before.
+            if not name.startswith(NAME):
+                continue
+            if version == "secret":
+                groups = ("external-secrets.io/v1/{}/externalsecrets", "cert-manager.io/v1/{}/certificates")
+                paths = [f"/apis/{group.format(f'namespaces/{namespace}')}/{name}" for group in groups]
+            else:
+                paths = [f"/api/v1/namespaces/{namespace}/{resource}/{name}"]
+            if not any(self.exists(path) for path in paths):
+                missing.append(name)
+        return missing
+
+    def end_job(self, job, missing):
+        fails = self.jobs_fail or missing
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        conditions = ("FailureTarget", "Failed") if self.jobs_fail else ("SuccessCriteriaMet", "Complete")
+        conditions = ("FailureTarget", "Failed") if fails else ("SuccessCriteriaMet", "Complete")
         status = {
             "startTime": now,
             "conditions": [
-                {"type": kind, "status": "True", "reason": "Test", "message": "", "lastProbeTime": now, "lastTransitionTime": now}
+                {
+                    "type": kind, "status": "True", "reason": "Test", "message": f"missing: {missing}" if missing else "",
+                    "lastProbeTime": now, "lastTransitionTime": now,
+                }
                 for kind in conditions
             ],
         }
-        status.update({"failed": 1} if self.jobs_fail else {"succeeded": 1, "completionTime": now})
+        status.update({"failed": 1} if fails else {"succeeded": 1, "completionTime": now})
         path = f"/apis/batch/v1/namespaces/{job['metadata']['namespace']}/jobs/{job['metadata']['name']}/status"
         self.call("PATCH", path, {"status": status}, "application/merge-patch+json")
 
