@@ -260,6 +260,7 @@ class Checks:
         """The latest released chart before this one; before there is any, this one with lower versions."""
         current = yaml.safe_load((CHART / "Chart.yaml").read_text())
         source = self.work / "previous" / "message-webhook"
+        source.parent.mkdir()
         tags = subprocess.run(
             ["git", "-C", ROOT, "tag", "--list", "v*", "--merged", "HEAD", "--sort=-v:refname"], capture_output=True, text=True, check=False
         )
