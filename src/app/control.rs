@@ -22,7 +22,7 @@ use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
-use super::store::{OpenError, open_embedded, open_scylla};
+use super::store::{OpenError, open_embedded, open_scylla_briefly};
 use crate::{
     config::{Config, StoreKind},
     domain::{Clock, SystemClock},
@@ -86,7 +86,7 @@ impl Control {
     /// As [`ControlError`] has them.
     pub async fn open(config: &Config, create: bool) -> Result<Self, ControlError> {
         if config.store == StoreKind::Scylla {
-            let store = open_scylla(config, Arc::new(SystemClock)).await.map_err(ControlError::Open)?;
+            let store = open_scylla_briefly(config).await.map_err(ControlError::Open)?;
             return Self::over(store).await;
         }
         let dir = &config.data_dir;

@@ -102,7 +102,10 @@ impl App {
         let OpenedStore { store, dir } = match store {
             StoreSource::Open(store) => OpenedStore { store, dir: None },
             StoreSource::Configured { accept_loss } => tokio::select! {
-                opened = store::open(&config, accept_loss, Arc::clone(&clock)) => opened.map_err(StartError::Open)?,
+                opened = store::open_in_time(&config, accept_loss, &clock, stop, || {
+                    readiness.set(ReadinessState::StoreUnavailable);
+                    background::show(&readiness);
+                }) => opened.map_err(StartError::Open)?.ok_or(StartError::Stopped)?,
                 () = stop.now() => return Err(StartError::CutOff),
                 () = async {
                     stop.drain().await;

@@ -1,7 +1,10 @@
 //! The configured store, opened.
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use super::Stop;
 use crate::{
     config::{Config, Consistency, Node, StoreKind},
     domain::{Clock, SystemClock},
@@ -10,6 +13,9 @@ use crate::{
         scylla::{self, ConnectError, ScyllaStore, migrate},
     },
 };
+
+/// Between two tries to reach a database that is not up.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why the configured store does not open.
 #[derive(Debug)]
@@ -38,7 +44,7 @@ pub(super) struct OpenedStore {
 }
 
 /// Opens the store that `config` names and tells in the log what was found.
-pub(super) async fn open(config: &Config, accept_loss: bool, clock: Arc<dyn Clock>) -> Result<OpenedStore, OpenError> {
+async fn open(config: &Config, accept_loss: bool, clock: Arc<dyn Clock>) -> Result<OpenedStore, OpenError> {
     match config.store {
         StoreKind::Embedded => {
             let options = embedded::Options {
@@ -53,9 +59,40 @@ pub(super) async fn open(config: &Config, accept_loss: bool, clock: Arc<dyn Cloc
             Ok(OpenedStore { store, dir: Some(config.data_dir.clone()) })
         }
         StoreKind::Scylla => {
-            let store = open_scylla(config, clock).await?;
+            let options = scylla_options(config).await?;
+            let store = ScyllaStore::connect(options, clock).await.map_err(OpenError::Scylla)?;
             tracing::info!(keyspace = config.scylla_keyspace.as_str(), "connected to the database");
-            Ok(OpenedStore { store, dir: None })
+            Ok(OpenedStore { store: Arc::new(store), dir: None })
+        }
+    }
+}
+
+/// As [`open`], and waits for a database that is not up, for as long as it takes: a restart would not bring it up, and
+/// would only make the wait longer. What an operator must mend is told at once. `None` when `stop` came first.
+pub(super) async fn open_in_time(
+    config: &Config,
+    accept_loss: bool,
+    clock: &Arc<dyn Clock>,
+    stop: &Stop,
+    waiting: impl Fn(),
+) -> Result<Option<OpenedStore>, OpenError> {
+    let mut pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build();
+    loop {
+        let error = match open(config, accept_loss, Arc::clone(clock)).await {
+            Err(error) if error.may_pass() => error,
+            opened => return opened.map(Some),
+        };
+        waiting();
+        let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+        tracing::warn!(%error, next_try_in_ms = pause.as_millis() as u64, "the store cannot be opened yet");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.drain() => return Ok(None),
         }
     }
 }
@@ -72,10 +109,10 @@ pub(super) async fn open_embedded(
     }
 }
 
-/// Connects to the keyspace that `config` names.
-pub(super) async fn open_scylla(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn MessageStore>, OpenError> {
+/// Connects to the keyspace that `config` names, for the time of one command.
+pub(super) async fn open_scylla_briefly(config: &Config) -> Result<Arc<dyn MessageStore>, OpenError> {
     let options = scylla_options(config).await?;
-    let store = ScyllaStore::connect(options, clock).await.map_err(OpenError::Scylla)?;
+    let store = ScyllaStore::connect_briefly(options, Arc::new(SystemClock)).await.map_err(OpenError::Scylla)?;
     Ok(Arc::new(store))
 }
 
@@ -130,6 +167,16 @@ async fn first_line(path: PathBuf) -> Result<String, OpenError> {
         Err(error) => error.to_string(),
     };
     Err(OpenError::PasswordFile { path, wrong })
+}
+
+impl OpenError {
+    /// Whether it may pass by itself.
+    fn may_pass(&self) -> bool {
+        match self {
+            OpenError::Scylla(error) => error.may_pass(),
+            OpenError::Embedded(_) | OpenError::PasswordFile { .. } | OpenError::NoMigration => false,
+        }
+    }
 }
 
 impl fmt::Display for OpenError {

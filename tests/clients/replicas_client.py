@@ -1,5 +1,5 @@
 """README's section on many replicas, as a reader pastes it: block after block into one shell, on the cluster that
-CQL_NODES names, in a keyspace of its own. The keyspace stays.
+CQL_NODES names, in a keyspace of its own, which is dropped again.
 """
 
 import json
@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import time
 
+from cql import drop_keyspace
 from documents_client import OF_REPLICAS, ROOT, blocks_of
 from run import free_ports
 
@@ -37,8 +38,11 @@ def checks(server, folder):
         }
         work = pathlib.Path(folder, "replicas")
         work.mkdir()
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=work, env=environment,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        try:
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=work, env=environment,
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        finally:
+            drop_keyspace(nodes, keyspace)
         assert done.returncode == 0, done
         answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         said = [answer["message"] for answer in answers]

@@ -2,11 +2,7 @@
 
 use scylla::client::session::Session;
 
-use super::{
-    cql::migration,
-    error::{ConnectError, is_invalid},
-    lwt::Row,
-};
+use super::{connect_error::ConnectError, cql::migration, error::is_invalid, lwt::Row};
 
 /// The first ScyllaDB that does lightweight transactions on tablets.
 const LWT_ON_TABLETS: (u32, u32) = (2025, 4);

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use scylla::{
-    errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError, WriteType},
+    errors::{DbError, ExecutionError, RequestAttemptError, WriteType},
     statement::{Consistency, SerialConsistency},
 };
 
@@ -195,123 +195,6 @@ impl fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
-
-/// Why a store on ScyllaDB cannot be had. `Display` says what is wrong and what to do.
-#[derive(Debug)]
-pub enum ConnectError {
-    /// The options contradict themselves; a line each.
-    Options(Vec<String>),
-    /// A file for TLS cannot be used.
-    Tls {
-        /// What the file is for, and its path.
-        file: String,
-        /// What is wrong with it.
-        wrong: String,
-    },
-    /// No contact point answers as it should.
-    Unreachable {
-        /// The contact points.
-        nodes: Vec<String>,
-        /// What the driver says.
-        wrong: String,
-    },
-    /// No node of this data centre is known.
-    NoDatacenter {
-        /// What was asked for; nothing if the first contact point's is unclear.
-        wanted: Option<String>,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// The keyspace, a table or a row of it is missing.
-    NotMigrated {
-        /// The keyspace.
-        keyspace: String,
-        /// What is missing.
-        missing: String,
-    },
-    /// The keyspace was made with other constants, or by another version of this program.
-    Settings {
-        /// The keyspace.
-        keyspace: String,
-        /// What differs, a line each.
-        differs: Vec<String>,
-    },
-    /// The database cannot do what is needed.
-    Engine(String),
-    /// A statement of the start or of a migration failed.
-    Statement {
-        /// What it was to do.
-        what: String,
-        /// What the database or the driver says.
-        wrong: String,
-    },
-}
-
-impl ConnectError {
-    pub(super) fn unreachable(nodes: &[String], error: &NewSessionError) -> Self {
-        ConnectError::Unreachable { nodes: nodes.to_vec(), wrong: error.to_string() }
-    }
-
-    pub(super) fn statement(what: impl Into<String>, error: &ExecutionError) -> Self {
-        ConnectError::Statement { what: what.into(), wrong: full_text(error) }
-    }
-
-    pub(super) fn failed(what: impl Into<String>, error: &dyn fmt::Display) -> Self {
-        ConnectError::Statement { what: what.into(), wrong: error.to_string() }
-    }
-
-    /// A statement that cannot be prepared names a table or a column that is not there.
-    pub(super) fn prepare(keyspace: &str, error: &PrepareError) -> Self {
-        let invalid = matches!(
-            error,
-            PrepareError::AllAttemptsFailed {
-                first_attempt: RequestAttemptError::DbError(DbError::Invalid | DbError::SyntaxError, _)
-            }
-        );
-        if invalid {
-            ConnectError::NotMigrated { keyspace: keyspace.to_owned(), missing: format!("a table or column ({error})") }
-        } else {
-            ConnectError::failed("prepare the statements", error)
-        }
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConnectError::Options(mistakes) => {
-                write!(f, "the settings of the store are wrong: {}", mistakes.join("; "))
-            }
-            ConnectError::Tls { file, wrong } => write!(f, "{file} cannot be used: {wrong}"),
-            ConnectError::Unreachable { nodes, wrong } => write!(
-                f,
-                "no database is reached at {}: {wrong}; check the addresses, the user and password, and TLS",
-                nodes.join(", ")
-            ),
-            ConnectError::NoDatacenter { wanted: Some(wanted), known } => {
-                write!(f, "the data centre '{wanted}' has no node; there are: {}", known.join(", "))
-            }
-            ConnectError::NoDatacenter { wanted: None, known } => {
-                write!(f, "the data centre of the first contact point is not clear; name one of: {}", known.join(", "))
-            }
-            ConnectError::NotMigrated { keyspace, missing } => write!(
-                f,
-                "the keyspace '{keyspace}' is not ready, {missing} is missing; run 'message-webhook migrate' with the \
-                 same settings"
-            ),
-            ConnectError::Settings { keyspace, differs } => write!(
-                f,
-                "the keyspace '{keyspace}' is kept with other settings than this process has: {}; start it with the \
-                 keyspace's own",
-                differs.join("; ")
-            ),
-            ConnectError::Engine(wrong) => f.write_str(wrong),
-            ConnectError::Statement { what, wrong } => write!(f, "cannot {what}: {wrong}"),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
 
 /// The consistency of a read that settles what conditional writes left undecided.
 pub fn as_read(serial: SerialConsistency) -> Consistency {

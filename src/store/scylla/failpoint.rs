@@ -2,7 +2,9 @@
 //!
 //! `FAILPOINTS="before-claim=3*off->1*return(kill)"` in the environment, in the words of the crate `fail`. `return(…)` says
 //! what happens: `kill` ends the process as SIGKILL does, `stop` halts it as SIGSTOP does, `hold` holds this one
-//! submission up for as long as the failpoint says so.
+//! submission up for as long as the failpoint says so, `wait` as long as the file is there that `FAILPOINTS_GATE` names.
+//!
+//! `FAILPOINTS="no-check=return"` has the store break a promise, to see that tests find that out.
 
 /// A place between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +23,24 @@ pub enum Step {
     AfterClaim,
 }
 
+/// A promise that a test has the store break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Breach {
+    /// The claim is written without its condition.
+    NoCondition,
+    /// How far the resolver has begun is not looked at between the references and the claim.
+    NoCheck,
+}
+
 #[cfg(not(feature = "failpoints"))]
 mod built {
     /// Does nothing.
     pub async fn reach(_: super::Step) {}
+
+    /// No promise is broken.
+    pub const fn breaks(_: super::Breach) -> bool {
+        false
+    }
 
     /// Does nothing.
     pub fn set_up() {}
@@ -36,7 +52,22 @@ mod built {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::Step;
+    use super::{Breach, Step};
+
+    impl Breach {
+        /// The name in `FAILPOINTS`.
+        fn name(self) -> &'static str {
+            match self {
+                Breach::NoCondition => "no-condition",
+                Breach::NoCheck => "no-check",
+            }
+        }
+    }
+
+    /// Whether `breach` is wanted.
+    pub fn breaks(breach: Breach) -> bool {
+        fail::eval(breach.name(), |_| ()).is_some()
+    }
 
     impl Step {
         /// The name in `FAILPOINTS`.
@@ -62,6 +93,13 @@ mod built {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 }
+                "wait" => {
+                    tracing::warn!(step = step.name(), "a submission waits at a failpoint");
+                    while std::env::var_os("FAILPOINTS_GATE").is_some_and(|gate| std::path::Path::new(&gate).exists()) {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    return;
+                }
                 _ => return,
             };
             if let Err(error) = kill_process(getpid(), signal) {
@@ -82,4 +120,4 @@ mod built {
     }
 }
 
-pub use built::{reach, set_up};
+pub use built::{breaks, reach, set_up};

@@ -16,7 +16,10 @@ use scylla::{
 };
 use uuid::Uuid;
 
-use super::error::Failed;
+use super::{
+    error::Failed,
+    failpoint::{Breach, breaks},
+};
 
 /// What became of a conditional write.
 #[derive(Debug)]
@@ -38,7 +41,12 @@ impl Decision {
     /// # Errors
     /// [`super::error::Fate::Bug`] where it is none.
     pub fn read(result: QueryResult) -> Result<Self, Failed> {
-        let rows = result.into_rows_result().map_err(|_| Failed::malformed("a conditional write was not answered"))?;
+        let rows = match result.into_rows_result() {
+            Ok(rows) => rows,
+            // Without its condition it is a plain write, which is answered with nothing.
+            Err(_) if breaks(Breach::NoCondition) => return Ok(Decision::Applied),
+            Err(_) => return Err(Failed::malformed("a conditional write was not answered")),
+        };
         // `first_row` and not `single_row`: more rows come for batches only, and each has the same `[applied]`.
         let row = rows.first_row::<Row>().map_err(|error| Failed::malformed(error.to_string()))?;
         match row.value(APPLIED) {

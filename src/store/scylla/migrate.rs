@@ -20,9 +20,10 @@ use scylla::{
 };
 
 use super::{
+    connect_error::ConnectError,
     cql::{in_keyspace, migration},
     engine::Engine,
-    error::{ConnectError, Failed, Fate, full_text},
+    error::{Failed, Fate, full_text},
     lwt::{Decision, Row},
     options::Options,
     place,

@@ -10,8 +10,9 @@
 //! ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables), `settings` (the
 //! constants that all processes share), `resolver` (a slot's rounds), `lease` (who goes round), `roll` (what it finishes),
 //! `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` (how far
-//! ours is off), `error` (what the driver's errors mean), `lwt` (answers to conditional writes), `session` and `engine` (the
-//! connection, and what is at its other end), `failpoint` (where tests kill the process).
+//! ours is off), `error` (what the driver's errors mean), `connect_error` (why there is no
+//! store), `lwt` (answers to conditional writes), `session` and `engine` (the
+//! connection, and what is at its other end), `failpoint` (where tests kill the process or break a promise).
 //!
 //! Invariants:
 //! - The claim is written by conditional writes only, and its attempt and time are never changed.
@@ -23,6 +24,7 @@ mod attempt;
 mod barrier;
 mod claim;
 mod clock;
+mod connect_error;
 mod core;
 mod cql;
 mod cursor;
@@ -56,7 +58,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use error::ConnectError;
+pub use connect_error::ConnectError;
 pub use options::{Login, Options, Serial, Tls};
 
 use self::{
@@ -91,7 +93,16 @@ impl ScyllaStore {
     /// # Errors
     /// [`ConnectError`]; its text is for the operator.
     pub async fn connect(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        Self::connect_by(options, clock, ClockWatch::default()).await
+        Self::connect_by(options, clock, ClockWatch::default(), true).await
+    }
+
+    /// As [`ScyllaStore::connect`], for the time of one command: takes no part in the resolving, which would only change
+    /// hands and change back.
+    ///
+    /// # Errors
+    /// As [`ScyllaStore::connect`].
+    pub async fn connect_briefly(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
+        Self::connect_by(options, clock, ClockWatch::default(), false).await
     }
 
     /// As [`ScyllaStore::connect`], and takes `clock` for the database's, too. For tests that move time.
@@ -100,10 +111,15 @@ impl ScyllaStore {
     /// As [`ScyllaStore::connect`].
     #[doc(hidden)]
     pub async fn connect_trusting(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        Self::connect_by(options, clock, ClockWatch::trusting()).await
+        Self::connect_by(options, clock, ClockWatch::trusting(), true).await
     }
 
-    async fn connect_by(options: Options, clock: Arc<dyn Clock>, watch: ClockWatch) -> Result<Self, ConnectError> {
+    async fn connect_by(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        watch: ClockWatch,
+        resolves: bool,
+    ) -> Result<Self, ConnectError> {
         failpoint::set_up();
         let connection = Connection::open(&options).await?;
         let not_migrated = |missing: &str| ConnectError::NotMigrated {
@@ -139,7 +155,9 @@ impl ScyllaStore {
             stop: CancellationToken::new(),
         });
         let clock = Arc::new(watch);
-        Resolver::start(&core, &clock);
+        if resolves {
+            Resolver::start(&core, &clock);
+        }
         core.tasks.spawn({
             let (core, clock) = (Arc::clone(&core), Arc::clone(&clock));
             async move { clock.run(&core).await }

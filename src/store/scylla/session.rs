@@ -21,7 +21,7 @@ use scylla::{
 use tokio::net::lookup_host;
 
 use super::{
-    error::ConnectError,
+    connect_error::ConnectError,
     options::{Options, Serial, Tls},
 };
 

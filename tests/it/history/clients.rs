@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt, stream};
 use message_webhook::{
     domain::Timestamp,
     protocol::grpc::v1::{
@@ -28,7 +29,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub type Servers = Arc<RwLock<Vec<Server>>>;
 
 /// One process of the service.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
     pub http: SocketAddr,
     pub grpc: SocketAddr,
@@ -49,7 +50,9 @@ pub struct Plan {
     pub clients: u64,
     /// Of each client.
     pub requests: u64,
-    /// So many sids are in use at a time; then come others.
+    /// The number of the first sid, and of the first text.
+    pub first: u64,
+    /// So many sids are in use in all, one after the other.
     pub sids: u64,
     /// So long each client waits between two requests at most, in milliseconds.
     pub pause: u64,
@@ -81,9 +84,9 @@ pub async fn load(plan: Plan, servers: &Servers, worlds: &[World], recorder: &Ar
             for request in 0..plan.requests {
                 let world = &worlds[client.roll(worlds.len() as u64)];
                 // All clients come to a sid at about the same time.
-                let sid = request * plan.sids / plan.requests.max(1) + client.dice.roll(4);
+                let sid = plan.first + request * plan.sids / plan.requests.max(1) + client.dice.roll(4);
                 let pause = client.dice.roll(plan.pause + 1);
-                client.ask(world, sid, request).await;
+                client.ask(world, sid, plan.first + request).await;
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         });
@@ -103,12 +106,16 @@ pub async fn finish(
     let mut accepted = recorder.accepted();
     accepted.sort();
     accepted.dedup();
-    for (number, key) in accepted.iter().enumerate() {
-        let server = all[number % all.len()];
-        let world = worlds.iter().find(|world| world.org == key.org && env(world.env) == key.env);
-        let mut grpc = connect(server).await.expect("a server");
-        look_up(&mut grpc, world.expect("a world"), key.clone(), recorder).await;
+    let mut connections = Vec::new();
+    for server in all {
+        connections.push(connect(server).await.expect("a server"));
     }
+    let looking = stream::iter(accepted.iter().enumerate()).for_each_concurrent(16, |(number, key)| {
+        let mut grpc = connections[number % connections.len()].clone();
+        let world = worlds.iter().find(|world| world.org == key.org && env(world.env) == key.env);
+        async move { look_up(&mut grpc, world.expect("a world"), key.clone(), recorder).await }
+    });
+    looking.await;
     let fresh = Reader::start(servers, &readers[0].platform_key, FeedOrder::Ordered);
     readers.push(fresh);
     let give_up = Instant::now() + patience;
@@ -117,6 +124,44 @@ pub async fn finish(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     recorder.finish(readers.into_iter().map(Reader::stop).collect())
+}
+
+/// One submission outside the load, written down as the others are; `patience` is for the answer.
+pub async fn submit(
+    server: Server,
+    world: &World,
+    sid: &str,
+    text: &str,
+    patience: Duration,
+    recorder: &Recorder,
+) -> Answer {
+    let client = reqwest::Client::builder().timeout(patience).build().expect("a client");
+    let key = Key { org: world.org.clone(), env: env(world.env).to_owned(), sid: sid.to_owned() };
+    let content = Content { from_id: "user_1".to_owned(), text: text.to_owned() };
+    let began = recorder.now();
+    let answer = submit_http(&client, server, world, &key, &content).await;
+    recorder.submitted(key, content, began, answer.clone());
+    answer
+}
+
+/// [`submit`] again and again until the answer is clear, as a sender does.
+pub async fn submit_until_clear(
+    server: Server,
+    world: &World,
+    sid: &str,
+    text: &str,
+    patience: Duration,
+    recorder: &Recorder,
+) -> Answer {
+    let give_up = Instant::now() + patience;
+    loop {
+        let answer = submit(server, world, sid, text, ANSWER, recorder).await;
+        if answer.accepted_at().is_some() {
+            return answer;
+        }
+        assert!(Instant::now() < give_up, "{sid} is not accepted: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// A reader of each order.
@@ -138,7 +183,8 @@ impl Reader {
         Self { platform_key: platform_key.to_owned(), got, task }
     }
 
-    fn has(&self, wanted: &[Key]) -> bool {
+    /// Whether all of `wanted` came.
+    pub fn has(&self, wanted: &[Key]) -> bool {
         let got = self.got.lock();
         let got: BTreeSet<&Key> = got.iter().map(|(key, _)| key).collect();
         wanted.iter().all(|key| got.contains(key))

@@ -6,8 +6,12 @@
 mod broken;
 pub mod checker;
 pub mod clients;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod made_up;
 pub mod record;
+mod replicas;
+pub mod scene;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +39,7 @@ fn plan(requests: u64) -> Plan {
     let seed = setting("HISTORY_SEED", SystemClock.now().as_micros().unsigned_abs());
     println!("history: HISTORY_SEED={seed}");
     let requests = setting("HISTORY_REQUESTS", requests);
-    Plan { seed, clients: 16, requests, sids: requests / 2, pause: 4 }
+    Plan { seed, clients: 16, requests, first: 0, sids: requests / 2, pause: 4 }
 }
 
 #[track_caller]
@@ -43,6 +47,7 @@ fn assert_sound(history: &History) {
     let faults = check(history);
     let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
     println!("history: {}, {} faults", history.summary(), faults.len());
+    println!("history: {}", history.counts());
     assert!(faults.is_empty(), "{shown:#?}");
 }
 

@@ -1,6 +1,10 @@
 //! What was asked and what was answered, by everyone, in the order of one clock.
 
-use std::{collections::BTreeMap, fmt, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 
@@ -154,5 +158,29 @@ impl History {
         let deliveries: Vec<_> = self.feeds.iter().map(|feed| feed.len().to_string()).collect();
         let (counts, deliveries) = (counts.join(", "), deliveries.join(" + "));
         format!("{submissions} submissions ({counts}), {look_ups} look-ups, {deliveries} deliveries")
+    }
+
+    /// The figures by which a run is known. Lost is what was told as accepted and did not come to every reader; double is
+    /// what was "processed" twice.
+    pub fn counts(&self) -> String {
+        let (mut sent, mut known, mut processed) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::<_, usize>::new());
+        for submission in &self.submissions {
+            sent.insert(&submission.key);
+            if submission.answer.accepted_at().is_some() {
+                known.insert(&submission.key);
+            }
+            if let Answer::Processed { .. } = submission.answer {
+                *processed.entry(&submission.key).or_default() += 1;
+            }
+        }
+        let feeds: Vec<BTreeSet<&Key>> =
+            self.feeds.iter().map(|feed| feed.iter().map(|(key, _)| key).collect()).collect();
+        let delivered = feeds.last().map_or(0, BTreeSet::len);
+        let lost = known.iter().filter(|key| !feeds.iter().all(|feed| feed.contains(**key))).count();
+        let double = processed.values().filter(|times| **times > 1).count();
+        let (messages, acknowledged) = (sent.len(), known.len());
+        format!(
+            "{messages} messages sent, {acknowledged} acknowledged, {delivered} delivered, {lost} lost, {double} double"
+        )
     }
 }

@@ -1,6 +1,9 @@
 //! `migrate` and `keys` on a keyspace that is not there yet, as an operator begins.
 
+use scylla::client::session_builder::SessionBuilder;
+
 use crate::support::{
+    leases::look,
     process::{self, Finished},
     ring::{self, Keyspace},
 };
@@ -37,6 +40,22 @@ async fn migrate_makes_what_is_absent_and_says_so_and_the_second_time_nothing() 
     let list = run(&keyspace, &["keys", "list", "--store", "scylla"]);
     assert!(list.stdout.contains(&id) && list.stdout.contains("revoked"), "{list:?}");
     assert!(!format!("{list:?}{revoked:?}").contains(key.stdout.trim()), "a key was shown again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_on_keys_take_no_lease() {
+    let Some(nodes) = ring::nodes() else { return };
+    let keyspace = Keyspace::new(nodes, |_| {}).await;
+    for _ in 0..2 {
+        let key = run(&keyspace, &["keys", "create", "--org", "acme", "--env", "dev", "--store", "scylla"]);
+        assert_eq!(key.code, Some(0), "{key:?}");
+    }
+    let options = keyspace.options();
+    let session = SessionBuilder::new().known_nodes(&options.nodes).build().await.expect("a session");
+    for slot in 0..i32::from(options.slots) {
+        let lease = look(&session, &options.keyspace, slot).await.expect("a lease");
+        assert_eq!((lease.epoch, lease.beat), (0, 0), "{lease:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

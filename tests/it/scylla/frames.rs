@@ -32,36 +32,45 @@ use crate::{
     },
 };
 
-const CLAIM: &[&str] = &[".messages (", "IF NOT EXISTS"];
-const FEED: &[&str] = &["INSERT INTO", ".feed ("];
-const SENDER: &[&str] = &["INSERT INTO", ".messages_by_sender ("];
+pub(super) const CLAIM: &[&str] = &[".messages (", "IF NOT EXISTS"];
+pub(super) const FEED: &[&str] = &["INSERT INTO", ".feed ("];
+pub(super) const SENDER: &[&str] = &["INSERT INTO", ".messages_by_sender ("];
 const BUCKET: &[&str] = &["INSERT INTO", ".feed_buckets ("];
 const UPTO: &[&str] = &["SELECT resolving_upto FROM"];
 const HEAD: &[&str] = &["SELECT attempt_id, accepted_at, fingerprint FROM"];
 
-const DECISION: &[&[u8]] = &[b"[applied]", b"messages"];
+pub(super) const DECISION: &[&[u8]] = &[b"[applied]", b"messages"];
 /// A plain write's answer, void, is nothing but its kind.
 const MARK: &[&[u8]] = &[b"resolving_upto"];
 
 /// A store behind a proxy, in a keyspace of its own.
-struct Behind {
-    store: Arc<ScyllaStore>,
-    wire: Wire,
-    keyspace: Keyspace,
+pub(super) struct Behind {
+    pub(super) store: Arc<ScyllaStore>,
+    pub(super) wire: Wire,
+    pub(super) keyspace: Keyspace,
 }
 
 impl Behind {
-    async fn new(change: impl FnOnce(&mut Options)) -> Option<Self> {
+    pub(super) async fn new(change: impl FnOnce(&mut Options)) -> Option<Self> {
         let nodes = ring::nodes()?;
         let mut wire = Wire::before(nodes.first()?).await;
         let keyspace = Keyspace::new(nodes, change).await;
-        let options = Options { nodes: wire.nodes(), ..keyspace.options() };
-        let store = Arc::new(ScyllaStore::connect(options, Arc::new(SystemClock)).await.expect("a store"));
+        let store = behind(&wire, &keyspace).await;
         wire.learn().await;
         wire.heal();
         // The first row of a shard has a statement more.
         accepted(store.submit(message("first")).await.expect("decided"));
         Some(Self { store, wire, keyspace })
+    }
+
+    /// Another store behind the proxy.
+    pub(super) async fn another(&self) -> Arc<ScyllaStore> {
+        behind(&self.wire, &self.keyspace).await
+    }
+
+    /// Another store, which nothing happens to.
+    pub(super) async fn beside(&self) -> ScyllaStore {
+        ScyllaStore::connect(self.keyspace.options(), Arc::new(SystemClock)).await.expect("a store")
     }
 
     /// `sid` is submitted once, accepted in spite of what the wire does, and known from then on.
@@ -71,19 +80,24 @@ impl Behind {
         self.wire.heal();
         assert_eq!(duplicate(self.store.submit(message(sid)).await.expect("remembered")).0, first, "{sid}");
         // A store without a memory of it.
-        let other = ScyllaStore::connect(self.keyspace.options(), Arc::new(SystemClock)).await.expect("a store");
+        let other = self.beside().await;
         assert_eq!(duplicate(other.submit(message(sid)).await.expect("decided")).0, first, "{sid}");
         let read = self.store.get(&key(sid)).await.expect("read").expect("there");
         assert_eq!(read, message(sid).into_message(first.accepted_at), "{sid}");
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.store.close().await.expect("closed");
     }
 }
 
+async fn behind(wire: &Wire, keyspace: &Keyspace) -> Arc<ScyllaStore> {
+    let options = Options { nodes: wire.nodes(), ..keyspace.options() };
+    Arc::new(ScyllaStore::connect(options, Arc::new(SystemClock)).await.expect("a store"))
+}
+
 /// Answers of a server that do not tell whether a write was carried out, or that it was not.
-fn errors(write_type: WriteType) -> Vec<DbError> {
+pub(super) fn errors(write_type: WriteType) -> Vec<DbError> {
     let quorum = Consistency::Quorum;
     vec![
         DbError::WriteTimeout { consistency: Consistency::Serial, received: 1, required: 2, write_type },
@@ -175,8 +189,7 @@ async fn without_a_reference_nothing_is_accepted() {
         };
         if words == BUCKET {
             // A new process has said nothing yet.
-            let options = Options { nodes: behind.wire.nodes(), ..behind.keyspace.options() };
-            behind.store = Arc::new(ScyllaStore::connect(options, Arc::new(SystemClock)).await.expect("a store"));
+            behind.store = behind.another().await;
         }
         let all = behind.wire.requests_of(words);
         behind.wire.on_requests(&all, &RequestReaction::drop_frame());
@@ -314,7 +327,7 @@ async fn an_attempt_that_is_not_later_than_the_resolvers_mark_writes_no_claim() 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_many_duplicates_the_claim_is_read_first_and_a_failed_read_harms_nobody() {
     let Some(mut behind) = Behind::new(|_| {}).await else { return };
-    let other = ScyllaStore::connect(behind.keyspace.options(), Arc::new(SystemClock)).await.expect("a store");
+    let other = behind.beside().await;
     let (tell, mut claims) = unbounded_channel();
     let condition = behind.wire.requests_of(CLAIM);
     behind.wire.on_requests(&condition, &RequestReaction::noop().with_feedback_when_performed(tell));

@@ -5,5 +5,10 @@ mod erased;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod frames;
+mod frames_of_keys;
+mod frames_of_leases;
+mod moving;
+mod outage;
 mod replicas;
 mod secure;
+mod start;

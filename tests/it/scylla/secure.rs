@@ -68,6 +68,15 @@ fn what_a_secure_database_refuses_is_said_and_the_password_is_not() {
     let done = finish(secure.migrate().env("MESSAGE_WEBHOOK_SCYLLA_PASSWORD", wrong));
     assert!(refused(&done).contains("the user and password") && !done.stderr.contains(wrong), "{done:?}");
 
+    // No reason to wait for the database: it is there, and says no.
+    let mut serve = process::command(["serve", "--store=scylla", "--scylla-nodes", &secure.nodes]);
+    serve.args(["--scylla-user", "cassandra", "--scylla-ca-file", &secure.file("ca.pem")]);
+    serve.args(["--scylla-client-cert-file", &secure.file("client.pem")]);
+    serve.args(["--scylla-client-key-file", &secure.file("client.key")]);
+    serve.args(["--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"]);
+    let done = finish(serve.env("MESSAGE_WEBHOOK_SCYLLA_PASSWORD", wrong));
+    assert!(refused(&done).contains("the user and password") && !done.stderr.contains(wrong), "{done:?}");
+
     let bare = ["migrate", "--scylla-nodes", &secure.nodes];
     let plain = finish(&mut process::command(bare));
     assert!(refused(&plain).contains("and TLS"), "{plain:?}");

@@ -4,6 +4,7 @@ pub mod dice;
 pub mod edges;
 pub mod flaky;
 pub mod grpc;
+pub mod leases;
 pub mod process;
 pub mod raw;
 pub mod ring;
@@ -21,13 +22,18 @@ pub use server::TestServer;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives a value.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, condition).await
+}
+
+/// [`eventually`] for what takes longer.
+pub async fn eventually_within<T>(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + patience;
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(Instant::now() < give_up, "waited {PATIENCE:?} for {what}");
+        assert!(Instant::now() < give_up, "waited {patience:?} for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -46,7 +46,12 @@ impl Wire {
         // The node's own address, for that is where the driver then looks for it. Another port than the node's, so that the
         // driver, which takes the contact point's for all, reaches no other.
         let free = TcpListener::bind((real.ip(), 0)).and_then(|free| free.local_addr());
-        let address = free.expect("a port");
+        Self::at(free.expect("a port"), node).await
+    }
+
+    /// A proxy for `node` at `address`, where there was nothing.
+    pub async fn at(address: SocketAddr, node: &str) -> Self {
+        let real = lookup_host(node).await.expect("an address").next().expect("an address");
         let (learn, prepared) = unbounded_channel();
         let rule = RequestRule(
             Condition::RequestOpcode(RequestOpcode::Prepare),

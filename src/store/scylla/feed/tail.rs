@@ -64,7 +64,7 @@ pub(super) struct State {
     pub(super) window: Window,
     fast_log: Log,
     ordered_log: Log,
-    /// The newest attempt that was met, by shard.
+    /// The newest attempt that was met, by shard; or a point up to which the shard was read.
     pub(super) newest: Vec<Ticks>,
     /// Shards that met something new since they were last asked about.
     pub(super) busy: BTreeSet<i32>,
@@ -249,6 +249,13 @@ impl State {
             self.busy.insert(shard);
         }
         is_news
+    }
+
+    /// A shard was read up to a point and somewhat beyond: polls need not begin before that again.
+    pub(super) fn has_read(&mut self, shard: i32, upto: Ticks) {
+        if let Some(newest) = usize::try_from(shard).ok().and_then(|shard| self.newest.get_mut(shard)) {
+            *newest = upto.max(*newest);
+        }
     }
 
     /// Takes note of what a reference is worth; whether a log has grown.

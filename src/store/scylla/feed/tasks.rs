@@ -77,26 +77,48 @@ impl Run {
         metrics::gauge!(names::FEED_LAG_SECONDS).set(now.saturating_sub(upto) as f64 / ticks::PER_SECOND as f64);
         let position = self.with(|state| *state.position.get_or_insert(upto));
         let Some(mut position) = position else { return Ok(()) };
-        loop {
-            let next = upto.min(ticks::after(position, STEP)).max(position);
-            let is_last = next >= upto;
-            let from = if next > position { position } else { position.max(ticks::before(now, RECENT)) };
-            // What lies above the mark is read in the same reads: they began after the mark was read.
-            self.read(from, if is_last { self.tail.edge() } else { next }, next).await?;
-            if next > position {
+        while ticks::after(position, STEP) < upto {
+            position = self.catch_up(position, upto).await?;
+        }
+        let next = upto.max(position);
+        let from = if next > position { position } else { position.max(ticks::before(now, RECENT)) };
+        // What lies above the mark is read in the same reads: they began after the mark was read.
+        self.read(from, self.tail.edge(), next).await?;
+        if next > position {
+            self.settle(next).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the position over a stretch that lies below `upto`, as after an outage of the resolver; where it then is. Buckets
+    /// without rows are passed over: which have some is read after the mark was.
+    async fn catch_up(&self, mut position: Ticks, upto: Ticks) -> Result<Ticks, Error> {
+        let stretch = self.tail.core.stretch(&self.shards(), position, upto).await?;
+        for (bucket, shards) in stretch.buckets {
+            let end = stretch.upto.min(ticks::bucket_end(bucket));
+            position = position.max(ticks::bucket_start(bucket) - 1);
+            while position < end {
+                let next = end.min(ticks::after(position, STEP));
+                let reading = shards.iter().map(|shard| self.read_bucket(*shard, bucket, position, next, next));
+                concurrently(reading).await?;
                 self.settle(next).await?;
-            }
-            position = next;
-            if is_last {
-                return Ok(());
+                position = next;
             }
         }
+        if position < stretch.upto {
+            self.settle(stretch.upto).await?;
+        }
+        Ok(stretch.upto)
+    }
+
+    /// All shards.
+    fn shards(&self) -> Vec<i32> {
+        (0..i32::from(self.tail.core.places.shards)).collect()
     }
 
     /// Takes in every reference in (`from`, `upto`].
     async fn read(&self, from: Ticks, upto: Ticks, must: Ticks) -> Result<(), Failed> {
-        let core = &*self.tail.core;
-        let all: Vec<i32> = (0..i32::from(core.places.shards)).collect();
+        let (core, all) = (&*self.tail.core, self.shards());
         let mut from = from;
         while from < upto {
             let stretch = core.stretch(&all, from, upto).await?;
@@ -288,8 +310,11 @@ impl Run {
         for bucket in first..=last {
             if let Err(failed) = self.read_bucket(shard, bucket, from, self.tail.edge(), 0).await {
                 tracing::debug!(shard, %failed, "a shard could not be looked into");
+                return shard;
             }
         }
+        // The position may stay far behind. What comes late below this is met when it moves.
+        self.with(|state| state.has_read(shard, ticks::before(now, RECENT)));
         shard
     }
 }
