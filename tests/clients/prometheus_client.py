@@ -213,6 +213,7 @@ def checks(server, folder):
         promtool_accepts_the_metrics_of_both_stores_after_traffic,
         prometheus_scrapes_both_stores_without_complaint,
         every_rule_is_evaluated_without_error,
+        every_panel_of_the_dashboard_shows_something,
         where_all_is_well_no_alert_fires,
         calls_beyond_the_quota_fire_the_alert_of_the_quota,
         a_server_that_stops_fires_the_alerts_of_readiness_and_then_of_its_target,

@@ -22,7 +22,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 CLIENTS = ("curl_client", "requests_client", "grpcurl_client", "grpcio_client", "documents_client", "examples_client",
-           "replicas_client", "browser_client", "schema_client", "prometheus_client")
+           "replicas_client", "browser_client", "schema_client", "prometheus_client", "telemetry_client")
 
 
 class Server:

@@ -20,6 +20,7 @@ KINDS = {
     "metrics-": "message_webhook_requests_total",
     "clients-log-": "serving",
     "clients-metrics-": "message_webhook_requests_total",
+    "collector-": "Trace ID",
 }
 
 # What messages in the tests are made of. The names of tests and of settings have none of these.

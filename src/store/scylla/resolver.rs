@@ -76,6 +76,15 @@ impl Resolver {
             taking: Mutex::default(),
             held: AtomicUsize::new(0),
         });
+        // There from the beginning: what first appears with a count has no rate.
+        for name in [
+            names::STORE_LATE_ATTEMPTS_TOTAL,
+            names::RESOLVER_ROLLED_FORWARD_TOTAL,
+            names::RESOLVER_ORPHANS_TOTAL,
+            names::RESOLVER_UNCLEAR_TOTAL,
+        ] {
+            metrics::counter!(name).increment(0);
+        }
         for slot in 0..i32::from(core.places.slots) {
             let resolver = Arc::clone(&resolver);
             core.tasks.spawn(async move { resolver.run(slot).await });
