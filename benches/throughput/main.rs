@@ -1,6 +1,6 @@
 //! How fast the service is on this machine, beside a ceiling measured in the same run.
 //!
-//! `cargo bench --bench throughput -- [--rounds N] [--seconds S] [--stored N] [--only http|grpc] [--dir DIR]`
+//! `cargo bench --bench throughput -- [--rounds N] [--seconds S] [--stored N] [--only http|grpc|telemetry] [--dir DIR]`
 //!
 //! The ceiling is a bare axum handler that parses the same JSON and stores nothing. The server under test is pinned to
 //! the first core and the load generator, which never sleeps, to the second; so two idle cores are needed, and `taskset`
@@ -25,6 +25,7 @@ mod load;
 mod report;
 mod rpc;
 mod server;
+mod telemetry;
 
 use std::{
     fs::{self, File},
@@ -86,6 +87,9 @@ fn main() {
     }
     if wanted("grpc") {
         grpc::measure(&options, &mut report);
+    }
+    if wanted("telemetry") {
+        telemetry::measure(&options, &mut report);
     }
     report.print();
     fs::remove_dir_all(&options.dir).expect("removable directory");

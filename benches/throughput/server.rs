@@ -62,6 +62,11 @@ impl Ceiling {
 impl Service {
     /// Starts the service on `dir`, with a new key for org `bench`.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// As [`Service::start`], in an environment with `variables`.
+    pub fn start_with(dir: &Path, variables: &[(&str, &str)]) -> Self {
         let program = env!("CARGO_BIN_EXE_message-webhook");
         let key = Command::new(program)
             .args([
@@ -84,7 +89,7 @@ impl Service {
         let key = String::from_utf8(key.stdout).expect("a key is ASCII").trim().to_owned();
         let [http, grpc, admin] = [free_addr(), free_addr(), free_addr()];
         let mut command = pinned();
-        command.args([program, "serve", "--data-dir"]).arg(dir);
+        command.args([program, "serve", "--data-dir"]).arg(dir).envs(variables.iter().copied());
         for (flag, addr) in [("--http-addr", http), ("--grpc-addr", grpc), ("--admin-addr", admin)] {
             command.args([flag, &addr.to_string()]);
         }

@@ -26,7 +26,7 @@ use crate::{
     middleware,
     protocol::{admin, grpc, http, listener},
     service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
-    store::MessageStore,
+    store::{MessageStore, Observed},
 };
 
 /// Of the time until the deadline this much is kept for closing the store, at most a fifth of it.
@@ -95,7 +95,11 @@ impl App {
         admin_task.spawn(listener::serve(
             admin,
             admin_router,
-            listener::ConnectionLimits { max_connections: shares.admin, ..listener::ConnectionLimits::default() },
+            listener::ConnectionLimits {
+                name: "admin",
+                max_connections: shares.admin,
+                ..listener::ConnectionLimits::default()
+            },
             CancellationToken::new(),
         ));
 
@@ -113,6 +117,7 @@ impl App {
                 } => return Err(StartError::CutOff),
             },
         };
+        let store: Arc<dyn MessageStore> = Arc::new(Observed::new(store));
         let opened = Opened { config, addresses, readiness, store, clock, dir };
         let keys = Arc::new(Keys::new(Arc::clone(&opened.store), Arc::clone(&opened.clock)));
         let prepared = match opened.prepare(&keys, stop).await {
@@ -136,7 +141,8 @@ impl App {
         background.upkeep(&metrics, &service);
 
         let mut edges = JoinSet::new();
-        let limits_of = |max_connections| listener::ConnectionLimits {
+        let limits_of = |name, max_connections| listener::ConnectionLimits {
+            name,
             max_connections,
             header_timeout: config.header_timeout,
             ..listener::ConnectionLimits::default()
@@ -146,7 +152,7 @@ impl App {
         // Each connection may have a request that waits for its own client's body; those must not keep others out.
         let under_way = config.max_in_flight.saturating_add(config.max_connections);
         let stack = middleware::http(edge.edge(), edge.routes(), cors, under_way);
-        let serving = listener::serve(http, stack, limits_of(shares.http), stop_edges.clone());
+        let serving = listener::serve(http, stack, limits_of("http", shares.http), stop_edges.clone());
         edges.spawn(async move {
             serving.await;
             "HTTP requests"
@@ -157,7 +163,7 @@ impl App {
         let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
         let age = config.grpc_max_connection_age;
         let max_age = (!age.is_zero()).then_some(listener::MaxAge { age, grace: config.grpc_connection_grace });
-        let limits = listener::ConnectionLimits { max_age, ..limits_of(shares.grpc) };
+        let limits = listener::ConnectionLimits { max_age, ..limits_of("grpc", shares.grpc) };
         let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
         edges.spawn(async move {
             serving.await;
@@ -327,6 +333,7 @@ fn limits(config: &Config) -> Limits {
             in_flight: config.max_in_flight,
             per_org_per_second: NonZeroU32::new(config.rate_limit_per_org),
         },
+        metrics_per_org: config.metrics_per_org,
     }
 }
 

@@ -1,6 +1,10 @@
 //! Signals to stop.
 
-use std::{fmt, io, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Stop {
     drain: CancellationToken,
     now: CancellationToken,
+    asked: Arc<OnceLock<Instant>>,
 }
 
 /// Why a server did not end in good order.
@@ -36,8 +41,18 @@ impl Stop {
         if self.drain.is_cancelled() {
             self.now.cancel();
         } else {
+            // The first time counts.
+            let _ = self.asked.set(Instant::now());
             self.drain.cancel();
         }
+    }
+
+    /// What is left of `time`, which began when an end was asked for.
+    pub fn left_of(&self, time: Duration) -> Duration {
+        if self.now.is_cancelled() {
+            return Duration::ZERO;
+        }
+        self.asked.get().map_or(time, |asked| time.saturating_sub(asked.elapsed()))
     }
 
     /// Returns when an end in good order is asked for.

@@ -6,8 +6,14 @@ use super::{demo, flags::SettingFlags, output::Failure};
 use crate::{
     app::{App, StartError, Stop, StoreSource},
     config::{Config, StoreKind},
-    telemetry::init_logs,
+    telemetry::{OtelSettings, Telemetry, init_logs},
 };
+
+/// After the server's end: for how long a collector is given what waits, as far as the deadline for the end allows. One that
+/// answers takes milliseconds.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Also where nothing is left of the deadline, for why it was missed is what somebody will look for.
+const SHORTEST_FLUSH: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,32 +31,50 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let defaults = if args.demo { demo::defaults() } else { Vec::new() };
-    let config = args.settings.load(defaults)?.config;
+    let loaded = args.settings.load(defaults)?;
+    let (config, otel) = (loaded.config, loaded.otel);
     if config.store != StoreKind::Embedded && (args.demo || args.accept_loss) {
         let wrong = "--demo and --accept-loss are of the embedded store; leave them out, or set store to embedded";
         return Err(Failure::Usage(wrong.into()));
     }
-    init_logs(config.log_format, config.log_level.as_str())
-        .map_err(|error| Failure::Failed(format!("cannot set logs up: {error}")))?;
-    raise_open_files();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().thread_name("worker");
     if config.worker_threads > 0 {
         runtime.worker_threads(config.worker_threads);
     }
     let runtime = runtime.build().map_err(|error| Failure::Failed(format!("cannot begin: {error}")))?;
-    let result = runtime.block_on(serve(config, args.demo, args.accept_loss));
+    let result = traced(&runtime, &otel, config, args.demo, args.accept_loss);
     // What still runs is left alone: after a good end nothing does, and after another one nobody waits.
     runtime.shutdown_timeout(Duration::ZERO);
     result
 }
 
-async fn serve(config: Config, demo: bool, accept_loss: bool) -> Result<(), Failure> {
-    let stop = Stop::default();
+/// Serves between the beginning and the end of telemetry. However serving ends, what waits to be exported is sent.
+fn traced(
+    runtime: &tokio::runtime::Runtime,
+    otel: &OtelSettings,
+    config: Config,
+    demo: bool,
+    accept_loss: bool,
+) -> Result<(), Failure> {
+    let telemetry = {
+        let _context = runtime.enter();
+        Telemetry::start(otel).map_err(Failure::Usage)?
+    };
+    init_logs(config.log_format, config.log_level.as_str(), &telemetry)
+        .map_err(|error| Failure::Failed(format!("cannot set logs up: {error}")))?;
+    raise_open_files();
+    let (stop, deadline) = (Stop::default(), config.shutdown_deadline);
+    let result = runtime.block_on(serve(config, &stop, demo, accept_loss));
+    telemetry.flush(stop.left_of(deadline).clamp(SHORTEST_FLUSH, FLUSH));
+    result
+}
+
+async fn serve(config: Config, stop: &Stop, demo: bool, accept_loss: bool) -> Result<(), Failure> {
     stop.on_signals().map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     let data_dir = config.data_dir.clone();
     let app = App::build(config, StoreSource::Configured { accept_loss }).await.map_err(fail)?;
-    let running = match app.start(&stop).await {
+    let running = match app.start(stop).await {
         Ok(running) => running,
         Err(StartError::Stopped) => {
             tracing::info!("{}", StartError::Stopped);
@@ -61,10 +85,10 @@ async fn serve(config: Config, demo: bool, accept_loss: bool) -> Result<(), Fail
     if demo && let Err(failure) = demo::present(&running, &data_dir).await {
         stop.signal();
         // The first failure is the one to tell.
-        let _ = running.wait(&stop).await;
+        let _ = running.wait(stop).await;
         return Err(failure);
     }
-    running.wait(&stop).await.map_err(fail)
+    running.wait(stop).await.map_err(fail)
 }
 
 /// A server tells its failures in its log, and so once; with logs off they are told as those of other commands.

@@ -24,6 +24,9 @@ pub(super) fn to_json(message: &Message) -> Value {
             Some(Media::AudioUrl(url)) => fields.insert("audio_urls".into(), json!([url])),
             None => None,
         };
+        if !message.traceparent.is_empty() {
+            fields.insert("traceparent".into(), json!(message.traceparent));
+        }
     }
     fields
 }

@@ -16,6 +16,7 @@ use super::{
     table::{EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting},
     value::Value,
 };
+use crate::telemetry::{OtelSettings, PREFIX};
 
 /// What every environment variable of this program begins with.
 pub const ENV_PREFIX: &str = "MESSAGE_WEBHOOK_";
@@ -64,6 +65,8 @@ pub enum Source {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
+    /// What OpenTelemetry's own variables say.
+    pub otel: OtelSettings,
     sources: HashMap<&'static str, Source>,
 }
 
@@ -109,13 +112,16 @@ pub fn load(
     if let Some(path) = file {
         read_file(path, &mut given, &mut mistakes);
     }
+    let (standard, environment): (Vec<_>, Vec<_>) =
+        environment.into_iter().partition(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(PREFIX)));
     let password = read_environment(environment, &mut given, &mut mistakes);
+    let otel = read_standard(standard, &mut mistakes);
     given.extend(flags);
     let config = Config::from_given(&given, &mut mistakes);
     let sources: HashMap<_, _> = given.into_iter().map(|given| (given.name, given.source)).collect();
     let Some(config) = config else { return Err(mistakes) };
     let config = Config { scylla_password: password, ..config };
-    let loaded = Loaded { config, sources };
+    let loaded = Loaded { config, otel, sources };
     check_together(&loaded, &mut mistakes);
     check_store(&loaded, &mut mistakes);
     if mistakes.texts.is_empty() { Ok(loaded) } else { Err(mistakes) }
@@ -324,6 +330,22 @@ fn read_environment(
         }
     }
     password
+}
+
+/// The variables of OpenTelemetry. An unreadable one is told by its name alone.
+fn read_standard(variables: Vec<(OsString, OsString)>, mistakes: &mut Mistakes) -> OtelSettings {
+    let mut texts = HashMap::new();
+    for (name, value) in variables {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => drop(texts.insert(name, value)),
+            (Ok(name), Err(_)) => mistakes.texts.push(format!("{name}: is not UTF-8")),
+            (Err(_), _) => {}
+        }
+    }
+    OtelSettings::read(texts).unwrap_or_else(|wrong| {
+        mistakes.texts.extend(wrong);
+        OtelSettings::default()
+    })
 }
 
 /// Kubernetes gives each pod variables about every service of its namespace (`<NAME>_SERVICE_HOST`, `<NAME>_PORT`, …).

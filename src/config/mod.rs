@@ -2,6 +2,7 @@
 //!
 //! A setting `http_addr` is `http_addr` in the file, `MESSAGE_WEBHOOK_HTTP_ADDR` in the environment and `--http-addr`
 //! as a flag; the later of these wins. Unknown names are refused, and all mistakes are reported at once.
+//! Besides, OpenTelemetry's own variables are read and checked; they have neither flags nor a place in the file.
 
 mod backend;
 mod keys_file;

@@ -172,6 +172,8 @@ settings! {
         worker_threads: usize = "0", |n| between(*n, 0, 1024);
         /// How logs are written to stderr: auto (human on a terminal, else json), human or json.
         log_format: LogFormat = "auto", any;
+        /// So many organisations have their submissions counted by name in the metrics, each environment for itself; the others together. 0 for none.
+        metrics_per_org: usize = "0", |n| between(*n, 0, 1000);
         /// Which logs are written: error, warn, info, debug, trace, or directives such as 'info,message_webhook::store=debug'.
         log_level: LogFilter = "info", any;
     }

@@ -90,12 +90,20 @@ struct Inner {
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
+    subject: Option<String>,
 }
 
 impl Error {
     /// An error of `kind` whose public text is `message`.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), violations: Vec::new(), retry_after: None, cause: None }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            violations: Vec::new(),
+            retry_after: None,
+            cause: None,
+            subject: None,
+        }))
     }
 
     /// A bug: the caller is told nothing but that, the log gets `cause`.
@@ -134,6 +142,13 @@ impl Error {
         self
     }
 
+    /// Adds which message it is about, by [`super::MessageKey::fingerprint`].
+    #[must_use]
+    pub fn about(mut self, fingerprint: String) -> Self {
+        self.0.subject = Some(fingerprint);
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -152,6 +167,16 @@ impl Error {
     /// How long to wait before a retry, where a retry can help.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether it is the service's own failure: neither the caller's mistake nor more than it was let have.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.0.kind, Kind::StoreUnavailable | Kind::DeadlineExceeded | Kind::Internal)
+    }
+
+    /// Which message it is about, by [`super::MessageKey::fingerprint`]; for the log.
+    pub fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
     }
 
     /// The cause, for the log at the edge and for nobody else.

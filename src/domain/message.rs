@@ -3,8 +3,8 @@
 use std::{borrow::Cow, fmt};
 
 use super::{
-    Error, Fingerprint, FromId, HostPolicy, Kind, Media, MessageKey, MessageSid, OrgId, Sender, Timestamp, Violation,
-    ViolationCode, Violations, ids::Environment,
+    Error, Fingerprint, FromId, HostPolicy, Kind, Media, MessageKey, MessageSid, OrgId, Sender, Timestamp, TraceParent,
+    Violation, ViolationCode, Violations, ids::Environment,
 };
 
 /// A message that keeps every rule of the contract and is not accepted yet.
@@ -13,6 +13,7 @@ pub struct NewMessage {
     key: MessageKey,
     content: Content,
     fingerprint: Fingerprint,
+    traceparent: Option<TraceParent>,
 }
 
 /// What a message says. Each part was checked when it was made, so any combination of parts is valid.
@@ -37,6 +38,8 @@ pub struct Message {
     pub content: Content,
     /// When the service accepted it.
     pub accepted_at: Timestamp,
+    /// The trace context of the submission that was accepted, where one is known. No part of what the message says.
+    pub traceparent: Option<TraceParent>,
 }
 
 impl NewMessage {
@@ -46,7 +49,17 @@ impl NewMessage {
     /// Joins parts that were checked one by one.
     pub fn new(key: MessageKey, content: Content) -> Self {
         let fingerprint = Fingerprint::of(&content);
-        Self { key, content, fingerprint }
+        Self { key, content, fingerprint, traceparent: None }
+    }
+
+    /// The same, submitted in the trace of `traceparent`.
+    pub fn traced(self, traceparent: Option<TraceParent>) -> Self {
+        Self { traceparent, ..self }
+    }
+
+    /// The trace context of its submission.
+    pub fn traceparent(&self) -> Option<TraceParent> {
+        self.traceparent
     }
 
     /// What identifies it.
@@ -71,7 +84,7 @@ impl NewMessage {
 
     /// The message once it is accepted.
     pub fn into_message(self, accepted_at: Timestamp) -> Message {
-        Message { key: self.key, content: self.content, accepted_at }
+        Message { key: self.key, content: self.content, accepted_at, traceparent: self.traceparent }
     }
 }
 

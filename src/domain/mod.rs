@@ -12,6 +12,7 @@ mod key;
 mod media;
 mod message;
 mod timestamp;
+mod trace;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Violation, ViolationCode, Violations};
@@ -21,3 +22,4 @@ pub use key::{KeyId, KeyOwner, KeyRecord, KeyText, NewKey, PresentedKey, Scope, 
 pub use media::{HostPolicy, Media, MediaUrl};
 pub use message::{Content, Message, MessageBuilder, NewMessage};
 pub use timestamp::Timestamp;
+pub use trace::TraceParent;

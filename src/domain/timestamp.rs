@@ -104,6 +104,11 @@ impl Timestamp {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_sub(micros).max(0))
     }
+
+    /// The seconds that have passed since `earlier`; 0 where it is later.
+    pub fn since(self, earlier: Self) -> f64 {
+        self.0.saturating_sub(earlier.0).max(0) as f64 / 1_000_000.0
+    }
 }
 
 /// RFC 3339 in UTC with as many fraction digits as are needed: `2024-12-18T12:00:00.25Z`.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response, StatusCode};
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -35,6 +35,7 @@ pub(super) struct MetricsLayer(Arc<Meters>);
 struct Meters {
     route_of: fn(&str) -> Route,
     routes: Vec<RouteMeters>,
+    in_flight: Gauge,
 }
 
 struct RouteMeters {
@@ -50,7 +51,8 @@ impl MetricsLayer {
     pub(super) fn new<B>(edge: &Edge<B>) -> Self {
         let protocol = edge.report.protocol();
         let meters = |route: &Route| RouteMeters::new(protocol, *route);
-        Self(Arc::new(Meters { route_of: edge.route_of, routes: edge.routes.iter().map(meters).collect() }))
+        let in_flight = gauge!(names::REQUESTS_IN_FLIGHT, "protocol" => protocol);
+        Self(Arc::new(Meters { route_of: edge.route_of, routes: edge.routes.iter().map(meters).collect(), in_flight }))
     }
 }
 
@@ -118,7 +120,9 @@ where
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let route = (self.meters.route_of)(request.uri().path());
         let index = self.meters.routes.iter().position(|meters| meters.route == route);
-        Measuring { began: Instant::now(), index, meters: Arc::clone(&self.meters), inner: self.inner.call(request) }
+        let under_way = UnderWay::new(&self.meters.in_flight);
+        let inner = self.inner.call(request);
+        Measuring { began: Instant::now(), index, meters: Arc::clone(&self.meters), under_way, inner }
     }
 }
 
@@ -129,6 +133,23 @@ pin_project! {
         meters: Arc<Meters>,
         index: Option<usize>,
         began: Instant,
+        under_way: UnderWay,
+    }
+}
+
+/// One request under way, however it ends.
+struct UnderWay(Gauge);
+
+impl UnderWay {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

@@ -11,6 +11,7 @@ mod metrics;
 mod panic;
 mod request_id;
 mod shed;
+mod trace;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -38,6 +39,8 @@ where
     ServiceBuilder::new()
         // Outermost: every answer below, refusals and panics too, is told and found under its id.
         .layer(request_id::RequestIdLayer)
+        // Below the id, which its span has, and around all that works for the call.
+        .layer(trace::TraceLayer::new(&edge))
         // Counts what the caller sees, so above all that may refuse.
         .layer(metrics::MetricsLayer::new(&edge))
         // A browser hides an answer without these headers from its page, so above all that may refuse.
@@ -71,6 +74,7 @@ where
     ServiceBuilder::new()
         // The order and its reasons are those of HTTP.
         .layer(request_id::RequestIdLayer)
+        .layer(trace::TraceLayer::new(&edge))
         .layer(metrics::MetricsLayer::new(&edge))
         .layer(panic::PanicLayer::new(&edge))
         .layer(shed::ShedLayer::new(&edge, max_in_flight))

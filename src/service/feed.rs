@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use super::{Caller, MessageService, PAGE_BYTES};
+use super::{Caller, MessageService, PAGE_BYTES, note_messaging};
 use crate::{
-    domain::{Environment, Error, KeyOwner, Kind, OrgId, Scope},
+    domain::{Clock as _, Environment, Error, KeyOwner, Kind, OrgId, Scope, SystemClock},
     store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, PageLimit},
+    telemetry::{names, spans, trace},
 };
 
 /// How often a reader without news is sent its cursor.
@@ -39,6 +42,15 @@ pub struct FeedReader {
     /// beginning and one that began at 'now' loses nothing when its connection breaks before the first message.
     due: Instant,
     stopping: CancellationToken,
+    meters: Meters,
+}
+
+/// What is measured of one reader's order. Counts the reader as long as it exists.
+struct Meters {
+    order: FeedOrder,
+    deliveries: Counter,
+    lag: Histogram,
+    streams: Gauge,
 }
 
 /// What a reader is handed at once.
@@ -75,8 +87,11 @@ impl MessageService {
     /// # Errors
     /// [`Kind::InvalidArgument`] for a cursor of another store, [`Kind::CursorExpired`] for one that is too old.
     pub async fn stream(&self, access: StreamAccess, from: FeedFrom, order: FeedOrder) -> Result<FeedReader, Error> {
-        let follower = self.within_deadline(self.store.follow(from, order)).await?;
-        Ok(FeedReader { follower, access, due: Instant::now(), stopping: self.stopping.clone() })
+        let span = trace::child(spans::STREAM, "internal");
+        trace::note(&span, spans::FEED_ORDER, word(order));
+        let follower = self.within_deadline(self.store.follow(from, order)).instrument(span).await?;
+        let (stopping, meters) = (self.stopping.clone(), Meters::new(order));
+        Ok(FeedReader { follower, access, due: Instant::now(), stopping, meters })
     }
 }
 
@@ -97,6 +112,7 @@ impl FeedReader {
             let items: Vec<_> = page.items.into_iter().filter(|item| self.access.shows(item)).collect();
             if !items.is_empty() || Instant::now() >= self.due {
                 self.due = Instant::now() + HEARTBEAT;
+                self.meters.delivered(&items);
                 return Ok(FeedFrame { items, cursor: page.next });
             }
             if at_end {
@@ -110,6 +126,48 @@ impl FeedReader {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+impl Meters {
+    fn new(order: FeedOrder) -> Self {
+        let streams = gauge!(names::STREAMS, "order" => word(order));
+        streams.increment(1.0);
+        Self {
+            order,
+            deliveries: counter!(names::DELIVERIES_TOTAL, "order" => word(order)),
+            lag: histogram!(names::DELIVERY_LAG_SECONDS, "order" => word(order)),
+            streams,
+        }
+    }
+
+    fn delivered(&self, items: &[FeedItem]) {
+        let now = SystemClock.now();
+        self.deliveries.increment(items.len() as u64);
+        for FeedItem { message, .. } in items {
+            self.lag.record(now.since(message.accepted_at));
+            let span = trace::delivery(message.traceparent);
+            if !span.is_none() {
+                note_messaging(&span, "deliver", "process");
+                trace::note(&span, spans::MESSAGE_KEY, message.key.fingerprint());
+                trace::note(&span, spans::ORG_ID, message.key.org.as_str().to_owned());
+                trace::note(&span, spans::ENVIRONMENT, message.key.env.as_str());
+                trace::note(&span, spans::FEED_ORDER, word(self.order));
+            }
+        }
+    }
+}
+
+impl Drop for Meters {
+    fn drop(&mut self) {
+        self.streams.decrement(1.0);
+    }
+}
+
+fn word(order: FeedOrder) -> &'static str {
+    match order {
+        FeedOrder::Fast => "fast",
+        FeedOrder::Ordered => "ordered",
     }
 }
 

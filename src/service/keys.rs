@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::{Counter, counter};
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 
@@ -17,6 +18,7 @@ use crate::{
         Clock, Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, PresentedKey, Scope, Scopes, Timestamp,
     },
     store::{ListedKey, MessageStore},
+    telemetry::names,
 };
 
 /// After this age one caller looks the key up again, while the others go on with what is known.
@@ -41,6 +43,14 @@ pub struct Keys {
     cache: Cache<KeyId, Arc<Known>>,
     filed: RwLock<HashMap<KeyId, Arc<KeyRecord>>>,
     uses: Mutex<Uses>,
+    lookups: Lookups,
+}
+
+/// How keys were found.
+struct Lookups {
+    hit: Counter,
+    refresh: Counter,
+    miss: Counter,
 }
 
 /// What a look-up found; "no such key" is known for as long.
@@ -60,7 +70,14 @@ struct Uses {
 impl Keys {
     /// Keys of `store`; `clock` decides what is expired.
     pub fn new(store: Arc<dyn MessageStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, cache: Cache::new(CACHED_KEYS), filed: RwLock::default(), uses: Mutex::default() }
+        Self {
+            store,
+            clock,
+            cache: Cache::new(CACHED_KEYS),
+            filed: RwLock::default(),
+            uses: Mutex::default(),
+            lookups: Lookups::new(),
+        }
     }
 
     /// The caller who presents `key_text`, the whole `mw_…` text.
@@ -78,6 +95,7 @@ impl Keys {
     pub fn authenticate_known(&self, key_text: &str) -> Option<Result<Caller, Error>> {
         let Some(presented) = PresentedKey::parse(key_text) else { return Some(Err(unauthenticated())) };
         let known = self.cache.get(&presented.id).filter(|known| known.looked_up.elapsed() < REFRESH_AFTER)?;
+        self.lookups.hit.increment(1);
         Some(self.prove(&presented, &known))
     }
 
@@ -155,20 +173,25 @@ impl Keys {
 
     async fn known(&self, id: &KeyId) -> Result<Arc<Known>, Error> {
         let Some(known) = self.cache.get(id) else {
+            self.lookups.miss.increment(1);
             return self.look_up(id).await;
         };
         let age = known.looked_up.elapsed();
         if age < REFRESH_AFTER {
+            self.lookups.hit.increment(1);
             return Ok(known);
         }
         if age >= USABLE_FOR {
+            self.lookups.miss.increment(1);
             return self.look_up(id).await;
         }
         // Many calls find the entry old at once; one of them asks the store. If that one's client hangs up, the
         // entry lives on until it is not usable.
         if known.being_refreshed.swap(true, Ordering::Relaxed) {
+            self.lookups.hit.increment(1);
             return Ok(known);
         }
+        self.lookups.refresh.increment(1);
         Ok(self.look_up(id).await.unwrap_or(known))
     }
 
@@ -187,6 +210,13 @@ impl Keys {
         });
         self.cache.insert(id.clone(), Arc::clone(&known));
         Ok(known)
+    }
+}
+
+impl Lookups {
+    fn new() -> Self {
+        let lookups = |result: &'static str| counter!(names::KEY_LOOKUPS_TOTAL, "result" => result);
+        Self { hit: lookups("hit"), refresh: lookups("refresh"), miss: lookups("miss") }
     }
 }
 

@@ -5,6 +5,7 @@ mod admission;
 mod feed;
 mod key_manager;
 mod keys;
+mod orgs;
 mod readiness;
 mod transfer;
 
@@ -20,7 +21,9 @@ pub use transfer::Transfer;
 // Places that callers are given and hand back: words of the service too, so that no edge needs to know the store.
 pub use crate::store::{Cursor, FeedFrom, FeedOrder, FeedStart, Imported, PageToken};
 
+use metrics::{Histogram, histogram};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     domain::{
@@ -28,7 +31,10 @@ use crate::{
         Sender, Timestamp,
     },
     store::{MessagePage, MessageStore, Outcome, PageLimit},
+    telemetry::{names, spans, trace},
 };
+
+use orgs::Orgs;
 
 /// Messages on a page of a list when the caller names no number.
 pub const DEFAULT_PAGE: usize = 50;
@@ -43,6 +49,8 @@ pub struct MessageService {
     admission: Admission,
     limits: Limits,
     stopping: CancellationToken,
+    message_age: Histogram,
+    orgs: Orgs,
 }
 
 /// What the service itself limits, the same for both protocols.
@@ -56,6 +64,8 @@ pub struct Limits {
     pub media_hosts: HostPolicy,
     /// What admission lets in.
     pub admission: AdmissionLimits,
+    /// So many organisations are counted by name; 0 for none.
+    pub metrics_per_org: usize,
 }
 
 /// The proof that a caller may do one thing in one org and environment; only [`MessageService::authorize`] makes it.
@@ -85,7 +95,14 @@ impl MessageService {
     /// A service over `store`. When `stopping` is cancelled, readers of the feed are sent away, for they would never
     /// finish by themselves.
     pub fn new(store: Arc<dyn MessageStore>, limits: Limits, stopping: CancellationToken) -> Self {
-        Self { store, admission: Admission::new(&limits.admission), limits, stopping }
+        Self {
+            store,
+            admission: Admission::new(&limits.admission),
+            stopping,
+            message_age: histogram!(names::MESSAGE_AGE_SECONDS),
+            orgs: Orgs::new(limits.metrics_per_org),
+            limits,
+        }
     }
 
     /// The service's limits, for the edges that must know them before there is a message.
@@ -119,11 +136,37 @@ impl MessageService {
     /// [`Kind::RateLimited`], [`Kind::Overloaded`], [`Kind::DeadlineExceeded`] and whatever the store cannot do. After
     /// an error of the last two kinds the message may be accepted nevertheless: the caller repeats it.
     pub async fn submit(&self, authorized: &Authorized, message: NewMessage) -> Result<Receipt, Error> {
+        let span = trace::child(spans::SUBMIT, "producer");
+        if !span.is_none() {
+            note_messaging(&span, "submit", "send");
+            trace::note(&span, spans::MESSAGE_KEY, message.key().fingerprint());
+            note_target(&span, authorized);
+        }
+        let sid = message.key().sid.clone();
+        let submitted = self.submit_within(authorized, message).instrument(span.clone()).await;
+        if let Err(error) = &submitted
+            && error.is_ours()
+        {
+            trace::mark_failed(&span);
+        }
+        let receipt = submitted.map_err(|error| error.about(authorized.message_key(&sid).fingerprint()))?;
+        let outcome = receipt.outcome();
+        trace::note(&span, spans::OUTCOME, outcome);
+        self.orgs.count(authorized, outcome);
+        Ok(receipt)
+    }
+
+    async fn submit_within(&self, authorized: &Authorized, message: NewMessage) -> Result<Receipt, Error> {
         authorized.expect_target(Scope::Submit, &message.key().org, message.key().env)?;
         let _permit = self.admission.admit(&message.key().org, message.key().env)?;
+        let traceparent = trace::to_keep(message.traceparent());
+        let message = message.traced(traceparent);
         let sid = message.key().sid.clone();
-        let fingerprint = *message.fingerprint();
+        let (fingerprint, sent_at) = (*message.fingerprint(), message.content().timestamp);
         let outcome = self.within_deadline(self.store.submit(message)).await?;
+        if let Outcome::Accepted(acceptance) = &outcome {
+            self.message_age.record(acceptance.accepted_at.since(sent_at));
+        }
         Ok(match outcome {
             Outcome::Accepted(acceptance) => Receipt {
                 sid,
@@ -148,8 +191,14 @@ impl MessageService {
     /// [`Kind::MessageNotFound`], also when it is past its retention.
     pub async fn get(&self, authorized: &Authorized, sid: MessageSid) -> Result<Message, Error> {
         authorized.expect_scope(Scope::Read)?;
-        let key = MessageKey { org: authorized.org.clone(), env: authorized.env, sid };
-        let message = self.within_deadline(self.store.get(&key)).await?;
+        let key = authorized.message_key(&sid);
+        let span = trace::child(spans::GET, "internal");
+        if !span.is_none() {
+            trace::note(&span, spans::MESSAGE_KEY, key.fingerprint());
+            note_target(&span, authorized);
+        }
+        let found = self.within_deadline(self.store.get(&key)).instrument(span).await;
+        let message = found.map_err(|error| error.about(key.fingerprint()))?;
         message.ok_or_else(|| Error::new(Kind::MessageNotFound, "No message with this 'message_sid' is kept"))
     }
 
@@ -169,7 +218,9 @@ impl MessageService {
         let sender = Sender { org: authorized.org.clone(), env: authorized.env, from_id };
         let messages = if page_size == 0 { DEFAULT_PAGE } else { page_size.min(MAX_PAGE) };
         let limit = PageLimit { messages, bytes: PAGE_BYTES };
-        self.within_deadline(self.store.list(&sender, after, limit)).await
+        let span = trace::child(spans::LIST, "internal");
+        note_target(&span, authorized);
+        self.within_deadline(self.store.list(&sender, after, limit)).instrument(span).await
     }
 
     async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -185,7 +236,38 @@ impl MessageService {
     }
 }
 
+/// What every span of a message's way says of it.
+fn note_messaging(span: &Span, operation: &'static str, kind: &'static str) {
+    trace::note(span, spans::MESSAGING_SYSTEM, "message_webhook");
+    trace::note(span, spans::MESSAGING_OPERATION_NAME, operation);
+    trace::note(span, spans::MESSAGING_OPERATION_TYPE, kind);
+    trace::note(span, spans::MESSAGING_DESTINATION_NAME, "feed");
+}
+
+fn note_target(span: &Span, authorized: &Authorized) {
+    if !span.is_none() {
+        trace::note(span, spans::ORG_ID, authorized.org.as_str().to_owned());
+        trace::note(span, spans::ENVIRONMENT, authorized.env.as_str());
+    }
+}
+
+impl Receipt {
+    /// The word for what became of the submission, in metrics and spans.
+    pub fn outcome(&self) -> &'static str {
+        match (self.duplicate, self.payload_matches) {
+            (false, _) => "accepted",
+            (true, true) => "duplicate",
+            (true, false) => "duplicate_mismatch",
+        }
+    }
+}
+
 impl Authorized {
+    /// The key of the message with `sid` there.
+    pub fn message_key(&self, sid: &MessageSid) -> MessageKey {
+        MessageKey { org: self.org.clone(), env: self.env, sid: sid.clone() }
+    }
+
     /// The organisation.
     pub fn org(&self) -> &OrgId {
         &self.org

@@ -3,10 +3,12 @@
 //! Every promise below has a named test in `tests/it/conformance/`, which runs against every store.
 
 pub mod embedded;
+mod observed;
 mod record;
 pub mod scylla;
 mod transfer;
 
+pub use observed::Observed;
 pub use transfer::{ExportPage, Imported};
 
 use std::{fmt, time::Duration};

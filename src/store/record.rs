@@ -11,6 +11,7 @@
 //! then any number of optional parts: tag u8, length u32, the bytes
 //!   1 body   2 image URL   3 audio URL
 //!   4 import: accepted i64, flags u8 (1: in the feed)
+//!   5 trace context of the submission: trace 16 bytes, span 8 bytes, flags u8 (1: sampled)
 //! ```
 //!
 //! An imported message was accepted at the time in its part 4; the time in its head is then that of its place in a store
@@ -28,7 +29,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::domain::{
     Content, Environment, Fingerprint, FromId, Media, MediaUrl, Message, MessageKey, MessageSid, NewMessage, OrgId,
-    Sender, Timestamp,
+    Sender, Timestamp, TraceParent,
 };
 
 const VERSION: u8 = 1;
@@ -41,6 +42,7 @@ const TAG_BODY: u8 = 1;
 const TAG_IMAGE: u8 = 2;
 const TAG_AUDIO: u8 = 3;
 const TAG_IMPORT: u8 = 4;
+const TAG_TRACE: u8 = 5;
 const IN_FEED: u8 = 1;
 
 /// Stored bytes that are not what was written. Says what is wrong, never what is stored.
@@ -64,7 +66,8 @@ impl Draft {
         let (key, content) = (message.key(), message.content());
         let media = content.media.as_ref();
         let optional = content.body.as_ref().map_or(0, |body| body.len() + 5)
-            + media.map_or(0, |media| media.url().as_str().len() + 5);
+            + media.map_or(0, |media| media.url().as_str().len() + 5)
+            + message.traceparent().map_or(0, |_| TraceParent::LENGTH + 5);
         let ids = [key.org.as_str(), key.sid.as_str(), content.from_id.as_str()];
         let mut bytes = Vec::with_capacity(HEAD + ids.iter().map(|id| id.len() + 1).sum::<usize>() + optional);
         bytes.push(VERSION);
@@ -81,12 +84,15 @@ impl Draft {
             bytes.extend_from_slice(id.as_bytes());
         }
         if let Some(body) = &content.body {
-            part(&mut bytes, TAG_BODY, body);
+            part(&mut bytes, TAG_BODY, body.as_bytes());
         }
         match media {
             None => {}
-            Some(Media::Image(url)) => part(&mut bytes, TAG_IMAGE, url.as_str()),
-            Some(Media::Audio(url)) => part(&mut bytes, TAG_AUDIO, url.as_str()),
+            Some(Media::Image(url)) => part(&mut bytes, TAG_IMAGE, url.as_str().as_bytes()),
+            Some(Media::Audio(url)) => part(&mut bytes, TAG_AUDIO, url.as_str().as_bytes()),
+        }
+        if let Some(traceparent) = message.traceparent() {
+            part(&mut bytes, TAG_TRACE, &traceparent.to_bytes());
         }
         Self(bytes)
     }
@@ -139,11 +145,11 @@ pub struct View<'a> {
     pub fingerprint: Fingerprint,
     sent_at: Timestamp,
     env: Environment,
-    org: &'a str,
-    sid: &'a str,
-    from_id: &'a str,
+    /// Organisation, message, end user.
+    ids: (&'a str, &'a str, &'a str),
     body: Option<&'a str>,
     media: Option<(u8, &'a str)>,
+    traceparent: Option<TraceParent>,
 }
 
 impl<'a> View<'a> {
@@ -170,8 +176,8 @@ impl<'a> View<'a> {
             _ => return Err(Damaged("its environment is unknown")),
         };
         let fingerprint = Fingerprint::from_bytes(reader.array()?);
-        let (org, sid, from_id) = (reader.id()?, reader.id()?, reader.id()?);
-        let (mut body, mut media) = (None, None);
+        let ids = (reader.id()?, reader.id()?, reader.id()?);
+        let (mut body, mut media, mut traceparent) = (None, None, None);
         while !reader.0.is_empty() {
             let tag = reader.byte()?;
             let length = u32::from_le_bytes(reader.array()?);
@@ -184,25 +190,32 @@ impl<'a> View<'a> {
                     accepted_at = part.timestamp()?;
                     in_feed = part.byte()? & IN_FEED != 0;
                 }
+                TAG_TRACE => {
+                    let read = TraceParent::from_bytes(part).ok_or(Damaged("a trace context breaks its rule"))?;
+                    traceparent = Some(read);
+                }
                 _ => {}
             }
         }
-        Ok(Self { accepted_at, placed_at, in_feed, fingerprint, sent_at, env, org, sid, from_id, body, media })
+        Ok(Self { accepted_at, placed_at, in_feed, fingerprint, sent_at, env, ids, body, media, traceparent })
     }
 
     /// Whether this is the message with `key`.
     pub fn has_key(&self, key: &MessageKey) -> bool {
-        self.env == key.env && self.org == key.org.as_str() && self.sid == key.sid.as_str()
+        let (org, sid, _) = self.ids;
+        self.env == key.env && org == key.org.as_str() && sid == key.sid.as_str()
     }
 
     /// Whether this is a message of `sender`.
     pub fn has_sender(&self, sender: &Sender) -> bool {
-        self.env == sender.env && self.org == sender.org.as_str() && self.from_id == sender.from_id.as_str()
+        let (org, _, from_id) = self.ids;
+        self.env == sender.env && org == sender.org.as_str() && from_id == sender.from_id.as_str()
     }
 
     /// Org, environment, sid and sender as they are stored.
     pub fn ids(&self) -> (&'a str, Environment, &'a str, &'a str) {
-        (self.org, self.env, self.sid, self.from_id)
+        let (org, sid, from_id) = self.ids;
+        (org, self.env, sid, from_id)
     }
 
     /// The message.
@@ -211,14 +224,15 @@ impl<'a> View<'a> {
     /// [`Damaged`] where a part breaks a rule that it kept when it was accepted.
     pub fn to_message(self) -> Result<Message, Damaged> {
         let id = |_| Damaged("an id breaks its rule");
+        let (org, sid, from_id) = self.ids;
         Ok(Message {
             key: MessageKey {
-                org: OrgId::new(self.org).map_err(id)?,
+                org: OrgId::new(org).map_err(id)?,
                 env: self.env,
-                sid: MessageSid::new(self.sid).map_err(id)?,
+                sid: MessageSid::new(sid).map_err(id)?,
             },
             content: Content {
-                from_id: FromId::new(self.from_id).map_err(id)?,
+                from_id: FromId::new(from_id).map_err(id)?,
                 timestamp: self.sent_at,
                 body: self.body.map(str::to_owned),
                 media: self.media.map(|(tag, url)| {
@@ -227,15 +241,16 @@ impl<'a> View<'a> {
                 }),
             },
             accepted_at: self.accepted_at,
+            traceparent: self.traceparent,
         })
     }
 }
 
-fn part(bytes: &mut Vec<u8>, tag: u8, text: &str) {
+fn part(bytes: &mut Vec<u8>, tag: u8, content: &[u8]) {
     bytes.push(tag);
     // Far below 4 GiB: the body limit is checked before a message is made.
-    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(&(content.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(content);
 }
 
 fn checksum(place: u64, rest: &[u8]) -> u64 {

@@ -2,13 +2,16 @@
 
 use std::io::{IsTerminal, stderr};
 
-use tracing::level_filters::LevelFilter;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use tracing::{Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::Targets,
+    filter::{FilterExt as _, Targets, filter_fn},
     layer::SubscriberExt,
     util::{SubscriberInitExt, TryInitError},
 };
+
+use super::{json_lines::JsonLines, otel::Telemetry, spans};
 
 const OURS: &str = "message_webhook";
 
@@ -23,11 +26,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends the events of this process that pass `filter`'s directives to stderr, for good.
+/// Sends the events of this process that pass `filter`'s directives to stderr, for good, and with its spans to wherever
+/// `telemetry` exports them.
 ///
 /// # Errors
 /// When logs were set up before.
-pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TryInitError> {
+pub fn init_logs(format: LogFormat, filter: &str, telemetry: &Telemetry) -> Result<(), TryInitError> {
     let terminal = stderr().is_terminal();
     let human = match format {
         LogFormat::Auto => terminal,
@@ -37,15 +41,35 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TryInitError> {
     // Whatever the setting says: at debug and trace the HTTP libraries log headers and frames, which hold keys and
     // messages, and the storage engine logs what it stores.
     let ceiling = Targets::new().with_default(LevelFilter::WARN).with_target(OURS, LevelFilter::TRACE);
-    let filter = EnvFilter::new(filter);
-    let registry = tracing_subscriber::registry().with(ceiling);
+    // Each filter with a hint of its level, or the joint one has none and every disabled line costs a look at its own.
+    let is_event = |metadata: &Metadata<'_>| metadata.target() != spans::TARGET;
+    let lines = EnvFilter::new(filter).and(filter_fn(is_event).with_max_level_hint(LevelFilter::TRACE));
+    let spans = telemetry.tracer().map(|tracer| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_level(false)
+            .with_tracked_inactivity(false)
+            .with_filter(
+                filter_fn(|metadata| metadata.target() == spans::TARGET).with_max_level_hint(LevelFilter::INFO),
+            )
+    });
+    // Not what the exporters' own libraries say: each export would be the reason for another.
+    let is_exported =
+        |metadata: &Metadata<'_>| metadata.target() != spans::TARGET && metadata.target().starts_with(OURS);
+    let exported = telemetry.loggers().map(|loggers| {
+        let ours = filter_fn(is_exported).with_max_level_hint(LevelFilter::TRACE);
+        OpenTelemetryTracingBridge::new(loggers).with_filter(EnvFilter::new(filter).and(ours))
+    });
+    let registry = tracing_subscriber::registry().with(ceiling).with(spans).with(exported);
     if human {
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(colours).with_target(false);
-        registry.with(lines.with_filter(filter)).try_init()
+        let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(colours).with_target(false);
+        registry.with(layer.with_filter(lines)).try_init()
     } else {
-        let lines =
-            tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(stderr);
-        registry.with(lines.with_filter(filter)).try_init()
+        let layer = tracing_subscriber::fmt::layer().event_format(JsonLines).with_writer(stderr);
+        registry.with(layer.with_filter(lines)).try_init()
     }
 }

@@ -70,8 +70,8 @@ metrics! {
     REJECTED_TOTAL = "message_webhook_rejected_total", Counter(), "{call}", ["protocol", "code"],
         "Calls that failed, by the published code of the error";
     ORG_SUBMISSIONS_TOTAL = "message_webhook_org_submissions_total", Counter(), "{message}", ["org_id", "env", "outcome"],
-        "Submissions acknowledged, by organisation; only with metrics_per_org, and other for those beyond its number";
-    MESSAGE_AGE_SECONDS = "message_webhook_message_age_seconds", Histogram(AGES), "s", ["protocol"],
+        "Submissions acknowledged, by organisation; only with metrics_per_org, _other for those beyond its number";
+    MESSAGE_AGE_SECONDS = "message_webhook_message_age_seconds", Histogram(AGES), "s", [],
         "Seconds from a message's own timestamp to its acceptance; 0 for one from the future";
     CONNECTIONS = "message_webhook_connections", Gauge(), "{connection}", ["listener"],
         "Open connections: http, grpc, admin";
@@ -90,7 +90,7 @@ metrics! {
 
     // Every store.
     STORE_DURATION_SECONDS = "message_webhook_store_duration_seconds", Histogram(SECONDS), "s", ["operation", "outcome"],
-        "Seconds that the store took for an operation; outcome is ok or error";
+        "Seconds that the store took for an operation; outcome is ok, error, or cut_off where it was waited for no longer";
     READINESS = "message_webhook_readiness", Gauge(), "1", ["state"],
         "1 in the present state of readiness, 0 in the others";
 

@@ -37,7 +37,6 @@ attributes! {
     DB_NAMESPACE = "db.namespace", "The keyspace";
     DB_OPERATION_NAME = "db.operation.name", "`INSERT`, `SELECT`, `UPDATE` or `DELETE`";
     DB_COLLECTION_NAME = "db.collection.name", "The table";
-    DB_RESPONSE_RETURNED_ROWS = "db.response.returned_rows", "Rows that a read gave";
     MESSAGING_SYSTEM = "messaging.system", "`message_webhook`";
     MESSAGING_OPERATION_NAME = "messaging.operation.name", "`submit` or `deliver`";
     MESSAGING_OPERATION_TYPE = "messaging.operation.type", "`send` or `process`";
@@ -85,7 +84,7 @@ pub const SPANS: &[Span] = &[
         name: GRPC_SERVER,
         kind: "server",
         attributes: &[RPC_SYSTEM_NAME, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, ERROR_TYPE, REQUEST_ID],
-        help: "A call over gRPC, until its answer's head",
+        help: "A call over gRPC, until its answer's head; of a stream of submissions, until its end",
     },
     Span {
         name: SUBMIT,
@@ -99,28 +98,22 @@ pub const SPANS: &[Span] = &[
             ORG_ID,
             ENVIRONMENT,
             OUTCOME,
-            ERROR_TYPE,
         ],
         help: "A submission in the service, below both protocols; its context is kept with the message",
     },
     Span {
         name: GET,
         kind: "internal",
-        attributes: &[MESSAGE_KEY, ORG_ID, ENVIRONMENT, ERROR_TYPE],
+        attributes: &[MESSAGE_KEY, ORG_ID, ENVIRONMENT],
         help: "A look-up of one message in the service",
     },
     Span {
         name: LIST,
         kind: "internal",
-        attributes: &[ORG_ID, ENVIRONMENT, ERROR_TYPE],
+        attributes: &[ORG_ID, ENVIRONMENT],
         help: "A page of a sender's messages in the service",
     },
-    Span {
-        name: STREAM,
-        kind: "internal",
-        attributes: &[FEED_ORDER, ERROR_TYPE],
-        help: "The beginning of a reader of the feed",
-    },
+    Span { name: STREAM, kind: "internal", attributes: &[FEED_ORDER], help: "The beginning of a reader of the feed" },
     Span {
         name: DELIVER,
         kind: "consumer",
@@ -139,26 +132,19 @@ pub const SPANS: &[Span] = &[
     Span {
         name: STORE,
         kind: "internal",
-        attributes: &[ERROR_TYPE],
+        attributes: &[],
         help: "An operation of the store, the wait for it included",
     },
     Span {
         name: COMMIT,
         kind: "client",
-        attributes: &[DB_SYSTEM_NAME, DB_OPERATION_NAME, GROUP_MESSAGES, ERROR_TYPE],
+        attributes: &[DB_SYSTEM_NAME, DB_OPERATION_NAME, GROUP_MESSAGES],
         help: "A group of submissions that the embedded store makes durable by one sync: in the trace of one of them and linked to the others",
     },
     Span {
         name: CQL,
         kind: "client",
-        attributes: &[
-            DB_SYSTEM_NAME,
-            DB_NAMESPACE,
-            DB_OPERATION_NAME,
-            DB_COLLECTION_NAME,
-            DB_RESPONSE_RETURNED_ROWS,
-            ERROR_TYPE,
-        ],
+        attributes: &[DB_SYSTEM_NAME, DB_NAMESPACE, DB_OPERATION_NAME, DB_COLLECTION_NAME, ERROR_TYPE],
         help: "A CQL statement, from its sending to its answer, retries of the driver included",
     },
 ];

@@ -35,4 +35,5 @@ mod parity;
 mod remote;
 mod scylla;
 pub mod support;
+mod telemetry;
 mod transfer;

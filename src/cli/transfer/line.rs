@@ -66,6 +66,8 @@ struct Fields {
     audio_urls: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accepted_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -150,6 +152,7 @@ fn message_fields(message: &Message) -> Fields {
         image_urls,
         audio_urls,
         accepted_at: instant(&message.accepted_at),
+        traceparent: (!message.traceparent.is_empty()).then(|| message.traceparent.clone()),
         ..Fields::default()
     }
 }
@@ -171,6 +174,7 @@ fn message(fields: Fields) -> Result<Message, String> {
         message_body: fields.message_body,
         media,
         accepted_at: Some(time("accepted_at", fields.accepted_at.as_deref())?),
+        traceparent: fields.traceparent.unwrap_or_default(),
     })
 }
 
@@ -243,6 +247,7 @@ mod tests {
             message_body: body.map(str::to_owned),
             media,
             accepted_at: wire("2025-01-02T03:04:05.000006Z"),
+            traceparent: String::new(),
         };
         let key = |platform: bool| StoredKey {
             key_id: "abcdefgh2345".into(),
@@ -283,6 +288,20 @@ mod tests {
         assert!(kept == today, "an export is written differently");
         let read: Vec<Line> = kept.lines().map(|line| Line::parse(line.as_bytes()).expect("readable")).collect();
         assert!(written(&read) == kept, "an export is read differently");
+    }
+
+    #[test]
+    fn the_trace_context_of_a_message_is_one_field_more() {
+        const CONTEXT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = lines().into_iter().find_map(|line| match line {
+            Line::Message(message) => Some(Message { traceparent: CONTEXT.into(), ..message }),
+            Line::Head | Line::Key(_) | Line::Place(_) | Line::End { .. } => None,
+        });
+        let text = written(&[Line::Message(traced.expect("a message"))]);
+        assert!(text.ends_with(&format!(",\"traceparent\":\"{CONTEXT}\"}}\n")), "{text}");
+        let read = Line::parse(text.as_bytes()).expect("readable");
+        assert!(matches!(&read, Line::Message(message) if message.traceparent == CONTEXT));
+        assert_eq!(written(&[read]), text);
     }
 
     #[test]

@@ -29,13 +29,15 @@ pub struct Edge<B> {
 pub struct Route {
     /// The word in logs and metrics, such as `submit`.
     pub name: &'static str,
+    /// Its path without what callers put into it, or its method, for spans.
+    pub pattern: &'static str,
     /// Whether the layer that checks keys does so for this route.
     pub needs_key: bool,
 }
 
 impl Route {
     /// Whatever does not exist.
-    pub const NONE: Route = Route { name: "none", needs_key: false };
+    pub const NONE: Route = Route { name: "none", pattern: "_OTHER", needs_key: false };
 }
 
 impl<B> Edge<B> {

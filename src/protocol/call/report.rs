@@ -10,7 +10,7 @@ use crate::{
     domain::{Error, Kind},
     protocol::status,
     service::{Authorized, Receipt},
-    telemetry::names,
+    telemetry::{names, spans, trace},
 };
 
 /// Logs and counts for one protocol; its counters are looked up once, when it is made.
@@ -57,6 +57,7 @@ impl Report {
                 org_id = authorized.org().as_str(),
                 env = authorized.env().as_str(),
                 request_id = id.as_str(),
+                message_key = authorized.message_key(&receipt.sid).fingerprint(),
                 "a known message_sid came with another content; the first content stays"
             );
         }
@@ -71,6 +72,7 @@ impl Report {
             counter.increment(1);
         }
         let face = status::of(kind);
+        trace::note(&trace::here(), spans::ERROR_TYPE, face.code);
         // A macro's level must be a constant, hence three calls.
         macro_rules! log {
             ($level:ident) => {
@@ -79,6 +81,7 @@ impl Report {
                     route = route.name,
                     request_id = id.as_str(),
                     code = face.code,
+                    message_key = error.subject(),
                     cause = cause(error),
                     "{}",
                     error.public_message()

@@ -18,9 +18,12 @@ use crate::{
     service::{Caller, KeyManager, KeyRequest, Keys},
 };
 
-pub(super) const CREATE: Route = Route { name: "create_key", needs_key: true };
-pub(super) const LIST: Route = Route { name: "list_keys", needs_key: true };
-pub(super) const REVOKE: Route = Route { name: "revoke_key", needs_key: true };
+pub(super) const CREATE: Route =
+    Route { name: "create_key", pattern: "messagewebhook.v1.KeyService/CreateKey", needs_key: true };
+pub(super) const LIST: Route =
+    Route { name: "list_keys", pattern: "messagewebhook.v1.KeyService/ListKeys", needs_key: true };
+pub(super) const REVOKE: Route =
+    Route { name: "revoke_key", pattern: "messagewebhook.v1.KeyService/RevokeKey", needs_key: true };
 
 /// The route of a path of this service.
 pub(super) fn route_of(path: &str) -> Option<Route> {

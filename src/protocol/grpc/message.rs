@@ -28,7 +28,7 @@ pub(super) fn from_wire(wire: v1::SubmitMessageRequest, hosts: HostPolicy) -> Me
 pub(super) fn to_wire(message: Message) -> v1::Message {
     use v1::message::Media as Wire;
 
-    let Message { key, content, accepted_at } = message;
+    let Message { key, content, accepted_at, traceparent } = message;
     v1::Message {
         org_id: key.org.as_str().to_owned(),
         env: target::env_to_wire(key.env).into(),
@@ -41,6 +41,7 @@ pub(super) fn to_wire(message: Message) -> v1::Message {
             Media::Audio(url) => Wire::AudioUrl(url.as_str().to_owned()),
         }),
         accepted_at: Some(time_to_wire(accepted_at)),
+        traceparent: traceparent.map(|context| context.to_string()).unwrap_or_default(),
     }
 }
 

@@ -69,13 +69,16 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messagewebh
 /// should not even be held in memory.
 const DECODING_HEADROOM: usize = 4 * 1024 * 1024;
 
-const SUBMIT: Route = Route { name: "submit", needs_key: true };
-const SUBMIT_STREAM: Route = Route { name: "submit_stream", needs_key: true };
-const STREAM: Route = Route { name: "stream", needs_key: true };
-const LIST: Route = Route { name: "list", needs_key: true };
-const GET: Route = Route { name: "get", needs_key: true };
-const HEALTH: Route = Route { name: "health", needs_key: false };
-const REFLECTION: Route = Route { name: "reflection", needs_key: false };
+const SUBMIT: Route =
+    Route { name: "submit", pattern: "messagewebhook.v1.MessageService/SubmitMessage", needs_key: true };
+const SUBMIT_STREAM: Route =
+    Route { name: "submit_stream", pattern: "messagewebhook.v1.MessageService/SubmitMessages", needs_key: true };
+const STREAM: Route =
+    Route { name: "stream", pattern: "messagewebhook.v1.MessageService/StreamMessages", needs_key: true };
+const LIST: Route = Route { name: "list", pattern: "messagewebhook.v1.MessageService/ListMessages", needs_key: true };
+const GET: Route = Route { name: "get", pattern: "messagewebhook.v1.MessageService/GetMessage", needs_key: true };
+const HEALTH: Route = Route { name: "health", pattern: "grpc.health.v1.Health", needs_key: false };
+const REFLECTION: Route = Route { name: "reflection", pattern: "grpc.reflection", needs_key: false };
 
 /// Every route, for metrics.
 const ROUTES: &[Route] = &[

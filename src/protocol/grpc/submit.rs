@@ -8,7 +8,7 @@ use super::{
     v1::{SubmitMessageRequest, SubmitMessageResponse, SubmitOutcome},
 };
 use crate::{
-    domain::{Error, Kind, Scope},
+    domain::{Error, Kind, Scope, TraceParent},
     protocol::call::RequestId,
     service::{Caller, Receipt},
 };
@@ -19,7 +19,8 @@ pub(super) async fn submit(
     id: &RequestId,
 ) -> Result<SubmitMessageResponse, Error> {
     let caller = caller_of(&mut request)?;
-    submit_one(grpc, &caller, request.into_inner(), id).await
+    let traceparent = request.extensions().get().copied();
+    submit_one(grpc, &caller, traceparent, request.into_inner(), id).await
 }
 
 /// One message, alone or of a stream. The lines stand in the order of the contract's checks; the key was checked before
@@ -27,6 +28,7 @@ pub(super) async fn submit(
 pub(super) async fn submit_one(
     grpc: &Grpc,
     caller: &Caller,
+    traceparent: Option<TraceParent>,
     request: SubmitMessageRequest,
     id: &RequestId,
 ) -> Result<SubmitMessageResponse, Error> {
@@ -38,6 +40,7 @@ pub(super) async fn submit_one(
         return Err(too_large(limits.body_bytes));
     }
     let message = message::from_wire(request, limits.media_hosts).build(authorized.org().clone(), authorized.env())?;
+    let message = message.traced(traceparent);
     let receipt = service.submit(&authorized, message).await?;
     grpc.report().receipt(&receipt, &authorized, id);
     Ok(to_wire(&receipt))

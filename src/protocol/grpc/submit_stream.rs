@@ -3,15 +3,17 @@
 
 use futures_util::{Stream, StreamExt};
 use tonic::{Request, Status, Streaming};
+use tracing::{Instrument as _, Span};
 
 use super::{
     Grpc, SUBMIT_STREAM, caller_of, ending, error, id_of, submit,
     v1::{SubmitMessagesRequest, SubmitMessagesResponse, submit_messages_response::Result as Wire},
 };
 use crate::{
-    domain::{Error, Scope, ViolationCode},
+    domain::{Error, Scope, TraceParent, ViolationCode},
     protocol::call::RequestId,
     service::Caller,
+    telemetry::trace,
 };
 
 /// Messages of one stream that are worked on at once; the next is read when one of them is answered.
@@ -29,15 +31,27 @@ pub(super) fn submit_stream(
     let id = id_of(&request);
     let caller = caller_of(&mut request)?;
     caller.require(Scope::Submit)?;
-    let (ending, ended) = ending::when(reason_to_end(grpc.clone(), caller.clone()));
+    let call = Call { caller, id, traceparent: request.extensions().get().copied(), span: trace::here() };
+    let (ending, ended) = ending::when(reason_to_end(grpc.clone(), call.caller.clone()));
+    let id = call.id.clone();
     let answers = {
-        let (grpc, id) = (grpc.clone(), id.clone());
+        let grpc = grpc.clone();
         // Once the stream must end nothing more is read, and what was read is still answered.
-        request.into_inner().take_until(ending).map(move |item| answer(grpc.clone(), caller.clone(), item, id.clone()))
+        request.into_inner().take_until(ending).map(move |item| answer(grpc.clone(), call.clone(), item))
     };
     let grpc = grpc.clone();
     let last = ended.map(move |error| Err(grpc.refuse(&error, SUBMIT_STREAM, &id)));
     Ok(answers.buffer_unordered(IN_FLIGHT).chain(last))
+}
+
+/// What all messages of a stream have in common.
+#[derive(Clone)]
+struct Call {
+    caller: Caller,
+    id: RequestId,
+    traceparent: Option<TraceParent>,
+    /// The call's own, under which each message has its spans.
+    span: Span,
 }
 
 async fn reason_to_end(grpc: Grpc, caller: Caller) -> Error {
@@ -51,13 +65,13 @@ async fn reason_to_end(grpc: Grpc, caller: Caller) -> Error {
 /// answer.
 async fn answer(
     grpc: Grpc,
-    caller: Caller,
+    call: Call,
     item: Result<SubmitMessagesRequest, Status>,
-    id: RequestId,
 ) -> Result<SubmitMessagesResponse, Status> {
+    let Call { caller, id, traceparent, span } = call;
     let SubmitMessagesRequest { correlation_id, message } = item?;
     let result = match message {
-        Some(message) => submit::submit_one(&grpc, &caller, message, &id).await,
+        Some(message) => submit::submit_one(&grpc, &caller, traceparent, message, &id).instrument(span).await,
         None => Err(Error::invalid_argument("message", ViolationCode::Missing, "Missing 'message'")),
     };
     let result = match result {

@@ -25,8 +25,10 @@ use crate::{
     service::{Imported, PageToken, Transfer, draining},
 };
 
-const EXPORT: Route = Route { name: "export", needs_key: false };
-const IMPORT: Route = Route { name: "import", needs_key: false };
+const EXPORT: Route =
+    Route { name: "export", pattern: "messagewebhook.control.v1.TransferService/ExportMessages", needs_key: false };
+const IMPORT: Route =
+    Route { name: "import", pattern: "messagewebhook.control.v1.TransferService/ImportMessages", needs_key: false };
 /// A call holds at most so many messages.
 const MAX_MESSAGES: usize = 1000;
 /// A page, or one message of any size that a server takes.
@@ -155,12 +157,19 @@ fn message_from_wire(number: usize, wire: v1::Message) -> Result<Message, Error>
         Wire::AudioUrl(url) => Media::audio(url, HostPolicy::Any),
     });
     let media = violations.check(media.transpose());
+    let traceparent = match wire.traceparent.as_str() {
+        "" => None,
+        text => violations.check(text.parse().map_err(|()| invalid("traceparent", "this is no trace context"))),
+    };
     match (org, env, sid, from_id, timestamp, media, accepted_at) {
-        (Some(org), Some(env), Some(sid), Some(from_id), Some(timestamp), Some(media), Some(accepted_at)) => {
+        (Some(org), Some(env), Some(sid), Some(from_id), Some(timestamp), Some(media), Some(accepted_at))
+            if violations.is_empty() =>
+        {
             Ok(Message {
                 key: MessageKey { org, env, sid },
                 content: Content { from_id, timestamp, body: wire.message_body, media },
                 accepted_at,
+                traceparent,
             })
         }
         _ => Err(of_item("messages", number, &violations.into_error(Kind::InvalidArgument))),

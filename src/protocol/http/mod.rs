@@ -34,8 +34,8 @@ use crate::{
 
 pub use docs::openapi_json;
 
-const SUBMIT: Route = Route { name: "submit", needs_key: false };
-const DOCS: Route = Route { name: "docs", needs_key: false };
+const SUBMIT: Route = Route { name: "submit", pattern: "/{org_id}/{env}/v1/message-webhook", needs_key: false };
+const DOCS: Route = Route { name: "docs", pattern: "/docs", needs_key: false };
 
 /// The HTTP edge; cheap to clone.
 #[derive(Clone)]

@@ -54,6 +54,7 @@ async fn submit<B: http_body::Body<Data = Bytes> + Unpin>(
     let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
     let (body, _held) = body::read(body, &body_limits, &edge.body_budget).await?;
     let message = message::parse(&body, limits.media_hosts)?.build(authorized.org().clone(), authorized.env())?;
+    let message = message.traced(parts.extensions.get().copied());
     let receipt = edge.service.submit(&authorized, message).await?;
     edge.edge.report.receipt(&receipt, &authorized, id);
     Ok(receipt)

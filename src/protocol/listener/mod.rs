@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use metrics::{Gauge, gauge};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -23,9 +24,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::telemetry::names;
+
 /// What a listener lets one connection, and all of them, cost.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
+    /// The listener's name, for metrics.
+    pub name: &'static str,
     /// Connections open at once; the next ones wait in the kernel's backlog until one ends.
     pub max_connections: usize,
     /// From the first byte of a request's head to its last one; also of HTTP/2's preface.
@@ -60,6 +65,7 @@ pub struct MaxAge {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
+            name: "other",
             max_connections: 16_384,
             header_timeout: Duration::from_secs(10),
             // Above the 60 s of common load balancers: the side that reuses a connection should be the one to end it.
@@ -87,7 +93,11 @@ where
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let limits = Arc::new(limits);
-    let mut connections = Connections::default();
+    let mut connections = Connections {
+        tasks: JoinSet::new(),
+        stops: HashMap::new(),
+        open: gauge!(names::CONNECTIONS, "listener" => limits.name),
+    };
     let mut full = false;
     loop {
         let room = connections.tasks.len() < limits.max_connections;
@@ -123,12 +133,12 @@ async fn pause_after(error: &io::Error) {
 }
 
 /// The connections of one listener.
-#[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
     /// Dropping a sender asks its connection to end. One channel each, because a token that all of them poll would be
     /// one lock for every request of the listener.
     stops: HashMap<Id, oneshot::Sender<Infallible>>,
+    open: Gauge,
 }
 
 impl Connections {
@@ -142,6 +152,7 @@ impl Connections {
         let (stop, stopped) = oneshot::channel();
         let task = self.tasks.spawn(connection::serve(stream, service, limits, stopped));
         self.stops.insert(task.id(), stop);
+        self.open.set(self.tasks.len() as f64);
     }
 
     fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -153,10 +164,15 @@ impl Connections {
             }
         };
         self.stops.remove(&id);
+        self.open.set(self.tasks.len() as f64);
     }
 
     fn close(mut self) -> impl Future<Output = ()> {
         self.stops.clear();
-        async move { while self.tasks.join_next().await.is_some() {} }
+        async move {
+            while self.tasks.join_next().await.is_some() {
+                self.open.set(self.tasks.len() as f64);
+            }
+        }
     }
 }

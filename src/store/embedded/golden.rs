@@ -9,7 +9,7 @@ use super::{index, keys, mark::Mark};
 use crate::{
     domain::{
         Content, Environment, FromId, HostPolicy, KeyId, KeyOwner, KeyRecord, Media, MessageKey, MessageSid,
-        NewMessage, OrgId, Scope, SecretHash, Timestamp,
+        NewMessage, OrgId, Scope, SecretHash, Timestamp, TraceParent,
     },
     store::record::{Draft, View},
 };
@@ -43,7 +43,7 @@ fn message(env: Environment, body: Option<&str>, media: Option<Media>) -> NewMes
     )
 }
 
-fn messages() -> [(&'static str, NewMessage); 5] {
+fn messages() -> [(&'static str, NewMessage); 6] {
     let image = Media::image("https://example.com/a.jpg?sig=1".into(), HostPolicy::PublicOnly).expect("valid");
     let audio = Media::audio("http://example.com/b.OGG".into(), HostPolicy::PublicOnly).expect("valid");
     [
@@ -52,7 +52,12 @@ fn messages() -> [(&'static str, NewMessage); 5] {
         ("message-v1-body", message(Environment::Dev, Some("Here is my meal, grüezi"), None)),
         ("message-v1-image", message(Environment::Prod, Some("Here is my meal"), Some(image))),
         ("message-v1-audio", message(Environment::Dev, None, Some(audio))),
+        ("message-v1-traced", message(Environment::Prod, Some("Here is my meal"), None).traced(Some(traceparent()))),
     ]
+}
+
+fn traceparent() -> TraceParent {
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("valid")
 }
 
 const SEQUENCE: u64 = 0x0102_0304_0506_0708;

@@ -42,6 +42,7 @@ mod journals;
 mod keys;
 mod mark;
 mod meta;
+mod meters;
 mod options;
 mod queue;
 mod recent;

@@ -13,6 +13,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use tokio::{runtime::Handle, sync::oneshot, task::yield_now};
+use tracing::Span;
 
 use super::index::{Hash, KeyHash};
 use crate::{
@@ -37,6 +38,8 @@ pub struct Submission {
     pub reply: Reply<Outcome>,
     /// Where the caller waits.
     pub runtime: Handle,
+    /// The span that it waits in, if it is traced.
+    pub span: Span,
 }
 
 /// What an imported message brings with it.

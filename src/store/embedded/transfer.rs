@@ -22,6 +22,7 @@ use crate::{
         ExportPage, Imported, Outcome, PageLimit, PageToken,
         record::{Draft, View},
     },
+    telemetry::trace,
 };
 
 const EXPORTED: u8 = b'e';
@@ -81,6 +82,7 @@ pub fn queue(shared: &Shared, message: NewMessage, import: Option<Import>, runti
         checked,
         reply,
         runtime,
+        span: trace::here(),
     })?;
     Ok(Queued::Waits { opening, answer })
 }
@@ -96,8 +98,8 @@ pub struct Arrival {
 /// Lets `messages` wait for the writer, in their order.
 pub fn arrive(shared: &Shared, messages: Vec<Message>, in_feed: bool, runtime: &Handle) -> Result<Vec<Arrival>, Error> {
     let now = shared.clock.now();
-    let arrivals = messages.into_iter().map(|Message { key, content, accepted_at }| {
-        let message = NewMessage::new(key, content);
+    let arrivals = messages.into_iter().map(|Message { key, content, accepted_at, traceparent }| {
+        let message = NewMessage::new(key, content).traced(traceparent);
         let fingerprint = *message.fingerprint();
         let queued = if shared.is_expired(accepted_at, now) {
             None

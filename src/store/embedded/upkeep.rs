@@ -10,9 +10,10 @@ use std::{
 };
 
 use fjall::PersistMode;
+use metrics::gauge;
 
 use super::{engine::Engine, indexing, mark::MarkFile, queue::Order, retention, shared::Shared};
-use crate::domain::Error;
+use crate::{domain::Error, telemetry::names};
 
 /// Twice a second, so that the mark is never older than one, even on a slow disk.
 const MARK_INTERVAL: Duration = Duration::from_millis(500);
@@ -38,6 +39,9 @@ fn watch_disk(shared: &Shared) {
     let Ok(disk) = rustix::fs::statvfs(&shared.options.dir) else { return };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let is_full = free < shared.options.min_free_bytes;
+    gauge!(names::STORE_DISK_FREE_BYTES).set(free as f64);
+    gauge!(names::STORE_DISK_FULL).set(f64::from(u8::from(is_full)));
+    gauge!(names::STORE_FAILED).set(f64::from(u8::from(shared.has_failed())));
     if shared.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
         if is_full {
             tracing::error!(

@@ -14,6 +14,7 @@ use super::{
     engine::Engine,
     keys,
     mark::MarkFile,
+    meters::Meters,
     queue::{Import, Opening, Order, Reply, Submission, Work},
     recent::Accepted,
     retention,
@@ -40,6 +41,7 @@ pub struct Writer {
     keys: keys::Digest,
     last: u64,
     last_placed_at: Timestamp,
+    meters: Meters,
 }
 
 type Answers = Vec<(Reply<Outcome>, Result<Outcome, Error>)>;
@@ -54,7 +56,7 @@ impl Writer {
         last_placed_at: Timestamp,
     ) -> Self {
         let last = shared.durable();
-        Self { shared, engine, mark, keys, last, last_placed_at }
+        Self { shared, engine, mark, keys, last, last_placed_at, meters: Meters::new() }
     }
 
     /// Works until the queue is closed and empty.
@@ -101,11 +103,11 @@ impl Writer {
         let mut batch = self.engine.db.batch().durability(Some(DURABLE));
         let mut entries = Vec::new();
         let (mut known, mut decided): (Answers, Answers) = (Vec::new(), Vec::new());
-        let mut runtime = None;
+        let (mut runtime, mut waiting) = (None, Vec::new());
         for submission in group {
             let sequence = first + count;
             let found = self.find(&submission, clock.max(placed_at));
-            let Submission { hash, sender, fingerprint, draft, import, reply, runtime: callers, .. } = submission;
+            let Submission { hash, sender, fingerprint, draft, import, reply, runtime: callers, span, .. } = submission;
             runtime = Some(callers);
             match found {
                 Ok(None) => {
@@ -121,6 +123,10 @@ impl Writer {
                     entries.push(Entry { sequence, place: hash.place, sender });
                     self.shared.recent.insert(&hash, Accepted::new(&hash, sequence, accepted_at, fingerprint));
                     count += 1;
+                    // Few are traced.
+                    if !span.is_none() {
+                        waiting.push(span);
+                    }
                     decided.push((reply, Ok(Outcome::Accepted(self.shared.acceptance(accepted_at)))));
                 }
                 Ok(Some((outcome, named))) if named < first => known.push((reply, Ok(outcome))),
@@ -136,8 +142,10 @@ impl Writer {
         }
         let last = self.last + count;
         self.shared.set_committing(true);
-        let committed = batch.commit();
+        let committed = self.meters.measure(&waiting, count, || batch.commit());
         self.shared.set_committing(false);
+        // Told to the exporter before their callers go on.
+        drop(waiting);
         match committed {
             Ok(()) => {
                 self.last = last;

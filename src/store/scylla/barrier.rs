@@ -7,8 +7,10 @@ use std::{mem, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::{error::Failed, ticks::Ticks};
+use crate::telemetry::trace;
 
 type Answer = Result<Ticks, Failed>;
 
@@ -43,9 +45,12 @@ impl Barrier {
         };
         if begin {
             let turn = Turn(Arc::clone(self));
+            // The read is in the trace of who waits first; those that follow are of nobody in particular, and to hold on to
+            // this span for them would keep it from ending.
+            let mut span = trace::here();
             tokio::spawn(async move {
                 while let Some(waiting) = turn.next() {
-                    let answer = read().await;
+                    let answer = read().instrument(mem::replace(&mut span, Span::none())).await;
                     for reply in waiting {
                         // Whoever has gone needs no answer.
                         let _ = reply.send(answer.clone());

@@ -1,16 +1,18 @@
 //! What every part of the store has at hand.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use scylla::{
-    client::session::Session, response::query_result::QueryRowsResult, serialize::row::SerializeRow,
-    statement::prepared::PreparedStatement,
+    client::session::Session,
+    response::query_result::{QueryResult, QueryRowsResult},
+    serialize::row::SerializeRow,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 use super::{
     attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, options::Options, place::Places,
-    settings::Settings,
+    prepared::Prepared, settings::Settings,
 };
 use crate::domain::{Clock, Timestamp};
 
@@ -41,12 +43,8 @@ impl Core {
     ///
     /// # Errors
     /// As the driver's error is classified.
-    pub async fn read(
-        &self,
-        statement: &PreparedStatement,
-        values: impl SerializeRow,
-    ) -> Result<QueryRowsResult, Failed> {
-        let result = self.session.execute_unpaged(statement, values).await?;
+    pub async fn read(&self, statement: &Prepared, values: impl SerializeRow) -> Result<QueryRowsResult, Failed> {
+        let result = self.send(statement, values).await?;
         result.into_rows_result().map_err(|_| Failed::malformed("a read was not answered with rows"))
     }
 
@@ -54,17 +52,25 @@ impl Core {
     ///
     /// # Errors
     /// As the driver's error is classified.
-    pub async fn write(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<(), Failed> {
-        self.session.execute_unpaged(statement, values).await?;
-        Ok(())
+    pub async fn write(&self, statement: &Prepared, values: impl SerializeRow) -> Result<(), Failed> {
+        self.send(statement, values).await.map(drop)
     }
 
     /// Sends a conditional write, once.
     ///
     /// # Errors
     /// As the driver's error is classified; unclear ones are the caller's to repeat.
-    pub async fn decide(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<Decision, Failed> {
-        Decision::read(self.session.execute_unpaged(statement, values).await?)
+    pub async fn decide(&self, statement: &Prepared, values: impl SerializeRow) -> Result<Decision, Failed> {
+        Decision::read(self.send(statement, values).await?)
+    }
+
+    async fn send(&self, statement: &Prepared, values: impl SerializeRow) -> Result<QueryResult, Failed> {
+        let span = statement.span();
+        let begun = Instant::now();
+        let sending = self.session.execute_unpaged(&statement.statement, values);
+        let result = sending.instrument(span.clone()).await.map_err(Failed::from);
+        statement.sent(&span, begun.elapsed(), result.as_ref().err());
+        result
     }
 
     /// The process's time.

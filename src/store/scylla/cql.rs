@@ -5,15 +5,13 @@
 //! never bound to null, which would be a tombstone.
 
 use futures_util::future::try_join_all;
-use scylla::{
-    client::session::Session,
-    statement::{Statement, prepared::PreparedStatement},
-};
+use scylla::{client::session::Session, statement::Statement};
 
 use super::{
     connect_error::ConnectError,
     error::as_read,
     failpoint::{Breach, breaks},
+    prepared::Prepared,
     session::Profiles,
 };
 
@@ -37,7 +35,7 @@ macro_rules! statements {
         /// Every statement, prepared. `$ks` stands for the keyspace in the texts.
         #[derive(Debug)]
         pub struct Statements {
-            $($(#[$doc])* pub $name: PreparedStatement,)*
+            $($(#[$doc])* pub $name: Prepared,)*
         }
 
         impl Statements {
@@ -186,13 +184,13 @@ async fn prepare(
     keyspace: &str,
     profiles: &Profiles,
     way: Way,
-    text: &str,
-) -> Result<PreparedStatement, ConnectError> {
-    let mut text = in_keyspace(text, keyspace);
-    if way == Way::Claim && text.contains(".messages ") && breaks(Breach::NoCondition) {
-        text = text.replace(" IF NOT EXISTS", "");
+    text: &'static str,
+) -> Result<Prepared, ConnectError> {
+    let mut sent = in_keyspace(text, keyspace);
+    if way == Way::Claim && sent.contains(".messages ") && breaks(Breach::NoCondition) {
+        sent = sent.replace(" IF NOT EXISTS", "");
     }
-    let mut statement = Statement::new(text);
+    let mut statement = Statement::new(sent);
     let profile = match way {
         Way::Claim => &profiles.claim,
         Way::Reference => &profiles.reference,
@@ -208,7 +206,8 @@ async fn prepare(
     statement.set_execution_profile_handle(Some(profile.clone()));
     // Of a conditional write a repetition is ours to decide.
     statement.set_is_idempotent(way != Way::Claim);
-    session.prepare(statement).await.map_err(|error| ConnectError::prepare(keyspace, &error))
+    let prepared = session.prepare(statement).await.map_err(|error| ConnectError::prepare(keyspace, &error))?;
+    Ok(Prepared::new(prepared, keyspace, text))
 }
 
 #[cfg(test)]

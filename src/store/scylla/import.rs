@@ -75,11 +75,11 @@ enum Way {
 }
 
 async fn import_one(core: &Core, tower: &Tower, shard: i32, message: Message, way: Way) -> Result<Imported, Failed> {
-    let Message { key, content, accepted_at } = message;
+    let Message { key, content, accepted_at, traceparent } = message;
     if core.is_past(accepted_at) {
         return Ok(Imported::Expired);
     }
-    let message = NewMessage::new(key, content);
+    let message = NewMessage::new(key, content).traced(traceparent);
     let deadline = Instant::now() + core.options.deadline;
     // An import that is run again finds most of it.
     let found = repeat::until(deadline, || core.claim_head(message.key()), |_| {}).await?;

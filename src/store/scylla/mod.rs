@@ -43,6 +43,7 @@ mod memory;
 pub mod migrate;
 mod options;
 mod place;
+mod prepared;
 mod repeat;
 mod resolver;
 mod roll;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use scylla::{statement::prepared::PreparedStatement, value::CqlTimeuuid};
+use scylla::value::CqlTimeuuid;
 use uuid::Uuid;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     lease::Lease,
     lwt::Row,
     place,
+    prepared::Prepared,
     ticks::{self, Ticks},
 };
 use crate::domain::{Error, Message, MessageKey, MessageSid, OrgId};
@@ -169,7 +170,7 @@ impl Core {
         self.lease_by(&self.cql.settle_lease, slot).await
     }
 
-    async fn lease_by(&self, statement: &PreparedStatement, slot: i32) -> Result<Lease, Failed> {
+    async fn lease_by(&self, statement: &Prepared, slot: i32) -> Result<Lease, Failed> {
         let rows = self.read(statement, (place::RESOLVER, slot)).await?;
         let row = rows.maybe_first_row::<Row>().map_err(malformed)?;
         row.as_ref().and_then(Lease::read).ok_or_else(|| Failed::malformed("a lease is missing; run 'migrate' again"))

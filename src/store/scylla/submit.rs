@@ -8,6 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use metrics::counter;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::{
     core::Core,
@@ -68,7 +69,8 @@ impl Submissions {
         };
         let own = flight.is_some();
         if let Some(entry) = flight {
-            self.core.tasks.spawn(entry.fly(message));
+            // Its statements belong to the trace of who began it, also when that caller has left.
+            self.core.tasks.spawn(entry.fly(message).in_current_span());
         }
         // Without an end the flight is gone by a panic.
         let end =

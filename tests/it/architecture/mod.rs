@@ -61,12 +61,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol::listener", &["telemetry"]),
     ("middleware", &["domain", "protocol::call", "protocol::status", "service", "telemetry"]),
     ("service", &["domain", "store", "telemetry"]),
-    ("store", &["domain"]),
+    ("store", &["domain", "telemetry"]),
     ("store::embedded", &["domain", "store", "telemetry"]),
     ("store::scylla", &["domain", "store", "telemetry"]),
     ("config", &["domain", "service", "telemetry"]),
-    // Names and set-up of logs and metrics: everyone but the domain may use them, they use nobody.
-    ("telemetry", &[]),
+    // Names and set-up of logs, metrics and traces: everyone but the domain may use them. Of the domain they know the trace
+    // context that a message keeps.
+    ("telemetry", &["domain"]),
     ("domain", &[]),
 ];
 
@@ -77,6 +78,10 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ("axum", &["protocol::http", "protocol::admin", "middleware", "app"], "the web framework stays at the edge"),
     ("tonic", &["protocol", "middleware", "app", "cli"], "gRPC stays at the edge"),
     ("prost", &["protocol::grpc", "cli"], "generated code stays with the edge and the command line's client"),
+    ("opentelemetry", &["telemetry"], "spans and metrics have one face of our own"),
+    ("opentelemetry_sdk", &["telemetry"], "as opentelemetry"),
+    ("opentelemetry_otlp", &["telemetry"], "as opentelemetry"),
+    ("tracing_opentelemetry", &["telemetry"], "as opentelemetry"),
     ("clap", &["cli", "config", "main"], "arguments are read in one place"),
 ];
 

@@ -48,6 +48,7 @@ async fn a_message_is_accepted_once_then_a_duplicate_and_can_be_read_back() {
         message_body: Some(String::new()),
         media: Some(Stored::AudioUrl("https://example.com/a.ogg?sig=1".into())),
         accepted_at: first.accepted_at,
+        traceparent: String::new(),
     };
     assert!(read.message == Some(expected), "the first content stays, to the microsecond");
 }

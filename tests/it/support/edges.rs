@@ -72,6 +72,7 @@ impl Edges {
         super::said::listen();
         let store = settings.store.unwrap_or_else(FlakyStore::new);
         let limits = Limits {
+            metrics_per_org: 0,
             body_bytes: 256 * 1024,
             store_deadline: settings.store_deadline,
             media_hosts: HostPolicy::PublicOnly,

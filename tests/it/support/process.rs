@@ -22,7 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_message-webhook");
 pub fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(PROGRAM);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MESSAGE_WEBHOOK_") {
+        if name.to_string_lossy().starts_with("MESSAGE_WEBHOOK_") || name.to_string_lossy().starts_with("OTEL_") {
             command.env_remove(name);
         }
     }

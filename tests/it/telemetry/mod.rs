@@ -1,0 +1,279 @@
+//! Traces, metrics and logs as a collector gets them, and what happens without one.
+
+mod collector;
+
+use message_webhook::protocol::grpc::v1::{StartPosition, stream_messages_request::From as StreamFrom};
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
+use tokio::net::TcpListener;
+
+use self::collector::{Collector, text};
+use super::support::{
+    PATIENCE, ServerProcess, cli, client, eventually, get,
+    grpc::{self, with_key},
+    message, post,
+    process::{self, Builder},
+    ring::{self, Keyspace},
+};
+
+const PATH: &str = "/acme/dev/v1/message-webhook";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLERS_SPAN: &str = "00f067aa0ba902b7";
+
+fn sent(flags: &str) -> String {
+    format!("00-{TRACE}-{CALLERS_SPAN}-{flags}")
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn with_environment(builder: Builder, variables: &[(&'static str, String)]) -> Builder {
+    variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
+}
+
+fn key_of(server: &ServerProcess, keyspace: Option<&Keyspace>) -> String {
+    let mut arguments = vec!["keys", "create", "--org", "acme", "--env", "dev"];
+    arguments.extend(["--scope", "submit", "--scope", "read", "--scope", "stream"]);
+    let created = match keyspace {
+        None => server.cli(&arguments),
+        Some(keyspace) => {
+            let flags = keyspace.flags();
+            cli(arguments.into_iter().chain(["--store=scylla"]).chain(flags.iter().map(String::as_str)))
+        }
+    };
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    created.stdout.trim().to_owned()
+}
+
+async fn submit(server: &ServerProcess, way: &str, key: &str, sid: &str, traceparent: Option<&str>) {
+    if way == "http" {
+        let mut request = client().post(format!("http://{}{PATH}?planted=query", server.http)).body(message(sid));
+        request = request.header("authorization", format!("Bearer {key}")).header("content-type", "application/json");
+        if let Some(traceparent) = traceparent {
+            request = request.header("traceparent", traceparent);
+        }
+        assert_eq!(request.send().await.expect("an answer").status(), 200);
+    } else {
+        let mut request = with_key(key, grpc::submission("user_abc123", sid));
+        if let Some(traceparent) = traceparent {
+            request.metadata_mut().insert("traceparent", traceparent.parse().expect("ASCII"));
+        }
+        grpc::client(server.grpc).await.submit_message(request).await.expect("accepted");
+    }
+}
+
+fn named<'a>(spans: &'a [Span], name: &str) -> Option<&'a Span> {
+    spans.iter().find(|span| span.name == name)
+}
+
+/// Submits over `way` with a trace context, reads the feed, and checks the one trace that comes of it.
+async fn one_trace(way: &str, protocol: &str, keyspace: Option<&Keyspace>) {
+    let collector = Collector::start().await;
+    let mut builder = with_environment(ServerProcess::builder(), &collector.variables(protocol));
+    if let Some(keyspace) = keyspace {
+        builder = builder.on_scylla(keyspace);
+    }
+    let server = builder.start();
+    let key = key_of(&server, keyspace);
+    submit(&server, way, &key, "m1", Some(&sent("01"))).await;
+    let mut client = grpc::client(server.grpc).await;
+    let mut stream = grpc::stream(&mut client, &key, StreamFrom::Position(StartPosition::Start.into())).await;
+    let (delivered, _) = grpc::take(&mut stream, 1).await.remove(0);
+
+    let server_name = match way {
+        "http" => "POST /{org_id}/{env}/v1/message-webhook",
+        _ => "messagewebhook.v1.MessageService/SubmitMessage",
+    };
+    let store: &[&str] = match keyspace {
+        None => &["store.commit"],
+        Some(_) => &["INSERT feed", "INSERT messages_by_sender", "SELECT leases", "INSERT messages"],
+    };
+    let wanted: Vec<&str> =
+        [server_name, "submit", "store.submit", "deliver feed"].into_iter().chain(store.iter().copied()).collect();
+    let spans = eventually("all spans of the trace", async || {
+        let spans: Vec<_> = collector.spans().into_iter().filter(|span| hex(&span.trace_id) == TRACE).collect();
+        wanted.iter().all(|name| named(&spans, name).is_some()).then_some(spans)
+    })
+    .await;
+    let span = |name: &str| named(&spans, name).expect("found above");
+    let is_below = |child: &str, parent: &str| {
+        assert_eq!(hex(&span(child).parent_span_id), hex(&span(parent).span_id), "{child} below {parent}");
+    };
+    assert_eq!(hex(&span(server_name).parent_span_id), CALLERS_SPAN);
+    assert_eq!(span(server_name).kind(), SpanKind::Server);
+    is_below("submit", server_name);
+    is_below("store.submit", "submit");
+    store.iter().for_each(|each| is_below(each, "store.submit"));
+    is_below("deliver feed", "submit");
+    let link = &span("deliver feed").links[0];
+    assert_eq!((hex(&link.trace_id).as_str(), hex(&link.span_id)), (TRACE, hex(&span("submit").span_id)));
+    assert_eq!(delivered.traceparent, format!("00-{TRACE}-{}-01", hex(&span("submit").span_id)));
+
+    let of = |name: &str, attribute: &str| text(&span(name).attributes, attribute);
+    if way == "http" {
+        assert_eq!(of(server_name, "http.request.method").as_deref(), Some("POST"));
+        assert_eq!(of(server_name, "http.response.status_code").as_deref(), Some("200"));
+    } else {
+        assert_eq!(of(server_name, "rpc.system.name").as_deref(), Some("grpc"));
+        assert_eq!(of(server_name, "rpc.response.status_code").as_deref(), Some("OK"));
+    }
+    assert_eq!(of("submit", "message_webhook.outcome").as_deref(), Some("accepted"));
+    assert_eq!(of("submit", "message_webhook.message_key"), of("deliver feed", "message_webhook.message_key"));
+    let system = if keyspace.is_some() { "cassandra" } else { "fjall" };
+    assert_eq!(of(store[0], "db.system.name").as_deref(), Some(system));
+    assert_eq!(collector.resource_attribute("service.name").as_deref(), Some("message-webhook"));
+
+    // The retry is found by the same word, in whatever trace it is.
+    submit(&server, way, &key, "m1", None).await;
+    eventually("the retry", async || {
+        let spans = collector.spans();
+        let retry = spans
+            .iter()
+            .find(|span| text(&span.attributes, "message_webhook.outcome").as_deref() == Some("duplicate"))?;
+        assert_ne!(hex(&retry.trace_id), TRACE);
+        assert_eq!(text(&retry.attributes, "message_webhook.message_key"), of("submit", "message_webhook.message_key"));
+        Some(())
+    })
+    .await;
+    eventually("metrics", async || {
+        collector.metric("message_webhook_submissions_total").filter(|metric| !metric.description.is_empty())
+    })
+    .await;
+    eventually("logs", async || {
+        collector.log_records().into_iter().find(|record| format!("{record:?}").contains("serving"))
+    })
+    .await;
+    let everything = format!("{:?}{:?}", collector.spans(), collector.log_records());
+    for word in ["planted", "user_abc123", "\"m1\"", key.as_str()] {
+        assert!(!everything.contains(word), "'{word}' was exported");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_is_one_trace_with_its_delivery() {
+    one_trace("http", "http/protobuf", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_submission_is_one_trace_with_its_delivery() {
+    one_trace("grpc", "grpc", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_scylla_a_post_is_one_trace_with_its_statements_and_its_delivery() {
+    let Some(nodes) = ring::nodes() else { return };
+    let keyspace = Keyspace::new(nodes, |_| {}).await;
+    one_trace("http", "grpc", Some(&keyspace)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_scylla_a_grpc_submission_is_one_trace_with_its_statements_and_its_delivery() {
+    let Some(nodes) = ring::nodes() else { return };
+    let keyspace = Keyspace::new(nodes, |_| {}).await;
+    one_trace("grpc", "http/protobuf", Some(&keyspace)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_exporter_the_callers_context_is_kept_as_it_came() {
+    let server = ServerProcess::start();
+    let key = key_of(&server, None);
+    submit(&server, "http", &key, "m1", Some(&sent("01"))).await;
+    submit(&server, "grpc", &key, "m2", Some(&sent("00"))).await;
+    submit(&server, "http", &key, "m3", Some("00-nonsense")).await;
+    submit(&server, "grpc", &key, "m4", None).await;
+    let mut client = grpc::client(server.grpc).await;
+    let mut stream = grpc::stream(&mut client, &key, StreamFrom::Position(StartPosition::Start.into())).await;
+    let kept: Vec<_> = grpc::take(&mut stream, 4).await.into_iter().map(|(message, _)| message.traceparent).collect();
+    assert_eq!(kept, [sent("01"), sent("00"), String::new(), String::new()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_caller_does_not_want_traced_is_not() {
+    let collector = Collector::start().await;
+    let server = with_environment(ServerProcess::builder(), &collector.variables("http/protobuf")).start();
+    let key = key_of(&server, None);
+    submit(&server, "http", &key, "m1", Some(&sent("00"))).await;
+    submit(&server, "http", &key, "m2", None).await;
+    // The second one's span comes after whatever the first one's would be.
+    eventually("a span", async || named(&collector.spans(), "submit").cloned()).await;
+    assert!(collector.spans().iter().all(|span| hex(&span.trace_id) != TRACE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_in_its_trace_and_its_line_in_the_log_names_it() {
+    let collector = Collector::start().await;
+    let variables = collector.variables("http/protobuf");
+    let mut server = with_environment(ServerProcess::builder(), &variables).arg("--log-level").arg("debug").start();
+    let key = key_of(&server, None);
+    let request = client().post(format!("http://{}{PATH}", server.http)).body("{}").header("traceparent", sent("01"));
+    let request = request.header("authorization", format!("Bearer {key}")).header("content-type", "application/json");
+    assert_eq!(request.send().await.expect("an answer").status(), 400);
+    server.wait_for_log("invalid_message");
+    let log = server.stderr();
+    let line = log.lines().find(|line| line.contains("invalid_message")).expect("found above");
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(line["trace_id"], TRACE);
+    let span = eventually("the span", async || {
+        collector.spans().into_iter().find(|span| hex(&span.trace_id) == TRACE && span.kind() == SpanKind::Server)
+    })
+    .await;
+    assert_eq!(line["span_id"], hex(&span.span_id));
+    assert_eq!(text(&span.attributes, "error.type").as_deref(), Some("invalid_message"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_never_answers_costs_its_data_and_nothing_else() {
+    // Accepts connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
+    for protocol in ["grpc", "http/protobuf"] {
+        let mut server = ServerProcess::builder()
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_EXPORTER_OTLP_TIMEOUT", 300)
+            .env("OTEL_BSP_SCHEDULE_DELAY", 20)
+            .env("OTEL_BSP_MAX_QUEUE_SIZE", 4)
+            .start();
+        let key = key_of(&server, None);
+        for number in 0..50 {
+            assert_eq!(post(server.http, PATH, &key, message(&format!("m{number}"))).await.0, 200);
+        }
+        server.wait_for_log("telemetry could not be exported");
+        let metrics = get(server.admin, "/metrics").await.expect("an answer").1;
+        assert!(metrics.contains("message_webhook_telemetry_export_failures_total{signal="), "{metrics}");
+        let begun = std::time::Instant::now();
+        server.terminate();
+        let ended = server.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(begun.elapsed() < PATIENCE / 2);
+        let told = ended.stderr.matches("telemetry could not be exported").count();
+        assert!(told <= 3, "once a minute and signal: {}", ended.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_server_did_not_start_reaches_the_collector() {
+    let collector = Collector::start().await;
+    // Longer than the server lives: only its end sends the line.
+    let mut command = with_environment(ServerProcess::builder(), &collector.variables("grpc"))
+        .env("OTEL_BLRP_SCHEDULE_DELAY", 600_000)
+        .arg("--keys-file=/nonexistent/keys.toml")
+        .command();
+    let ended = tokio::task::spawn_blocking(move || process::finish(&mut command)).await.expect("no panic");
+    assert_ne!(ended.code, Some(0));
+    eventually("the reason", async || {
+        collector.log_records().into_iter().find(|record| format!("{record:?}").contains("keys file"))
+    })
+    .await;
+}
+
+#[test]
+fn wrong_variables_are_told_at_once_with_wrong_settings() {
+    let mut command = process::command(["serve", "--body-limit", "nothing"]);
+    command.env("OTEL_TRACES_SAMPLER", "sometimes").env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317");
+    let ended = process::finish(&mut command);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    for told in ["3 mistakes", "--body-limit", "OTEL_TRACES_SAMPLER: ", "OTEL_EXPORTER_OTLP_ENDPOINT: "] {
+        assert!(ended.stderr.contains(told), "{told} in {}", ended.stderr);
+    }
+}
