@@ -58,6 +58,7 @@ macro_rules! conformance_suite {
             an_import_that_is_repeated_changes_nothing_and_what_is_there_stays,
             an_imported_message_lives_for_what_was_left_of_its_retention,
             imports_race_with_submissions_and_each_sid_is_accepted_once,
+            the_trace_context_of_a_submission_is_kept_wherever_its_message_is_read,
             an_export_has_everything_that_is_kept_page_by_page,
             an_export_imported_elsewhere_makes_the_same_store,
             a_place_of_another_export_or_of_nobody_is_refused,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use message_webhook::{
-    domain::{Clock, Kind, Message, NewMessage},
-    store::{FeedStart, Imported, MessageStore, Outcome, PageLimit, PageToken},
+    domain::{Clock, Kind, Message, NewMessage, TraceParent},
+    store::{FeedFrom, FeedStart, Imported, MessageStore, Outcome, PageLimit, PageToken},
 };
 
 use super::{names, submit_numbered};
@@ -51,6 +51,39 @@ pub async fn an_imported_message_keeps_its_acceptance_and_is_known_to_its_sender
     // What is accepted afterwards is accepted now, whatever was imported.
     let acceptance = accepted(f.store().submit(message("new")).await.unwrap());
     assert!(f.clock().now().as_micros() - acceptance.accepted_at.as_micros() < 60_000_000);
+}
+
+pub async fn the_trace_context_of_a_submission_is_kept_wherever_its_message_is_read(f: impl Fixture) {
+    let context: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    let other: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-00".parse().unwrap();
+    accepted(f.store().submit(message("traced").traced(Some(context))).await.unwrap());
+    // A duplicate's is not kept, and it is no part of the content.
+    let (_, fingerprint) = duplicate(f.store().submit(message("traced").traced(Some(other))).await.unwrap());
+    assert!(fingerprint.unwrap().matches(message("traced").fingerprint()));
+    let imported = aged(&f, message("imported").traced(Some(other)), DAY);
+    assert_eq!(import(&f, std::slice::from_ref(&imported), true).await, [Imported::Taken]);
+    let contexts = |messages: Vec<Message>| -> BTreeSet<_> {
+        messages
+            .into_iter()
+            .map(|message| (message.key.sid.as_str().to_owned(), message.traceparent.unwrap().to_string()))
+            .collect()
+    };
+    let kept: BTreeSet<_> = [("traced", context), ("imported", other)]
+        .map(|(sid, kept)| (key(sid).sid.as_str().to_owned(), kept.to_string()))
+        .into();
+    let mut found = Vec::new();
+    for sid in ["traced", "imported"] {
+        found.extend(f.store().get(&key(sid)).await.unwrap());
+    }
+    assert_eq!(contexts(found), kept);
+    let listed = f.store().list(&sender("user"), None, up_to(10)).await.unwrap();
+    assert_eq!(contexts(listed.messages), kept);
+    assert_eq!(contexts(export_all(&f, 10).await), kept);
+    for order in ORDERS {
+        let mut follower = f.store().follow(FeedFrom::Start(FeedStart::Start), order).await.unwrap();
+        let items = take(&mut *follower, 2).await;
+        assert_eq!(contexts(items.into_iter().map(|item| item.message).collect()), kept, "{order:?}");
+    }
 }
 
 pub async fn the_feed_has_imported_messages_only_if_that_is_wanted(f: impl Fixture) {
