@@ -1,16 +1,25 @@
 //! One set of instruments for Prometheus and OTLP: whatever is recorded goes to both. With no export over OTLP each
 //! instrument is Prometheus' own.
+//!
+//! Counters and gauges are numbers here that an export looks at, for they change with every request. An instrument is made
+//! once, however often it is asked for by its name and labels.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use metrics_exporter_prometheus::PrometheusRecorder;
-use opentelemetry::{KeyValue, metrics::Meter};
+use opentelemetry::{
+    KeyValue,
+    metrics::{AsyncInstrument, Meter},
+};
 use parking_lot::Mutex;
 
 use super::names::{METRICS, Metric};
@@ -18,12 +27,26 @@ use super::names::{METRICS, Metric};
 /// See the module.
 pub(super) struct Both {
     prometheus: PrometheusRecorder,
-    otlp: Option<Meter>,
+    otlp: Option<Otlp>,
+}
+
+/// The instruments that were made so far.
+struct Otlp {
+    meter: Meter,
+    counters: Mutex<HashMap<Key, Counter>>,
+    gauges: Mutex<HashMap<Key, Gauge>>,
+    histograms: Mutex<HashMap<Key, Histogram>>,
 }
 
 impl Both {
     /// Records for Prometheus, and for OTLP by `otlp`.
     pub(super) fn new(prometheus: PrometheusRecorder, otlp: Option<Meter>) -> Self {
+        let otlp = otlp.map(|meter| Otlp {
+            meter,
+            counters: Mutex::default(),
+            gauges: Mutex::default(),
+            histograms: Mutex::default(),
+        });
         Self { prometheus, otlp }
     }
 }
@@ -61,84 +84,80 @@ impl Recorder for Both {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        let prometheus = self.prometheus.register_counter(key, metadata);
-        let Some(meter) = &self.otlp else { return prometheus };
-        let (builder, _) = described!(meter.u64_counter(key.name().to_owned()), key);
-        let both = BothCounters { prometheus, otlp: builder.build(), labels: labels(key), value: AtomicU64::new(0) };
-        Counter::from_arc(Arc::new(both))
+        let Some(otlp) = &self.otlp else { return self.prometheus.register_counter(key, metadata) };
+        let make = || {
+            let value = Arc::new(AtomicU64::new(0));
+            let (builder, _) = described!(otlp.meter.u64_observable_counter(key.name().to_owned()), key);
+            let (seen, labels) = (Arc::clone(&value), labels(key));
+            builder.with_callback(move |told| told.observe(seen.load(Ordering::Relaxed), &labels)).build();
+            let prometheus = self.prometheus.register_counter(key, metadata);
+            Counter::from_arc(Arc::new(Pair { prometheus, value }))
+        };
+        otlp.counters.lock().entry(key.clone()).or_insert_with(make).clone()
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        let prometheus = self.prometheus.register_gauge(key, metadata);
-        let Some(meter) = &self.otlp else { return prometheus };
-        let (builder, _) = described!(meter.f64_gauge(key.name().to_owned()), key);
-        let both = BothGauges { prometheus, otlp: builder.build(), labels: labels(key), value: Mutex::default() };
-        Gauge::from_arc(Arc::new(both))
+        let Some(otlp) = &self.otlp else { return self.prometheus.register_gauge(key, metadata) };
+        let make = || {
+            let value = Arc::new(AtomicU64::new(0));
+            let (builder, _) = described!(otlp.meter.f64_observable_gauge(key.name().to_owned()), key);
+            let (seen, labels) = (Arc::clone(&value), labels(key));
+            let observe = move |told: &dyn AsyncInstrument<f64>| {
+                told.observe(f64::from_bits(seen.load(Ordering::Relaxed)), &labels);
+            };
+            builder.with_callback(observe).build();
+            let prometheus = self.prometheus.register_gauge(key, metadata);
+            Gauge::from_arc(Arc::new(Pair { prometheus, value }))
+        };
+        otlp.gauges.lock().entry(key.clone()).or_insert_with(make).clone()
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let prometheus = self.prometheus.register_histogram(key, metadata);
-        let Some(meter) = &self.otlp else { return prometheus };
-        let (mut builder, metric) = described!(meter.f64_histogram(key.name().to_owned()), key);
-        if let Some(metric) = metric {
-            builder = builder.with_boundaries(metric.buckets.to_vec());
-        }
-        let both = BothHistograms { prometheus, otlp: builder.build(), labels: labels(key) };
-        Histogram::from_arc(Arc::new(both))
+        let Some(otlp) = &self.otlp else { return self.prometheus.register_histogram(key, metadata) };
+        let make = || {
+            let (mut builder, metric) = described!(otlp.meter.f64_histogram(key.name().to_owned()), key);
+            if let Some(metric) = metric {
+                builder = builder.with_boundaries(metric.buckets.to_vec());
+            }
+            let prometheus = self.prometheus.register_histogram(key, metadata);
+            Histogram::from_arc(Arc::new(BothHistograms { prometheus, otlp: builder.build(), labels: labels(key) }))
+        };
+        otlp.histograms.lock().entry(key.clone()).or_insert_with(make).clone()
     }
 }
 
-struct BothCounters {
-    prometheus: Counter,
-    otlp: opentelemetry::metrics::Counter<u64>,
-    labels: Vec<KeyValue>,
-    value: AtomicU64,
+/// Prometheus' instrument, and the number for OTLP: of a gauge its bits.
+struct Pair<T> {
+    prometheus: T,
+    value: Arc<AtomicU64>,
 }
 
-impl CounterFn for BothCounters {
+impl CounterFn for Pair<Counter> {
     fn increment(&self, by: u64) {
         self.prometheus.increment(by);
-        self.value.fetch_add(by, Ordering::Relaxed);
-        self.otlp.add(by, &self.labels);
+        CounterFn::increment(&*self.value, by);
     }
 
     fn absolute(&self, value: u64) {
         self.prometheus.absolute(value);
-        let before = self.value.fetch_max(value, Ordering::Relaxed);
-        self.otlp.add(value.saturating_sub(before), &self.labels);
+        CounterFn::absolute(&*self.value, value);
     }
 }
 
-struct BothGauges {
-    prometheus: Gauge,
-    otlp: opentelemetry::metrics::Gauge<f64>,
-    labels: Vec<KeyValue>,
-    /// Held while it is told, so that the last value told is the last one.
-    value: Mutex<f64>,
-}
-
-impl BothGauges {
-    fn change(&self, change: impl FnOnce(f64) -> f64) {
-        let mut value = self.value.lock();
-        *value = change(*value);
-        self.otlp.record(*value, &self.labels);
-    }
-}
-
-impl GaugeFn for BothGauges {
+impl GaugeFn for Pair<Gauge> {
     fn increment(&self, by: f64) {
         self.prometheus.increment(by);
-        self.change(|value| value + by);
+        GaugeFn::increment(&*self.value, by);
     }
 
     fn decrement(&self, by: f64) {
         self.prometheus.decrement(by);
-        self.change(|value| value - by);
+        GaugeFn::decrement(&*self.value, by);
     }
 
     fn set(&self, value: f64) {
         self.prometheus.set(value);
-        self.change(|_| value);
+        GaugeFn::set(&*self.value, value);
     }
 }
 

@@ -23,7 +23,7 @@ use opentelemetry_proto::tonic::{
     },
     common::v1::{AnyValue, KeyValue, any_value::Value},
     logs::v1::LogRecord,
-    metrics::v1::Metric,
+    metrics::v1::{Metric, metric::Data, number_data_point},
     resource::v1::Resource,
     trace::v1::Span,
 };
@@ -161,5 +161,20 @@ impl LogsService for Collector {
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
         self.logs(request.into_inner());
         Ok(Response::new(Default::default()))
+    }
+}
+
+/// The number with these labels.
+pub fn number(data: &Data, labels: &[(&str, &str)]) -> Option<f64> {
+    let points = match data {
+        Data::Gauge(gauge) => &gauge.data_points,
+        Data::Sum(sum) => &sum.data_points,
+        other => panic!("no number: {other:?}"),
+    };
+    let has =
+        |attributes: &[KeyValue]| labels.iter().all(|(name, value)| text(attributes, name).as_deref() == Some(value));
+    match points.iter().find(|point| has(&point.attributes))?.value? {
+        number_data_point::Value::AsDouble(number) => Some(number),
+        number_data_point::Value::AsInt(number) => Some(number as f64),
     }
 }

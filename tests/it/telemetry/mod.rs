@@ -136,9 +136,17 @@ async fn one_trace(way: &str, protocol: &str, keyspace: Option<&Keyspace>) {
     })
     .await;
     eventually("metrics", async || {
-        collector.metric("message_webhook_submissions_total").filter(|metric| !metric.description.is_empty())
+        let of = |name: &str| collector.metric(name).filter(|metric| !metric.description.is_empty());
+        let submitted = of("message_webhook_submissions_total")?.data?;
+        let streams = of("message_webhook_streams")?.data?;
+        // Each number is the sum of all that was counted, under its labels.
+        let accepted = collector::number(&submitted, &[("protocol", way), ("outcome", "accepted")]);
+        let duplicates = collector::number(&submitted, &[("protocol", way), ("outcome", "duplicate")]);
+        let open = collector::number(&streams, &[("order", "fast")]);
+        ((accepted, duplicates, open) == (Some(1.0), Some(1.0), Some(1.0))).then_some(())
     })
     .await;
+    of_histogram(&collector).await;
     eventually("logs", async || {
         collector.log_records().into_iter().find(|record| format!("{record:?}").contains("serving"))
     })
@@ -147,6 +155,14 @@ async fn one_trace(way: &str, protocol: &str, keyspace: Option<&Keyspace>) {
     for word in ["planted", "user_abc123", "\"m1\"", key.as_str()] {
         assert!(!everything.contains(word), "'{word}' was exported");
     }
+}
+
+async fn of_histogram(collector: &Collector) {
+    eventually("a histogram", async || {
+        let metric = collector.metric("message_webhook_store_group_messages");
+        metric.or_else(|| collector.metric("message_webhook_cql_duration_seconds"))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
