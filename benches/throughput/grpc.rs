@@ -12,10 +12,10 @@ use tonic::{Request as Call, Streaming, transport::Channel};
 
 use super::{
     CONNECTIONS, Options, fresh,
-    load::{Body, Load, Stop, Target},
+    load::{Body, Load, Outcome, Stop, Target},
     report::{Report, median},
     rpc,
-    server::Service,
+    server::{Ceiling, Service},
 };
 
 const UNARY_CONNECTIONS: usize = 64;
@@ -29,31 +29,46 @@ const SETTLING: Duration = Duration::from_secs(3);
 pub fn measure(options: &Options, report: &mut Report) {
     // One thread: the load generator has one core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let service = Service::start(&fresh(options, "grpc"));
+    let (ceiling, service) = (Ceiling::start(), Service::start(&fresh(options, "grpc")));
     let (http, grpc) = (service.target(), service.grpc());
+    let (mut bare_http, mut bare_unary) = (vec![], vec![]);
     let (mut http_64, mut unary, mut http_256, mut streamed, mut fed) = (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..options.rounds {
-        let over_http = |connections, prefix: String| {
-            let body = Body::unique(&prefix);
-            let outcome = Load { target: http, connections, body, stop: Stop::After(options.duration) }.run();
+        let accepted = |outcome: Outcome| {
             assert_eq!((outcome.wrong, outcome.duplicates), (0, 0), "answers other than accepted");
             outcome.rate()
         };
-        http_64.push(over_http(UNARY_CONNECTIONS, format!("h{round:02}")));
-        let outcome = rpc::run(grpc, UNARY_CONNECTIONS, &format!("u{round:02}"), options.duration);
-        assert_eq!((outcome.wrong, outcome.duplicates), (0, 0), "answers other than accepted");
-        unary.push(outcome.rate());
-        http_256.push(over_http(CONNECTIONS, format!("H{round:02}")));
+        let over_http = |target, connections, prefix: String| {
+            let body = Body::unique(&prefix);
+            accepted(Load { target, connections, body, stop: Stop::After(options.duration) }.run())
+        };
+        let over_grpc =
+            |target, prefix: String| accepted(rpc::run(target, UNARY_CONNECTIONS, &prefix, options.duration));
+        bare_http.push(over_http(ceiling.target(), UNARY_CONNECTIONS, format!("h{round:02}")));
+        bare_unary.push(over_grpc(ceiling.grpc(), format!("u{round:02}")));
+        // Tables are written behind the submissions for a moment: what comes next waits for that, and each is the first
+        // of the two in half of the rounds.
+        for first in [round % 2 == 0, round % 2 == 1] {
+            std::thread::sleep(SETTLING);
+            if first {
+                http_64.push(over_http(http, UNARY_CONNECTIONS, format!("h{round:02}")));
+            } else {
+                unary.push(over_grpc(grpc, format!("u{round:02}")));
+            }
+        }
+        std::thread::sleep(SETTLING);
+        http_256.push(over_http(http, CONNECTIONS, format!("H{round:02}")));
         streamed.push(runtime.block_on(stream_rate(grpc, &format!("s{round:02}"), options.duration)));
-        // Tables are written behind the submissions for a moment; a reader is measured without them.
         std::thread::sleep(SETTLING);
         fed.push(runtime.block_on(feed_rate(grpc, options.duration)));
         report.progress(&format!(
-            "round {}: HTTP {:.0}/s, unary {:.0}/s at {UNARY_CONNECTIONS}; HTTP {:.0}/s at {CONNECTIONS}, one stream {:.0}/s, feed {:.0}/s",
-            round + 1, http_64[round], unary[round], http_256[round], streamed[round], fed[round],
+            "round {}: bare HTTP {:.0}/s, bare unary {:.0}/s, HTTP {:.0}/s, unary {:.0}/s at {UNARY_CONNECTIONS}; HTTP {:.0}/s at {CONNECTIONS}, one stream {:.0}/s, feed {:.0}/s",
+            round + 1, bare_http[round], bare_unary[round], http_64[round], unary[round], http_256[round], streamed[round], fed[round],
         ));
     }
     report.ratio("gRPC unary / HTTP, 64 connections", &unary, &http_64, 0.9);
+    report.ratio("of them the frameworks alone: bare tonic / bare axum", &bare_unary, &bare_http, 0.9);
+    report.ratio("gRPC unary / bare tonic", &unary, &bare_unary, 0.5);
     report.ratio("one stream of submissions / HTTP, 256 connections", &streamed, &http_256, 2.0);
     report.ratio("one reader of the feed / one stream of submissions", &fed, &streamed, 1.0);
 

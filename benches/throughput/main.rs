@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench throughput -- [--rounds N] [--seconds S] [--stored N] [--only http|grpc|telemetry] [--dir DIR]`
 //!
-//! The ceiling is a bare axum handler that parses the same JSON and stores nothing. The server under test is pinned to
+//! The ceiling is a bare axum handler that parses the same JSON and stores nothing; that of unary calls is a bare tonic
+//! service. The server under test is pinned to
 //! the first core and the load generator, which never sleeps, to the second; so two idle cores are needed, and `taskset`
 //! and `setpriv` (util-linux). Ceiling and service take turns, round by round, so that a slow minute of the machine meets
 //! both; medians are printed, and the median of the rounds' ratios. `DIR` (default: `bench-data` in the target directory) must be on the disk that is to be
@@ -67,7 +68,7 @@ fn main() {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
         match argument.as_str() {
-            "ceiling" => return ceiling::serve(&value()),
+            "ceiling" => return ceiling::serve(&value(), &value()),
             "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
             "--seconds" => options.duration = Duration::from_secs_f64(value().parse().expect("seconds")),
             "--stored" => options.stored = value().parse().expect("a number of messages"),
@@ -109,19 +110,28 @@ fn accepts_and_duplicates(options: &Options, report: &mut Report) {
     let dir = fresh(options, "throughput");
     let warm_up = Stop::After(Duration::from_secs(1));
     let (mut ceilings, mut accepts, mut duplicates) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare_cpu, mut accept_cpu, mut duplicate_cpu) = (Vec::new(), Vec::new(), Vec::new());
     let ceiling = Ceiling::start();
     let service = Service::start(&dir);
     report.line("idle RSS, empty store", format!("{} MB (goal: under 40)", service.resident_mb()));
     for round in 0..options.rounds {
         let prefix = format!("a{round:02}");
-        let measure = |target: &load::Target, body: Body, warm: Body| {
+        // With the microseconds of CPU that the server spent on one answer, which a slow minute changes less.
+        let measure = |target: &load::Target, cpu: &dyn Fn() -> Duration, body: Body, warm: Body| {
             Load { target, connections: CONNECTIONS, body: warm, stop: warm_up }.run();
-            Load { target, connections: CONNECTIONS, body, stop: Stop::After(options.duration) }.run()
+            let before = cpu();
+            let outcome = Load { target, connections: CONNECTIONS, body, stop: Stop::After(options.duration) }.run();
+            let spent = (cpu() - before).as_secs_f64() * 1e6 / outcome.answers as f64;
+            (outcome, spent)
         };
-        let bare = measure(ceiling.target(), Body::unique(&prefix), Body::unique("warm"));
-        let first = measure(service.target(), Body::unique(&prefix), Body::unique(&format!("w{round:02}")));
-        let accepted = first.answers;
-        let again = measure(service.target(), Body::repeated(&prefix, accepted), Body::repeated(&prefix, accepted));
+        let (bare, cpu) = measure(ceiling.target(), &|| ceiling.cpu(), Body::unique(&prefix), Body::unique("warm"));
+        bare_cpu.push(cpu);
+        let warm = Body::unique(&format!("w{round:02}"));
+        let (first, cpu) = measure(service.target(), &|| service.cpu(), Body::unique(&prefix), warm);
+        accept_cpu.push(cpu);
+        let repeated = || Body::repeated(&prefix, first.answers);
+        let (again, cpu) = measure(service.target(), &|| service.cpu(), repeated(), repeated());
+        duplicate_cpu.push(cpu);
         assert_eq!((bare.wrong, first.wrong, again.wrong), (0, 0, 0), "answers other than 200");
         assert_eq!((first.duplicates, again.duplicates), (0, again.answers), "accepted once, then never again");
         report.progress(&format!(
@@ -138,6 +148,11 @@ fn accepts_and_duplicates(options: &Options, report: &mut Report) {
     report.line("ceiling", format!("{:.0}/s", median(&ceilings)));
     report.ratio("durable accepts / ceiling", &accepts, &ceilings, 0.5);
     report.ratio("duplicates / ceiling", &duplicates, &ceilings, 0.7);
+    let cpus = [&bare_cpu, &accept_cpu, &duplicate_cpu].map(|each| median(each));
+    report.line(
+        "CPU of one answer",
+        format!("ceiling {:.1} µs, accept {:.1} µs, duplicate {:.1} µs", cpus[0], cpus[1], cpus[2]),
+    );
     report.line("peak RSS under this load", format!("{} MB (goal: under 250)", service.peak_mb()));
 }
 

@@ -33,6 +33,7 @@ fn pinned() -> Command {
 pub struct Ceiling {
     process: Process,
     target: Target,
+    grpc: Target,
 }
 
 pub struct Service {
@@ -46,16 +47,25 @@ struct Process(Child);
 
 impl Ceiling {
     pub fn start() -> Self {
-        let addr = free_addr();
+        let addrs = [free_addr(), free_addr()];
         let program = std::env::current_exe().expect("this program");
-        let process = Process::start(pinned().arg(program).args(["ceiling", &addr.to_string()]));
-        wait_for(|| TcpStream::connect(addr).is_ok());
-        Self { process, target: Target { addr, key: "k".repeat(70) } }
+        let process = Process::start(pinned().arg(program).arg("ceiling").args(addrs.map(|addr| addr.to_string())));
+        wait_for(|| addrs.iter().all(|addr| TcpStream::connect(addr).is_ok()));
+        let [target, grpc] = addrs.map(|addr| Target { addr, key: "k".repeat(70) });
+        Self { process, target, grpc }
     }
 
     pub fn target(&self) -> &Target {
-        let Self { process: Process(_running), target } = self;
-        target
+        &self.target
+    }
+
+    pub fn cpu(&self) -> Duration {
+        self.process.cpu()
+    }
+
+    /// The bare service over gRPC.
+    pub fn grpc(&self) -> &Target {
+        &self.grpc
     }
 }
 
@@ -115,6 +125,10 @@ impl Service {
         self.started_in
     }
 
+    pub fn cpu(&self) -> Duration {
+        self.process.cpu()
+    }
+
     pub fn resident_mb(&self) -> u64 {
         self.process.memory_mb("VmRSS:")
     }
@@ -135,6 +149,15 @@ impl Service {
 impl Process {
     fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("setpriv and taskset (util-linux)"))
+    }
+
+    /// What all its threads have spent so far, in the kernel too.
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("/proc");
+        // After the name in brackets, which may hold anything: 12th and 13th from there (proc(5), utime and stime).
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+        let ticks: u64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
     fn memory_mb(&self, field: &str) -> u64 {
