@@ -23,13 +23,9 @@ pub(super) fn exists(path: &str) -> bool {
     segments(path).is_some_and(|(org, env)| OrgId::is_well_formed(org) && env.parse::<Environment>().is_ok())
 }
 
-/// The first two segments where the others are right.
+/// The first two segments where the others are right. The second may hold more of them, which is no environment.
 fn segments(path: &str) -> Option<(&str, &str)> {
-    let mut segments = path.strip_prefix('/')?.split('/');
-    match (segments.next(), segments.next(), segments.next(), segments.next(), segments.next()) {
-        (Some(org), Some(env), Some("v1"), Some("message-webhook"), None) => Some((org, env)),
-        _ => None,
-    }
+    path.strip_prefix('/')?.strip_suffix("/v1/message-webhook")?.split_once('/')
 }
 
 #[cfg(test)]

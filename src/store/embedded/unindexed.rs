@@ -32,6 +32,8 @@ struct State {
     open: Generation,
     /// What is being written to tables; everything in it is older.
     sealed: Option<Arc<Generation>>,
+    /// Empty, with the memory of one that was released: the next one grows as large, and fresh memory is dear.
+    spare: Generation,
 }
 
 /// Entries in the order of their sequences.
@@ -72,15 +74,18 @@ impl Unindexed {
     /// sealed before and not released is given again, and nothing else.
     pub fn seal(&self) -> Arc<Generation> {
         let state = &mut *self.0.write();
-        let seal = || Arc::new(std::mem::take(&mut state.open));
+        let seal = || Arc::new(std::mem::replace(&mut state.open, std::mem::take(&mut state.spare)));
         Arc::clone(state.sealed.get_or_insert_with(seal))
     }
 
     /// Lets go of what was sealed: the indexes have it.
     pub fn release(&self) {
         let released = self.0.write().sealed.take();
-        // Not under the lock, which every group takes.
-        drop(released);
+        // Not under the lock, which every group takes. One that somebody else still holds is theirs to drop.
+        let Some(mut spare) = released.and_then(Arc::into_inner) else { return };
+        spare.entries.clear();
+        spare.newest.clear();
+        self.0.write().spare = spare;
     }
 }
 

@@ -130,6 +130,7 @@ pub fn flush(shared: &Shared, engine: &Engine) -> fjall::Result<()> {
     let through = entries.last().unwrap_or_else(|| shared.recent.indexed());
     shared.flushed.fetch_max(through, Ordering::AcqRel);
     shared.flushed_commit.fetch_max(commit, Ordering::AcqRel);
+    drop(entries);
     // Only now that the indexes have it may memory forget it.
     shared.recent.set_indexed(through);
     shared.unindexed.release();
