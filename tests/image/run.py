@@ -151,6 +151,8 @@ def it_stays_within_the_charts_memory_under_load(image, files, pod):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "messages.ndjson")
         path.write_text(lines)
+        # For another user: the container's.
+        os.chmod(folder, 0o755)
         path.chmod(0o644)
         done = pod.program("submit", "--file", "/load/messages.ndjson", mount=f"{folder}:/load:ro", timeout=300)
     assert done.returncode == 0, done
