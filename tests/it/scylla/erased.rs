@@ -23,7 +23,7 @@ async fn a_claim_whose_contents_are_gone_refuses_a_late_retry_and_brings_nothing
     let first = accepted(store.submit(message("m")).await.expect("decided"));
 
     let session = SessionBuilder::new().known_nodes(&options.nodes).build().await.expect("a session");
-    let place = "WHERE org_id = 'acme' AND env = 'dev' AND message_sid = 'm'";
+    let place = format!("WHERE org_id = 'acme' AND env = 'dev' AND message_sid = '{}'", key("m").sid.as_str());
     let table = format!("{}.messages", options.keyspace);
     let read = session.query_unpaged(format!("SELECT attempt_id FROM {table} {place}"), &[]).await.expect("read");
     let (attempt,) = read.into_rows_result().expect("rows").single_row::<(CqlTimeuuid,)>().expect("a claim");

@@ -316,8 +316,9 @@ async fn an_attempt_that_is_not_later_than_the_resolvers_mark_writes_no_claim() 
     let error = behind.store.submit(message("m")).await.expect_err("too late");
     assert_eq!(error.kind(), Kind::StoreUnavailable, "{error:?}");
     let text = format!(
-        "SELECT attempt_id FROM {}.messages WHERE org_id = 'acme' AND env = 'dev' AND message_sid = 'm'",
-        options.keyspace
+        "SELECT attempt_id FROM {}.messages WHERE org_id = 'acme' AND env = 'dev' AND message_sid = '{}'",
+        options.keyspace,
+        key("m").sid.as_str()
     );
     let rows = session.query_unpaged(text, &[]).await.expect("read").into_rows_result().expect("rows");
     assert_eq!(rows.rows_num(), 0);

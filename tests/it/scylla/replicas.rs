@@ -42,8 +42,9 @@ async fn a_submission_that_ended_before_its_claim_is_finished_by_the_resolver_an
     let first = accepted(one.submit(message("m1")).await.unwrap());
     // So it looks when the process ends between the references and the claim.
     let delete = format!(
-        "DELETE FROM {}.messages WHERE org_id = 'acme' AND env = 'dev' AND message_sid = 'm1' IF EXISTS",
-        options.keyspace
+        "DELETE FROM {}.messages WHERE org_id = 'acme' AND env = 'dev' AND message_sid = '{}' IF EXISTS",
+        options.keyspace,
+        key("m1").sid.as_str()
     );
     database.query_unpaged(delete, ()).await.unwrap();
     assert_eq!(other.get(&key("m1")).await.unwrap(), None);

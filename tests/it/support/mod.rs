@@ -81,7 +81,7 @@ pub async fn get(address: std::net::SocketAddr, path: &str) -> Option<(u16, Stri
     let status = response.status().as_u16();
     let text = String::from_utf8(response.bytes().await.ok()?.to_vec()).ok()?;
     if path == "/metrics" {
-        said::keep("metrics", &text);
+        said::keep_metrics(&text);
     }
     Some((status, text))
 }

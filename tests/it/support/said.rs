@@ -2,6 +2,7 @@
 //! kept there, and `tests/secrets/scan.py` looks for what must not be in it. Without the variable nothing is kept.
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
     io::Write as _,
     path::PathBuf,
@@ -19,6 +20,17 @@ pub fn keep(kind: &str, text: &str) {
         let _turn = FILES.lock();
         let mut file = file(kind);
         file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).expect("written");
+    }
+}
+
+/// Keeps each series of these metrics once: tests ask for them again and again.
+pub fn keep_metrics(text: &str) {
+    static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if DIR.is_some() {
+        let mut known = KNOWN.lock().expect("no panic");
+        let is_new = |line: &&str| known.insert(line.rsplit_once(' ').map_or(*line, |(series, _)| series).to_owned());
+        let lines: Vec<_> = text.lines().filter(is_new).collect();
+        keep("metrics", &lines.join("\n"));
     }
 }
 
