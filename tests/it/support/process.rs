@@ -6,16 +6,22 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{PATIENCE, ring::Keyspace, said, wait_until};
 
 const ANY_PORT: &str = "127.0.0.1:0";
+/// A command that waits for what never comes would hold up all the tests.
+const LONGEST_COMMAND: Duration = Duration::from_secs(180);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_message-webhook");
 
 /// A command of the program that knows nothing of the environment's settings.
@@ -43,9 +49,20 @@ pub fn cli<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished 
     finish(&mut command(arguments))
 }
 
-/// Runs `command` to its end.
+/// Runs `command` to its end; one that has none is killed, and then its code is `None`.
 pub fn finish(command: &mut Command) -> Finished {
-    let output = command.output().expect("the program runs");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let pid = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || {
+        if end.recv_timeout(LONGEST_COMMAND) == Err(RecvTimeoutError::Timeout) {
+            // It may end at this moment; then there is nothing to kill.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().expect("the program runs");
+    drop(ended);
+    guard.join().expect("no panic");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     let finished = Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
     said::keep("log", &finished.stderr);
