@@ -32,6 +32,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     let (ceiling, service) = (Ceiling::start(), Service::start(&fresh(options, "grpc")));
     let (http, grpc) = (service.target(), service.grpc());
     let (mut bare_http, mut bare_unary) = (vec![], vec![]);
+    let (mut http_cpu, mut unary_cpu) = (vec![], vec![]);
     let (mut http_64, mut unary, mut http_256, mut streamed, mut fed) = (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..options.rounds {
         let accepted = |outcome: Outcome| {
@@ -50,11 +51,14 @@ pub fn measure(options: &Options, report: &mut Report) {
         // of the two in half of the rounds.
         for first in [round % 2 == 0, round % 2 == 1] {
             std::thread::sleep(SETTLING);
-            if first {
-                http_64.push(over_http(http, UNARY_CONNECTIONS, format!("h{round:02}")));
+            let before = service.cpu();
+            let (rates, cpus, rate) = if first {
+                (&mut http_64, &mut http_cpu, over_http(http, UNARY_CONNECTIONS, format!("h{round:02}")))
             } else {
-                unary.push(over_grpc(grpc, format!("u{round:02}")));
-            }
+                (&mut unary, &mut unary_cpu, over_grpc(grpc, format!("u{round:02}")))
+            };
+            rates.push(rate);
+            cpus.push((service.cpu() - before).as_secs_f64() * 1e6 / (rate * options.duration.as_secs_f64()));
         }
         std::thread::sleep(SETTLING);
         http_256.push(over_http(http, CONNECTIONS, format!("H{round:02}")));
@@ -67,6 +71,10 @@ pub fn measure(options: &Options, report: &mut Report) {
         ));
     }
     report.ratio("gRPC unary / HTTP, 64 connections", &unary, &http_64, 0.9);
+    report.line(
+        "CPU of one answer, 64 connections",
+        format!("gRPC {:.1} µs, HTTP {:.1} µs", median(&unary_cpu), median(&http_cpu)),
+    );
     report.ratio("of them the frameworks alone: bare tonic / bare axum", &bare_unary, &bare_http, 0.9);
     report.ratio("gRPC unary / bare tonic", &unary, &bare_unary, 0.5);
     report.ratio("one stream of submissions / HTTP, 256 connections", &streamed, &http_256, 2.0);

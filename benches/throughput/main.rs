@@ -107,15 +107,16 @@ fn fresh(options: &Options, name: &str) -> PathBuf {
 }
 
 fn accepts_and_duplicates(options: &Options, report: &mut Report) {
-    let dir = fresh(options, "throughput");
     let warm_up = Stop::After(Duration::from_secs(1));
     let (mut ceilings, mut accepts, mut duplicates) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bare_cpu, mut accept_cpu, mut duplicate_cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut idle, mut peak) = (0, 0);
     let ceiling = Ceiling::start();
-    let service = Service::start(&dir);
-    report.line("idle RSS, empty store", format!("{} MB (goal: under 40)", service.resident_mb()));
     for round in 0..options.rounds {
         let prefix = format!("a{round:02}");
+        // Each round begins with an empty store; what a full one costs is measured below.
+        let service = Service::start(&fresh(options, "throughput"));
+        idle = idle.max(service.resident_mb());
         // With the microseconds of CPU that the server spent on one answer, which a slow minute changes less.
         let measure = |target: &load::Target, cpu: &dyn Fn() -> Duration, body: Body, warm: Body| {
             Load { target, connections: CONNECTIONS, body: warm, stop: warm_up }.run();
@@ -144,7 +145,10 @@ fn accepts_and_duplicates(options: &Options, report: &mut Report) {
         ceilings.push(bare.rate());
         accepts.push(first.rate());
         duplicates.push(again.rate());
+        peak = peak.max(service.peak_mb());
+        service.stop();
     }
+    report.line("idle RSS, empty store", format!("{idle} MB (goal: under 40)"));
     report.line("ceiling", format!("{:.0}/s", median(&ceilings)));
     report.ratio("durable accepts / ceiling", &accepts, &ceilings, 0.5);
     report.ratio("duplicates / ceiling", &duplicates, &ceilings, 0.7);
@@ -153,7 +157,7 @@ fn accepts_and_duplicates(options: &Options, report: &mut Report) {
         "CPU of one answer",
         format!("ceiling {:.1} µs, accept {:.1} µs, duplicate {:.1} µs", cpus[0], cpus[1], cpus[2]),
     );
-    report.line("peak RSS under this load", format!("{} MB (goal: under 250)", service.peak_mb()));
+    report.line("peak RSS under this load", format!("{peak} MB (goal: under 250)"));
 }
 
 fn lone_requests(options: &Options, report: &mut Report) {

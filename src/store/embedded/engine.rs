@@ -21,7 +21,10 @@ use std::{
 
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvPair,
-    compaction::filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict},
+    compaction::{
+        Leveled,
+        filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict},
+    },
     config::{CompressionPolicy, FilterPolicy},
 };
 
@@ -38,6 +41,7 @@ const MEMTABLE_LIMIT: u64 = 64 * 1024 * 1024;
 /// The least that the engine takes is one journal of 64 MiB.
 const JOURNAL_LIMIT: u64 = 128 * 1024 * 1024;
 const CACHED_FILES: usize = 256;
+const INDEX_TABLE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The open engine.
 pub struct Engine {
@@ -98,10 +102,14 @@ impl Engine {
     }
 
     fn indexes(db: &Database) -> fjall::Result<(Keyspace, Keyspace)> {
-        // Hashes do not compress, and almost every look-up is for an absent one.
-        let sids = db.keyspace(SIDS, || base().data_block_compression_policy(CompressionPolicy::disabled()))?;
+        // Hashes do not compress, and almost every look-up is for an absent one: it asks the filter of each young table.
+        let sids = db.keyspace(SIDS, || {
+            let options = base().data_block_compression_policy(CompressionPolicy::disabled());
+            options.compaction_strategy(merging(8))
+        })?;
         // Scanned only.
-        let senders = db.keyspace(SENDERS, || base().filter_policy(FilterPolicy::disabled()))?;
+        let senders =
+            db.keyspace(SENDERS, || base().filter_policy(FilterPolicy::disabled()).compaction_strategy(merging(16)))?;
         Ok((sids, senders))
     }
 
@@ -198,6 +206,13 @@ impl Engine {
 
 fn base() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_LIMIT).manual_journal_persist(true)
+}
+
+/// Every flush leaves a small table in each index; `young` of them are merged, with all that the first level holds, whose
+/// keys they share at random. So merging seldom is what keeps accepting cheap. A store keeps what it was made with.
+fn merging(young: u8) -> Arc<Leveled> {
+    // The first level holds `young` such tables' worth; the engine's 64 MiB would have it grow, and be rewritten, to GiBs.
+    Arc::new(Leveled::default().with_l0_threshold(young).with_table_target_size(INDEX_TABLE_BYTES))
 }
 
 /// An engine's error while it reads: damage or a failing disk.
