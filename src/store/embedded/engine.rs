@@ -209,7 +209,8 @@ fn base() -> KeyspaceCreateOptions {
 }
 
 /// Every flush leaves a small table in each index; `young` of them are merged, with all that the first level holds, whose
-/// keys they share at random. So merging seldom is what keeps accepting cheap. A store keeps what it was made with.
+/// keys they share at random. So merging seldom is what keeps accepting cheap. Less than 20: from there on the engine slows
+/// down what a repair inserts. A store keeps what it was made with.
 fn merging(young: u8) -> Arc<Leveled> {
     // The first level holds `young` such tables' worth; the engine's 64 MiB would have it grow, and be rewritten, to GiBs.
     Arc::new(Leveled::default().with_l0_threshold(young).with_table_target_size(INDEX_TABLE_BYTES))
