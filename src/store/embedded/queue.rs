@@ -3,8 +3,8 @@
 //! Submissions wait behind a gate until whoever else is about to submit has done so: a writer that took each as it came
 //! would sync a handful at a time, and the syncs and the switching between threads would cost more than the messages.
 //! The gate is opened from inside the runtime, by the first to submit to an idle writer or by the task that answers a
-//! group, once the other tasks that could run have run. That takes microseconds where nobody else has anything to do,
-//! so a lone submission waits for nobody.
+//! group, once all tasks that could run have run and none of them submitted. That takes microseconds where nobody else
+//! has anything to do, so a lone submission waits for nobody.
 
 use std::{
     sync::Arc,
@@ -23,6 +23,10 @@ use crate::{
 
 /// The place where an answer is awaited.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A group that the gate keeps waiting no longer, whoever else may come: the share of each message in what a sync costs
+/// is small by then.
+const ENOUGH: usize = 192;
 
 /// A message that was not found among the durable ones.
 pub struct Submission {
@@ -90,9 +94,17 @@ struct State {
 pub struct Opening(Arc<Queue>);
 
 impl Opening {
-    /// Lets every other task that can run do so, then opens the gate.
+    /// Lets every other task that can run do so, again for as long as that brings more submissions, then opens the gate.
     pub async fn open_after_others(self) {
-        yield_now().await;
+        let mut before = self.0.waiting();
+        loop {
+            yield_now().await;
+            let waiting = self.0.waiting();
+            if waiting == before || waiting >= ENOUGH {
+                return;
+            }
+            before = waiting;
+        }
     }
 }
 
@@ -126,6 +138,11 @@ impl Queue {
         let is_first = state.idle && !state.opening;
         drop(state);
         Ok(is_first.then(|| self.opening()))
+    }
+
+    /// Submissions that wait.
+    fn waiting(&self) -> usize {
+        self.state.lock().work.submissions.len()
     }
 
     /// Shuts the gate until what is returned opens it.
@@ -229,5 +246,76 @@ impl Bell {
         }
         state.rung = false;
         !state.closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{Content, Environment, FromId, MessageSid, NewMessage, OrgId},
+        store::embedded::index,
+    };
+
+    fn submission(number: usize) -> Submission {
+        let key = MessageKey {
+            org: OrgId::new("acme").expect("valid"),
+            env: Environment::Dev,
+            sid: MessageSid::new(format!("msg_{number}")).expect("valid"),
+        };
+        let content = Content {
+            from_id: FromId::new("user").expect("valid"),
+            timestamp: Timestamp::from_micros(1).expect("a time"),
+            body: None,
+            media: None,
+        };
+        let message = NewMessage::new(key, content);
+        Submission {
+            hash: index::key_hash(message.key()),
+            sender: Hash::default(),
+            fingerprint: *message.fingerprint(),
+            draft: Draft::new(&message),
+            key: message.into_key(),
+            import: None,
+            checked: 0,
+            reply: oneshot::channel().0,
+            runtime: Handle::current(),
+            span: Span::none(),
+        }
+    }
+
+    #[tokio::test]
+    async fn submissions_that_follow_one_another_are_let_in_together() {
+        let queue = Arc::new(Queue::new(1000, usize::MAX));
+        let opening = queue.opening();
+        for rounds in 0..20 {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move {
+                for _ in 0..rounds {
+                    yield_now().await;
+                }
+                queue.submit(submission(rounds)).map(drop)
+            });
+        }
+        opening.open_after_others().await;
+        assert_eq!(queue.waiting(), 20);
+    }
+
+    #[tokio::test]
+    async fn a_gate_opens_though_there_is_no_end_of_submissions() {
+        let queue = Arc::new(Queue::new(10 * ENOUGH, usize::MAX));
+        let opening = queue.opening();
+        let endless = Arc::clone(&queue);
+        tokio::spawn(async move {
+            // Until the queue is full.
+            for number in 0.. {
+                if endless.submit(submission(number)).is_err() {
+                    return;
+                }
+                yield_now().await;
+            }
+        });
+        opening.open_after_others().await;
+        assert!((ENOUGH..2 * ENOUGH).contains(&queue.waiting()), "{}", queue.waiting());
     }
 }
