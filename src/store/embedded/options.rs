@@ -42,7 +42,7 @@ impl Options {
             retention: Duration::from_hours(30 * 24),
             cache_bytes: 32 * MIB,
             memtable_bytes: 24 * MIB,
-            // Twice as many fill a hash table of 2¹⁷ places; with all that is kept of them, some 30 MB in all.
+            // Four times as many, which stay known from memory, fill a hash table of 2¹⁸ places; some 50 MB in all.
             unindexed_messages: (1 << 16) / 8 * 7,
             accept_loss: false,
             group_messages: 1024,

@@ -117,7 +117,7 @@ impl Shared {
             id: found.id,
             engine: RwLock::new(Some(Arc::new(engine))),
             queue: Arc::new(Queue::new(options.queue_messages, QUEUE_BYTES)),
-            recent: Recent::new(found.last, options.unindexed_messages.saturating_mul(2)),
+            recent: Recent::new(found.last, options.unindexed_messages.saturating_mul(4)),
             unindexed: Unindexed::default(),
             options,
             durable: AtomicU64::new(found.last),
@@ -313,13 +313,13 @@ impl Shared {
     ///
     /// # Errors
     /// Internal for another message under the same hash, as [`Shared::find`].
-    pub fn find_recent(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<Accepted>, Error> {
+    pub fn find_recent(&self, hash: &KeyHash, now: impl FnOnce() -> Timestamp) -> Result<Option<Accepted>, Error> {
         let Some(accepted) = self.recent.get(hash) else { return Ok(None) };
         if !accepted.has_key(hash) {
             return Err(another_key(accepted.sequence));
         }
         let is_gone =
-            accepted.sequence < self.oldest.load(Ordering::Acquire) || self.is_expired(accepted.accepted_at, now);
+            accepted.sequence < self.oldest.load(Ordering::Acquire) || self.is_expired(accepted.accepted_at, now());
         Ok((!is_gone).then_some(accepted))
     }
 

@@ -56,7 +56,7 @@ pub fn queue(shared: &Shared, message: NewMessage, import: Option<Import>, runti
     let hash = index::key_hash(message.key());
     // Read before both look-ups: what is accepted later than this, the writer knows.
     let durable = shared.durable();
-    let checked = match shared.find_recent(&hash, shared.clock.now())? {
+    let checked = match shared.find_recent(&hash, || shared.clock.now())? {
         Some(known) if known.sequence <= durable => {
             return Ok(Queued::Known(shared.duplicate(known.accepted_at, known.fingerprint)));
         }

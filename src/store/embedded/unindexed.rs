@@ -8,8 +8,9 @@
 //! here first and the index afterwards, and an entry is taken away from here only when the index has it, so none falls
 //! between the two.
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
+use std::{hash::BuildHasher, ops::RangeInclusive, sync::Arc};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::RwLock;
 
 use super::index::{Hash, SenderKey, sender_key};
@@ -41,13 +42,15 @@ struct State {
 pub struct Generation {
     entries: Vec<Linked>,
     /// The newest entry of each sender, as its number in `entries`.
-    newest: HashMap<Hash, usize>,
+    newest: HashTable<u32>,
+    /// Keyed: callers choose what is hashed.
+    hasher: DefaultHashBuilder,
 }
 
 struct Linked {
     entry: Entry,
     /// The one before of the same sender, as its number; its own where there is none.
-    previous: usize,
+    previous: u32,
 }
 
 impl Unindexed {
@@ -91,16 +94,26 @@ impl Unindexed {
 
 impl Generation {
     fn push(&mut self, entry: Entry) {
-        let number = self.entries.len();
-        let previous = self.newest.insert(entry.sender, number).unwrap_or(number);
-        self.entries.push(Linked { entry, previous });
+        let Self { entries, newest, hasher } = self;
+        // Memory is full long before the number is.
+        let number = entries.len() as u32;
+        let sender_of = |number: &u32| entries.get(*number as usize).map(|linked| linked.entry.sender);
+        let newest = newest.entry(
+            hasher.hash_one(entry.sender),
+            |number| sender_of(number) == Some(entry.sender),
+            |number| hasher.hash_one(sender_of(number).unwrap_or_default()),
+        );
+        let previous = std::mem::replace(newest.or_insert(number).into_mut(), number);
+        entries.push(Linked { entry, previous });
     }
 
     fn newest_of(&self, sender: &Hash) -> impl Iterator<Item = u64> {
-        let mut next = self.newest.get(sender).copied();
+        let is_newest =
+            |number: &u32| self.entries.get(*number as usize).is_some_and(|linked| linked.entry.sender == *sender);
+        let mut next = self.newest.find(self.hasher.hash_one(sender), is_newest).copied();
         std::iter::from_fn(move || {
             let number = next?;
-            let linked = self.entries.get(number)?;
+            let linked = self.entries.get(number as usize)?;
             next = (linked.previous < number).then_some(linked.previous);
             Some(linked.entry.sequence)
         })

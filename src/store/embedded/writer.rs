@@ -172,7 +172,7 @@ impl Writer {
     /// The message that makes `submission` a duplicate, and its sequence.
     fn find(&self, submission: &Submission, now: Timestamp) -> Result<Option<(Outcome, u64)>, Error> {
         let Submission { key, hash, checked, .. } = submission;
-        if let Some(known) = self.shared.find_recent(hash, now)? {
+        if let Some(known) = self.shared.find_recent(hash, || now)? {
             return Ok(Some((self.shared.duplicate(known.accepted_at, known.fingerprint), known.sequence)));
         }
         if *checked >= self.shared.recent.floor() {
