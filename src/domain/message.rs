@@ -8,8 +8,13 @@ use super::{
 };
 
 /// A message that keeps every rule of the contract and is not accepted yet.
+///
+/// Boxed: each of the futures that hand it on would have room for it several times, in memory of every call under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewMessage {
+pub struct NewMessage(Box<Submitted>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Submitted {
     key: MessageKey,
     content: Content,
     fingerprint: Fingerprint,
@@ -49,42 +54,44 @@ impl NewMessage {
     /// Joins parts that were checked one by one.
     pub fn new(key: MessageKey, content: Content) -> Self {
         let fingerprint = Fingerprint::of(&content);
-        Self { key, content, fingerprint, traceparent: None }
+        Self(Box::new(Submitted { key, content, fingerprint, traceparent: None }))
     }
 
     /// The same, submitted in the trace of `traceparent`.
-    pub fn traced(self, traceparent: Option<TraceParent>) -> Self {
-        Self { traceparent, ..self }
+    pub fn traced(mut self, traceparent: Option<TraceParent>) -> Self {
+        self.0.traceparent = traceparent;
+        self
     }
 
     /// The trace context of its submission.
     pub fn traceparent(&self) -> Option<TraceParent> {
-        self.traceparent
+        self.0.traceparent
     }
 
     /// What identifies it.
     pub fn key(&self) -> &MessageKey {
-        &self.key
+        &self.0.key
     }
 
     /// What it says.
     pub fn content(&self) -> &Content {
-        &self.content
+        &self.0.content
     }
 
     /// Tells a faithful retry from another content.
     pub fn fingerprint(&self) -> &Fingerprint {
-        &self.fingerprint
+        &self.0.fingerprint
     }
 
     /// What identifies it, without what it says.
     pub fn into_key(self) -> MessageKey {
-        self.key
+        self.0.key
     }
 
     /// The message once it is accepted.
     pub fn into_message(self, accepted_at: Timestamp) -> Message {
-        Message { key: self.key, content: self.content, accepted_at, traceparent: self.traceparent }
+        let Submitted { key, content, traceparent, .. } = *self.0;
+        Message { key, content, accepted_at, traceparent }
     }
 }
 

@@ -38,9 +38,13 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Error> {
 
 /// `application/json`, or a type whose name says that it is JSON (`+json`, RFC 6839).
 fn is_json(value: &str) -> bool {
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let Some(subtype) = essence.strip_prefix("application/") else { return false };
-    subtype == "json" || subtype.strip_suffix("+json").is_some_and(|name| !name.is_empty())
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let suffix = match subtype.rsplit_once('+') {
+        Some((name, suffix)) if !name.is_empty() => suffix,
+        _ => subtype,
+    };
+    kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
 #[cfg(test)]

@@ -98,10 +98,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match route_of(request.uri().path()) {
-            SUBMIT => {
-                let http = self.http.clone();
-                Box::pin(async move { Ok(submit::handle(&http, request).await) })
-            }
+            SUBMIT => Box::pin(submit::handle(self.http.clone(), request)),
             DOCS => Box::pin(self.documents.call(request.map(Body::new))),
             _ => {
                 let refusal = self.http.0.edge.reject(&not_found(), Route::NONE, &RequestId::of(request.headers()));

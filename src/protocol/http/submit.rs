@@ -1,5 +1,7 @@
 //! Takes a message in: unwrap, convert, call, convert.
 
+use std::convert::Infallible;
+
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{
@@ -17,9 +19,12 @@ use crate::{
 };
 
 /// Any method on the webhook's path, or on one that only looks like it.
-pub(super) async fn handle<B: http_body::Body<Data = Bytes> + Unpin>(http: &Http, request: Request<B>) -> Response {
+pub(super) async fn handle<B>(http: Http, mut request: Request<B>) -> Result<Response, Infallible>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let (id, version) = (RequestId::of(request.headers()), request.version());
-    match submit(http, request, &id).await {
+    Ok(match submit(&http, &mut request, &id).await {
         Ok(receipt) => render(&receipt),
         Err(error) => {
             let mut response = http.0.edge.reject(&error, SUBMIT, &id);
@@ -30,31 +35,30 @@ pub(super) async fn handle<B: http_body::Body<Data = Bytes> + Unpin>(http: &Http
             }
             response
         }
-    }
+    })
 }
 
 /// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400,
 /// then the service's own (429, 503).
 async fn submit<B: http_body::Body<Data = Bytes> + Unpin>(
     http: &Http,
-    request: Request<B>,
+    request: &mut Request<B>,
     id: &RequestId,
 ) -> Result<Receipt, Error> {
     let Http(edge) = http;
     let limits = edge.service.limits();
-    let (parts, body) = request.into_parts();
-    let (org, env) = target::parse(parts.uri.path())?;
-    if parts.method != Method::POST {
+    let (org, env) = target::parse(request.uri().path())?;
+    if request.method() != Method::POST {
         return Err(Error::new(Kind::MethodNotAllowed, "Send messages with the method POST"));
     }
-    let caller = authenticate(&edge.keys, &parts.headers, limits.store_deadline).await?;
+    let caller = authenticate(&edge.keys, request.headers(), limits.store_deadline).await?;
     let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
-    headers::check(&parts.headers)?;
+    headers::check(request.headers())?;
     // The share is held until the message is stored or refused: until then its content is in memory.
     let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
-    let (body, _held) = body::read(body, &body_limits, &edge.body_budget).await?;
+    let (body, _held) = body::read(request.body_mut(), &body_limits, &edge.body_budget).await?;
     let message = message::parse(&body, limits.media_hosts)?.build(authorized.org().clone(), authorized.env())?;
-    let message = message.traced(parts.extensions.get().copied());
+    let message = message.traced(request.extensions().get().copied());
     let receipt = edge.service.submit(&authorized, message).await?;
     edge.edge.report.receipt(&receipt, &authorized, id);
     Ok(receipt)
