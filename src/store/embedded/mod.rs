@@ -43,6 +43,7 @@ mod keys;
 mod mark;
 mod meta;
 mod meters;
+mod numbered;
 mod options;
 mod queue;
 mod recent;

@@ -4,7 +4,7 @@
 //! would sync a handful at a time, and the syncs and the switching between threads would cost more than the messages.
 //! The gate is opened from inside the runtime, by the first to submit to an idle writer or by the task that answers a
 //! group, once all tasks that could run have run and none of them submitted. That takes microseconds where nobody else
-//! has anything to do, so a lone submission waits for nobody, and milliseconds at most.
+//! has anything to do, so a lone submission waits for nobody, and five milliseconds at most.
 
 use std::{
     sync::Arc,

@@ -6,12 +6,12 @@
 //! that there is nothing. What it knows of a message is what a duplicate is told, so nothing is read from the engine for
 //! one; the other half of the key's hash stands for the key itself.
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::RwLock;
 
-use super::index::{Hash, KeyHash};
+use super::{
+    index::{Hash, KeyHash},
+    numbered::{Hashed, Numbered},
+};
 use crate::domain::{Fingerprint, Timestamp};
 
 /// One accepted message.
@@ -35,42 +35,18 @@ struct Generations {
     floor: u64,
     /// The first sequence of `young`, minus one.
     middle: u64,
-    young: Generation,
-    old: Generation,
-    /// Keyed: callers choose what is hashed.
-    hasher: DefaultHashBuilder,
+    young: Numbered<Row>,
+    old: Numbered<Row>,
 }
 
-/// In the order of acceptance, and where each stands: the table, which is looked into at random, stays small.
-#[derive(Default)]
-struct Generation {
-    accepted: Vec<(Hash, Accepted)>,
-    places: HashTable<u32>,
+struct Row {
+    place: Hash,
+    accepted: Accepted,
 }
 
-impl Generation {
-    fn get(&self, hash: u64, place: &Hash) -> Option<Accepted> {
-        let is_it = |number: &u32| self.accepted.get(*number as usize).is_some_and(|(other, _)| other == place);
-        let number = self.places.find(hash, is_it)?;
-        self.accepted.get(*number as usize).map(|(_, accepted)| *accepted)
-    }
-
-    fn insert(&mut self, hasher: &DefaultHashBuilder, place: Hash, accepted: Accepted) {
-        let Self { accepted: all, places } = self;
-        let place_of = |number: &u32| all.get(*number as usize).map(|(place, _)| *place).unwrap_or_default();
-        let entry = places.entry(
-            hasher.hash_one(place),
-            |number| place_of(number) == place,
-            |number| hasher.hash_one(place_of(number)),
-        );
-        // One that expired may be accepted again: the later counts.
-        *entry.or_insert(0).get_mut() = all.len() as u32;
-        all.push((place, accepted));
-    }
-
-    fn clear(&mut self) {
-        self.accepted.clear();
-        self.places.clear();
+impl Hashed for Row {
+    fn hash(&self) -> &Hash {
+        &self.place
     }
 }
 
@@ -90,22 +66,17 @@ impl Recent {
     /// Knows nothing, and everything after `last`, up to which the index knows all. Remembers at least the latest
     /// `capacity` messages.
     pub fn new(last: u64, capacity: usize) -> Self {
-        Self(RwLock::new(Generations {
-            capacity,
-            indexed: last,
-            floor: last,
-            middle: last,
-            young: Generation::default(),
-            old: Generation::default(),
-            hasher: DefaultHashBuilder::default(),
-        }))
+        let (young, old) = (Numbered::default(), Numbered::default());
+        Self(RwLock::new(Generations { capacity, indexed: last, floor: last, middle: last, young, old }))
     }
 
     /// What was accepted lately under `hash`.
     pub fn get(&self, hash: &KeyHash) -> Option<Accepted> {
         let generations = self.0.read();
-        let place = generations.hasher.hash_one(hash.place);
-        generations.young.get(place, &hash.place).or_else(|| generations.old.get(place, &hash.place))
+        [&generations.young, &generations.old].into_iter().find_map(|generation| {
+            let number = generation.latest(&hash.place)?;
+            generation.rows().get(number as usize).map(|row| row.accepted)
+        })
     }
 
     /// Everything that was accepted after this sequence is known.
@@ -126,14 +97,15 @@ impl Recent {
     /// Notes what the writer accepts; sequences come in order.
     pub fn insert(&self, hash: &KeyHash, accepted: Accepted) {
         let generations = &mut *self.0.write();
-        if generations.young.accepted.len() >= generations.capacity && generations.middle <= generations.indexed {
+        if generations.young.rows().len() >= generations.capacity && generations.middle <= generations.indexed {
             generations.floor = generations.middle;
             generations.middle = accepted.sequence - 1;
             std::mem::swap(&mut generations.young, &mut generations.old);
             // Keeps its memory, which the new generation needs.
             generations.young.clear();
         }
-        generations.young.insert(&generations.hasher, hash.place, accepted);
+        // One that expired may be accepted again: the later counts.
+        generations.young.push(&hash.place, |_| Row { place: hash.place, accepted });
     }
 }
 

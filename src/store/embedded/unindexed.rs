@@ -8,12 +8,14 @@
 //! here first and the index afterwards, and an entry is taken away from here only when the index has it, so none falls
 //! between the two.
 
-use std::{hash::BuildHasher, ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::RwLock;
 
-use super::index::{Hash, SenderKey, sender_key};
+use super::{
+    index::{Hash, SenderKey, sender_key},
+    numbered::{Hashed, Numbered},
+};
 
 /// The index entries of one message.
 #[derive(Debug, Clone, Copy)]
@@ -39,18 +41,18 @@ struct State {
 
 /// Entries in the order of their sequences.
 #[derive(Default)]
-pub struct Generation {
-    entries: Vec<Linked>,
-    /// The newest entry of each sender, as its number in `entries`.
-    newest: HashTable<u32>,
-    /// Keyed: callers choose what is hashed.
-    hasher: DefaultHashBuilder,
-}
+pub struct Generation(Numbered<Linked>);
 
 struct Linked {
     entry: Entry,
-    /// The one before of the same sender, as its number; its own where there is none.
-    previous: u32,
+    /// The number of the one before of the same sender.
+    previous: Option<u32>,
+}
+
+impl Hashed for Linked {
+    fn hash(&self) -> &Hash {
+        &self.entry.sender
+    }
 }
 
 impl Unindexed {
@@ -86,47 +88,33 @@ impl Unindexed {
         let released = self.0.write().sealed.take();
         // Not under the lock, which every group takes. One that somebody else still holds is theirs to drop.
         let Some(mut spare) = released.and_then(Arc::into_inner) else { return };
-        spare.entries.clear();
-        spare.newest.clear();
+        spare.0.clear();
         self.0.write().spare = spare;
     }
 }
 
 impl Generation {
     fn push(&mut self, entry: Entry) {
-        let Self { entries, newest, hasher } = self;
-        // Memory is full long before the number is.
-        let number = entries.len() as u32;
-        let sender_of = |number: &u32| entries.get(*number as usize).map(|linked| linked.entry.sender);
-        let newest = newest.entry(
-            hasher.hash_one(entry.sender),
-            |number| sender_of(number) == Some(entry.sender),
-            |number| hasher.hash_one(sender_of(number).unwrap_or_default()),
-        );
-        let previous = std::mem::replace(newest.or_insert(number).into_mut(), number);
-        entries.push(Linked { entry, previous });
+        self.0.push(&entry.sender, |previous| Linked { entry, previous });
     }
 
     fn newest_of(&self, sender: &Hash) -> impl Iterator<Item = u64> {
-        let is_newest =
-            |number: &u32| self.entries.get(*number as usize).is_some_and(|linked| linked.entry.sender == *sender);
-        let mut next = self.newest.find(self.hasher.hash_one(sender), is_newest).copied();
+        let mut next = self.0.latest(sender);
         std::iter::from_fn(move || {
-            let number = next?;
-            let linked = self.entries.get(number as usize)?;
-            next = (linked.previous < number).then_some(linked.previous);
+            let linked = self.0.rows().get(next? as usize)?;
+            next = linked.previous;
             Some(linked.entry.sequence)
         })
     }
 
     /// The last sequence; `None` when it is empty.
     pub fn last(&self) -> Option<u64> {
-        self.entries.last().map(|linked| linked.entry.sequence)
+        self.0.rows().last().map(|linked| linked.entry.sequence)
     }
 
     /// What `sids` is to have, sorted; of several messages under one hash the last counts.
     pub fn sids(&self) -> Vec<(Hash, u64)> {
-        let mut sids: Vec<_> = self.entries.iter().map(|linked| (linked.entry.place, linked.entry.sequence)).collect();
+        let mut sids: Vec<_> = self.0.rows().iter().map(|linked| (linked.entry.place, linked.entry.sequence)).collect();
         sids.sort_unstable_by_key(|(place, sequence)| (*place, std::cmp::Reverse(*sequence)));
         sids.dedup_by_key(|(place, _)| *place);
         sids
@@ -135,7 +123,7 @@ impl Generation {
     /// The keys that `senders` is to have, sorted.
     pub fn senders(&self) -> Vec<SenderKey> {
         let mut senders: Vec<_> =
-            self.entries.iter().map(|linked| sender_key(&linked.entry.sender, linked.entry.sequence)).collect();
+            self.0.rows().iter().map(|linked| sender_key(&linked.entry.sender, linked.entry.sequence)).collect();
         senders.sort_unstable();
         senders
     }
