@@ -25,7 +25,7 @@ use fjall::{
         Leveled,
         filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict},
     },
-    config::{CompressionPolicy, FilterPolicy},
+    config::{CompressionPolicy, FilterPolicy, PinningPolicy},
 };
 
 use super::{index, options::Options};
@@ -105,7 +105,7 @@ impl Engine {
         // Hashes do not compress, and almost every look-up is for an absent one: it asks the filter of each young table.
         let sids = db.keyspace(SIDS, || {
             let options = base().data_block_compression_policy(CompressionPolicy::disabled());
-            options.compaction_strategy(merging(8))
+            options.filter_block_pinning_policy(young_and_first_level()).compaction_strategy(merging(8))
         })?;
         // Scanned only.
         let senders =
@@ -206,6 +206,12 @@ impl Engine {
 
 fn base() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_LIMIT).manual_journal_persist(true)
+}
+
+/// The levels whose filters every look-up asks, since keys are random: they stay in memory beside the cache. The first level
+/// is bounded (see [`merging`]), and its filters with it; those below it grow with the store and go through the cache.
+fn young_and_first_level() -> PinningPolicy {
+    PinningPolicy::new([true, true, false])
 }
 
 /// Every flush leaves a small table in each index; `young` of them are merged, with all that the first level holds, whose
