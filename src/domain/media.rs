@@ -99,8 +99,14 @@ impl MediaUrl {
             let message = format!("The {noun} URL names a host that is not reachable from the public internet");
             return Err(violation(ViolationCode::PrivateHost, message));
         }
-        let path = percent_decode_str(url.path()).decode_utf8_lossy().to_ascii_lowercase();
-        if !extensions.iter().any(|extension| path.ends_with(extension)) {
+        let path: Cow<'_, [u8]> = percent_decode_str(url.path()).into();
+        let has = |extension: &&str| {
+            path.len()
+                .checked_sub(extension.len())
+                .and_then(|stem| path.get(stem..))
+                .is_some_and(|end| end.eq_ignore_ascii_case(extension.as_bytes()))
+        };
+        if !extensions.iter().any(has) {
             let message = format!("The path of the {noun} URL must end in {}", extensions.join(", "));
             return Err(violation(ViolationCode::UnsupportedExtension, message));
         }

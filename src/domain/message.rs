@@ -231,18 +231,10 @@ impl MessageBuilder {
             );
         }
         let hosts = self.hosts;
-        let checked: Vec<_> = images
-            .into_iter()
-            .take(Self::CHECKED_URLS)
-            .map(|url| Media::image(url, hosts))
-            .chain(audios.into_iter().take(Self::CHECKED_URLS).map(|url| Media::audio(url, hosts)))
-            .collect();
-        let mut media = None;
-        for result in checked {
-            // Each URL is checked though only one can be kept, so that all mistakes are told at once.
-            media = self.keep(result).or(media);
-        }
-        media
+        let images = images.into_iter().take(Self::CHECKED_URLS).map(|url| Media::image(url, hosts));
+        let audios = audios.into_iter().take(Self::CHECKED_URLS).map(|url| Media::audio(url, hosts));
+        // Each URL is checked though only one can be kept, so that all mistakes are told at once.
+        images.chain(audios).fold(None, |media, result| self.keep(result).or(media))
     }
 
     fn keep<T>(&mut self, result: Result<T, Violation>) -> Option<T> {

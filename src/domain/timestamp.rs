@@ -1,6 +1,6 @@
 //! Instants, kept to the microsecond, and the spellings in which callers may send them.
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, io::Cursor, time::SystemTime};
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset, format_description::well_known::Rfc3339};
 
@@ -114,8 +114,16 @@ impl Timestamp {
 /// RFC 3339 in UTC with as many fraction digits as are needed: `2024-12-18T12:00:00.25Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).map_err(|_| fmt::Error)?;
-        f.write_str(&time.format(&Rfc3339).map_err(|_| fmt::Error)?)
+        let (seconds, nanos) = self.as_unix();
+        let time = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| fmt::Error)?;
+        // Below 10^9 and not negative, so the cast keeps it.
+        let time = time.replace_nanosecond(nanos as u32).map_err(|_| fmt::Error)?;
+        // The longest has 27: `2024-12-18T12:00:00.123456Z`. How many it wrote is not what `format_into` answers.
+        let mut text = Cursor::new([0; 32]);
+        time.format_into(&mut text, &Rfc3339).map_err(|_| fmt::Error)?;
+        let written = text.get_ref().get(..text.position() as usize);
+        let text = written.and_then(|text| std::str::from_utf8(text).ok()).ok_or(fmt::Error)?;
+        f.write_str(text)
     }
 }
 

@@ -27,10 +27,10 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     domain::{
-        Environment, Error, FromId, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId, Scope,
-        Sender, Timestamp,
+        Environment, Error, Fingerprint, FromId, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId,
+        Scope, Sender, Timestamp,
     },
-    store::{MessagePage, MessageStore, Outcome, PageLimit},
+    store::{Acceptance, MessagePage, MessageStore, Outcome, PageLimit},
     telemetry::{names, spans, trace},
 };
 
@@ -142,47 +142,32 @@ impl MessageService {
             trace::note(&span, spans::MESSAGE_KEY, message.key().fingerprint());
             note_target(&span, authorized);
         }
-        let sid = message.key().sid.clone();
+        let (sid, fingerprint) = (message.key().sid.clone(), *message.fingerprint());
         let submitted = self.submit_within(authorized, message).instrument(span.clone()).await;
         if let Err(error) = &submitted
             && error.is_ours()
         {
             trace::mark_failed(&span);
         }
-        let receipt = submitted.map_err(|error| error.about(authorized.message_key(&sid).fingerprint()))?;
+        let stored = submitted.map_err(|error| error.about(authorized.message_key(&sid).fingerprint()))?;
+        let receipt = Receipt::of(sid, stored, &fingerprint);
         let outcome = receipt.outcome();
         trace::note(&span, spans::OUTCOME, outcome);
         self.orgs.count(authorized, outcome);
         Ok(receipt)
     }
 
-    async fn submit_within(&self, authorized: &Authorized, message: NewMessage) -> Result<Receipt, Error> {
+    async fn submit_within(&self, authorized: &Authorized, message: NewMessage) -> Result<Outcome, Error> {
         authorized.expect_target(Scope::Submit, &message.key().org, message.key().env)?;
         let _permit = self.admission.admit(&message.key().org, message.key().env)?;
         let traceparent = trace::to_keep(message.traceparent());
         let message = message.traced(traceparent);
-        let sid = message.key().sid.clone();
-        let (fingerprint, sent_at) = (*message.fingerprint(), message.content().timestamp);
+        let sent_at = message.content().timestamp;
         let outcome = self.within_deadline(self.store.submit(message)).await?;
         if let Outcome::Accepted(acceptance) = &outcome {
             self.message_age.record(acceptance.accepted_at.since(sent_at));
         }
-        Ok(match outcome {
-            Outcome::Accepted(acceptance) => Receipt {
-                sid,
-                duplicate: false,
-                payload_matches: true,
-                accepted_at: acceptance.accepted_at,
-                duplicates_until: acceptance.duplicates_until,
-            },
-            Outcome::Duplicate { first, fingerprint: known } => Receipt {
-                sid,
-                duplicate: true,
-                payload_matches: known.is_none_or(|known| known.matches(&fingerprint)),
-                accepted_at: first.accepted_at,
-                duplicates_until: first.duplicates_until,
-            },
-        })
+        Ok(outcome)
     }
 
     /// The message with `sid`.
@@ -252,6 +237,18 @@ fn note_target(span: &Span, authorized: &Authorized) {
 }
 
 impl Receipt {
+    /// The receipt of a submission of `sid` with the content of `fingerprint`.
+    fn of(sid: MessageSid, outcome: Outcome, fingerprint: &Fingerprint) -> Self {
+        let (duplicate, payload_matches, acceptance) = match outcome {
+            Outcome::Accepted(acceptance) => (false, true, acceptance),
+            Outcome::Duplicate { first, fingerprint: known } => {
+                (true, known.is_none_or(|known| known.matches(fingerprint)), first)
+            }
+        };
+        let Acceptance { accepted_at, duplicates_until } = acceptance;
+        Self { sid, duplicate, payload_matches, accepted_at, duplicates_until }
+    }
+
     /// The word for what became of the submission, in metrics and spans.
     pub fn outcome(&self) -> &'static str {
         match (self.duplicate, self.payload_matches) {
