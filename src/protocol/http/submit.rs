@@ -8,43 +8,64 @@ use http::{
     HeaderValue, Method, Request, Version,
     header::{CONNECTION, CONTENT_TYPE},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{Http, SUBMIT, body, error, headers, message, target};
 use crate::{
-    domain::{Error, Kind, Scope},
+    domain::{Error, Kind, NewMessage, Scope, Timestamp},
     protocol::call::{RequestId, authenticate},
-    service::Receipt,
+    service::{Authorized, Receipt},
 };
 
 /// Any method on the webhook's path, or on one that only looks like it.
-pub(super) async fn handle<B>(http: Http, mut request: Request<B>) -> Result<Response, Infallible>
+///
+/// Many wait for the disk at once, so what waits is small: the request goes before the message is stored.
+#[expect(clippy::manual_async_fn, reason = "it would keep the request twice")]
+pub(super) fn handle<B>(
+    http: Http,
+    mut request: Request<B>,
+) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let (id, version) = (RequestId::of(request.headers()), request.version());
-    Ok(match submit(&http, &mut request, &id).await {
-        Ok(receipt) => render(&receipt),
-        Err(error) => {
-            let mut response = http.0.edge.reject(&error, SUBMIT, &id);
-            let is_unread = matches!(error.kind(), Kind::BodyTooLarge | Kind::RequestTimeout);
-            if is_unread && version <= Version::HTTP_11 {
-                // The rest of the body stands before the next request, so there will be none.
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    async move {
+        let (id, version) = (RequestId::of(request.headers()), request.version());
+        let received = receive(&http, &mut request).await;
+        drop(request);
+        let receipt = match received {
+            Ok(received) => store(&http, received, &id).await,
+            Err(error) => Err(error),
+        };
+        Ok(match receipt {
+            Ok(receipt) => render(&receipt),
+            Err(error) => {
+                let mut response = http.0.edge.reject(&error, SUBMIT, &id);
+                let is_unread = matches!(error.kind(), Kind::BodyTooLarge | Kind::RequestTimeout);
+                if is_unread && version <= Version::HTTP_11 {
+                    // The rest of the body stands before the next request, so there will be none.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
-            response
-        }
-    })
+        })
+    }
 }
 
-/// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400,
-/// then the service's own (429, 503).
-async fn submit<B: http_body::Body<Data = Bytes> + Unpin>(
+/// A message that may be stored.
+struct Received {
+    authorized: Authorized,
+    message: NewMessage,
+    /// The share is held until the message is stored or refused: until then its content is in memory.
+    held: body::Held,
+}
+
+/// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400;
+/// the service's own (429, 503) follow.
+async fn receive<B: http_body::Body<Data = Bytes> + Unpin>(
     http: &Http,
     request: &mut Request<B>,
-    id: &RequestId,
-) -> Result<Receipt, Error> {
+) -> Result<Received, Error> {
     let Http(edge) = http;
     let limits = edge.service.limits();
     let (org, env) = target::parse(request.uri().path())?;
@@ -54,11 +75,16 @@ async fn submit<B: http_body::Body<Data = Bytes> + Unpin>(
     let caller = authenticate(&edge.keys, request.headers(), limits.store_deadline).await?;
     let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
     headers::check(request.headers())?;
-    // The share is held until the message is stored or refused: until then its content is in memory.
     let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
-    let (body, _held) = body::read(request.body_mut(), &body_limits, &edge.body_budget).await?;
+    let (body, held) = body::read(request.body_mut(), &body_limits, &edge.body_budget).await?;
     let message = message::parse(&body, limits.media_hosts)?.build(authorized.org().clone(), authorized.env())?;
     let message = message.traced(request.extensions().get().copied());
+    Ok(Received { authorized, message, held })
+}
+
+async fn store(http: &Http, received: Received, id: &RequestId) -> Result<Receipt, Error> {
+    let Http(edge) = http;
+    let Received { authorized, message, held: _held } = received;
     let receipt = edge.service.submit(&authorized, message).await?;
     edge.edge.report.receipt(&receipt, &authorized, id);
     Ok(receipt)
@@ -77,11 +103,13 @@ pub(super) struct ReceiptBody<'a> {
     /// Whether the message had been accepted before.
     duplicate: bool,
     /// When the message was first accepted.
-    #[schema(format = DateTime)]
-    accepted_at: String,
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
+    accepted_at: Timestamp,
     /// Until when a repetition is known as a duplicate.
-    #[schema(format = DateTime)]
-    duplicates_until: String,
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
+    duplicates_until: Timestamp,
     /// Only of a duplicate whose content differs from what was accepted first, and then false; the first content stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -102,19 +130,26 @@ impl ReceiptBody<'_> {
     }
 }
 
+/// RFC 3339, as everywhere.
+fn as_text<S: Serializer>(instant: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(instant)
+}
+
 fn render(receipt: &Receipt) -> Response {
     let body = ReceiptBody {
         status: "success",
         message: if receipt.duplicate { "Already processed" } else { "Message received and processed" },
         message_sid: receipt.sid.as_str(),
         duplicate: receipt.duplicate,
-        accepted_at: receipt.accepted_at.to_string(),
-        duplicates_until: receipt.duplicates_until.to_string(),
+        accepted_at: receipt.accepted_at,
+        duplicates_until: receipt.duplicates_until,
         payload_matches: (!receipt.payload_matches).then_some(false),
     };
-    // Texts and booleans always have a JSON form.
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
+    // Room for all but a long `message_sid`.
+    let mut json = Vec::with_capacity(256);
+    // Texts and booleans always have a JSON form, and memory takes them.
+    let _ = serde_json::to_writer(&mut json, &body);
+    let mut response = Response::new(Body::from(json));
     response.headers_mut().insert(CONTENT_TYPE, error::JSON);
     response
 }
