@@ -208,8 +208,9 @@ fn base() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_LIMIT).manual_journal_persist(true)
 }
 
-/// The levels whose filters every look-up asks, since keys are random: they stay in memory beside the cache. The first level
-/// is bounded (see [`merging`]), and its filters with it; those below it grow with the store and go through the cache.
+/// The levels whose filters stay in memory beside the cache: every look-up asks them, since keys are random. The first level
+/// is bounded (see [`merging`]), and its filters with it; those below it grow with the store and go through the cache. So
+/// do those of young tables that came in bulk, as all but a repair's do: the engine has no setting for them.
 fn young_and_first_level() -> PinningPolicy {
     PinningPolicy::new([true, true, false])
 }
