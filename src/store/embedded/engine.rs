@@ -105,11 +105,11 @@ impl Engine {
         // Hashes do not compress, and almost every look-up is for an absent one: it asks the filter of each young table.
         let sids = db.keyspace(SIDS, || {
             let options = base().data_block_compression_policy(CompressionPolicy::disabled());
-            options.filter_block_pinning_policy(young_and_first_level()).compaction_strategy(merging(8))
+            options.filter_block_pinning_policy(young_and_first_level()).compaction_strategy(merging(4))
         })?;
         // Scanned only.
         let senders =
-            db.keyspace(SENDERS, || base().filter_policy(FilterPolicy::disabled()).compaction_strategy(merging(16)))?;
+            db.keyspace(SENDERS, || base().filter_policy(FilterPolicy::disabled()).compaction_strategy(merging(8)))?;
         Ok((sids, senders))
     }
 

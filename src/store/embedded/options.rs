@@ -42,8 +42,8 @@ impl Options {
             retention: Duration::from_hours(30 * 24),
             cache_bytes: 32 * MIB,
             memtable_bytes: 24 * MIB,
-            // Four times as many, which stay known from memory, fill a hash table of 2¹⁸ places; some 50 MB in all.
-            unindexed_messages: (1 << 16) / 8 * 7,
+            // Twice as many, which stay known from memory, fill a hash table of 2¹⁸ places; some 60 MB in all.
+            unindexed_messages: (1 << 17) / 8 * 7,
             accept_loss: false,
             group_messages: 1024,
             queue_messages: 16 * 1024,

@@ -117,7 +117,7 @@ impl Shared {
             id: found.id,
             engine: RwLock::new(Some(Arc::new(engine))),
             queue: Arc::new(Queue::new(options.queue_messages, QUEUE_BYTES)),
-            recent: Recent::new(found.last, options.unindexed_messages.saturating_mul(4)),
+            recent: Recent::new(found.last, options.unindexed_messages.saturating_mul(2)),
             unindexed: Unindexed::default(),
             options,
             durable: AtomicU64::new(found.last),
