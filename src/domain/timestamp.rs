@@ -1,6 +1,6 @@
 //! Instants, kept to the microsecond, and the spellings in which callers may send them.
 
-use std::{fmt, io::Cursor, time::SystemTime};
+use std::{fmt, time::SystemTime};
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset, format_description::well_known::Rfc3339};
 
@@ -119,9 +119,11 @@ impl fmt::Display for Timestamp {
         // Below 10^9 and not negative, so the cast keeps it.
         let time = time.replace_nanosecond(nanos as u32).map_err(|_| fmt::Error)?;
         // The longest has 27: `2024-12-18T12:00:00.123456Z`. How many it wrote is not what `format_into` answers.
-        let mut text = Cursor::new([0; 32]);
-        time.format_into(&mut text, &Rfc3339).map_err(|_| fmt::Error)?;
-        let written = text.get_ref().get(..text.position() as usize);
+        let mut text = [0; 32];
+        let mut rest = text.as_mut_slice();
+        time.format_into(&mut rest, &Rfc3339).map_err(|_| fmt::Error)?;
+        let free = rest.len();
+        let written = text.len().checked_sub(free).and_then(|length| text.get(..length));
         let text = written.and_then(|text| std::str::from_utf8(text).ok()).ok_or(fmt::Error)?;
         f.write_str(text)
     }
