@@ -101,10 +101,9 @@ impl MediaUrl {
         }
         let path: Cow<'_, [u8]> = percent_decode_str(url.path()).into();
         let has = |extension: &&str| {
-            path.len()
-                .checked_sub(extension.len())
-                .and_then(|stem| path.get(stem..))
-                .is_some_and(|end| end.eq_ignore_ascii_case(extension.as_bytes()))
+            // All of a path that is shorter, which then differs.
+            let end = path.get(path.len().saturating_sub(extension.len())..);
+            end.is_some_and(|end| end.eq_ignore_ascii_case(extension.as_bytes()))
         };
         if !extensions.iter().any(has) {
             let message = format!("The path of the {noun} URL must end in {}", extensions.join(", "));

@@ -114,18 +114,8 @@ impl Timestamp {
 /// RFC 3339 in UTC with as many fraction digits as are needed: `2024-12-18T12:00:00.25Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, nanos) = self.as_unix();
-        let time = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| fmt::Error)?;
-        // Below 10^9 and not negative, so the cast keeps it.
-        let time = time.replace_nanosecond(nanos as u32).map_err(|_| fmt::Error)?;
-        // The longest has 27: `2024-12-18T12:00:00.123456Z`. How many it wrote is not what `format_into` answers.
-        let mut text = [0; 32];
-        let mut rest = text.as_mut_slice();
-        time.format_into(&mut rest, &Rfc3339).map_err(|_| fmt::Error)?;
-        let free = rest.len();
-        let written = text.len().checked_sub(free).and_then(|length| text.get(..length));
-        let text = written.and_then(|text| std::str::from_utf8(text).ok()).ok_or(fmt::Error)?;
-        f.write_str(text)
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).map_err(|_| fmt::Error)?;
+        f.write_str(&time.format(&Rfc3339).map_err(|_| fmt::Error)?)
     }
 }
 

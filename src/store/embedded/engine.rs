@@ -41,7 +41,7 @@ const MEMTABLE_LIMIT: u64 = 64 * 1024 * 1024;
 /// The least that the engine takes is one journal of 64 MiB.
 const JOURNAL_LIMIT: u64 = 128 * 1024 * 1024;
 const CACHED_FILES: usize = 256;
-const INDEX_TABLE_BYTES: u64 = 16 * 1024 * 1024;
+const INDEX_TABLE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The open engine.
 pub struct Engine {
@@ -210,7 +210,8 @@ fn base() -> KeyspaceCreateOptions {
 
 /// The levels whose filters stay in memory beside the cache: every look-up asks them, since keys are random. The first level
 /// is bounded (see [`merging`]), and its filters with it; those below it grow with the store and go through the cache. So
-/// do those of young tables that came in bulk, as all but a repair's do: the engine has no setting for them.
+/// do those of young tables that came in bulk, as all but a repair's do: the engine has no setting for them; and after a
+/// start those of the first level until it is merged again, since an opening counts levels from the other end.
 fn young_and_first_level() -> PinningPolicy {
     PinningPolicy::new([true, true, false])
 }
