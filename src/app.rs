@@ -16,7 +16,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::TcpListener;
 
-pub use control::{Control, ControlError, SOCKET_NAME};
+pub use control::{Control, ControlError, Purpose, SOCKET_NAME};
 pub use start::{Running, StartError};
 pub use stop::{Stop, StopError};
 pub use store::{OpenError, migrate};
@@ -43,11 +43,20 @@ pub struct App {
 pub enum StoreSource {
     /// The one that the configuration names.
     Configured {
-        /// Goes on after a loss that the opening of an embedded store found.
-        accept_loss: bool,
+        /// What the operator has agreed to.
+        consent: Consent,
     },
     /// One that is open already; it is closed when the server ends.
     Open(Arc<dyn MessageStore>),
+}
+
+/// What an operator agrees to for one start of an embedded store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Consent {
+    /// To go on without what the opening finds to be lost.
+    pub accept_loss: bool,
+    /// That the wall clock is right, however far it is behind the last message.
+    pub trust_clock: bool,
 }
 
 /// Where a server listens; with port 0 in the configuration, the ports that the system chose.

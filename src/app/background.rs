@@ -82,6 +82,13 @@ pub(super) async fn check(store: &dyn MessageStore, readiness: &Readiness, deadl
         Err(_) => Some(format!("no answer within {}", humantime::format_duration(deadline))),
     };
     let before = readiness.get();
+    if let Some(cause) = store.failure() {
+        if before != ReadinessState::StoreFailed {
+            readiness.set(ReadinessState::StoreFailed);
+            tracing::error!(cause, "the store accepts nothing any more; this process ends by itself to be restarted");
+        }
+        return show(readiness);
+    }
     match failure {
         None if before != ReadinessState::Ready => {
             readiness.set(ReadinessState::Ready);
@@ -98,12 +105,23 @@ pub(super) async fn check(store: &dyn MessageStore, readiness: &Readiness, deadl
     show(readiness);
 }
 
+/// Returns when the store has failed for good, and `patience` has passed since.
+pub(super) async fn failed(readiness: &Readiness, patience: Duration) {
+    // An error means that the process ends.
+    let _ = readiness.watch().wait_for(|state| *state == ReadinessState::StoreFailed).await;
+    tokio::time::sleep(patience).await;
+}
+
 /// Sets the metric of readiness.
 pub(super) fn show(readiness: &Readiness) {
     let now = readiness.get();
-    for state in
-        [ReadinessState::Starting, ReadinessState::Ready, ReadinessState::StoreUnavailable, ReadinessState::Draining]
-    {
+    for state in [
+        ReadinessState::Starting,
+        ReadinessState::Ready,
+        ReadinessState::StoreUnavailable,
+        ReadinessState::StoreFailed,
+        ReadinessState::Draining,
+    ] {
         gauge!(names::READINESS, "state" => state.as_str()).set(if state == now { 1.0 } else { 0.0 });
     }
 }

@@ -32,4 +32,8 @@ impl Clock for Shifted {
         let by = std::time::Duration::from_millis(shift.unsigned_abs());
         if shift > 0 { now.saturating_add(by) } else { now.saturating_sub(by) }
     }
+
+    fn since_boot(&self) -> std::time::Duration {
+        SystemClock.since_boot()
+    }
 }

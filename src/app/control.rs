@@ -22,10 +22,13 @@ use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
-use super::store::{OpenError, open_embedded, open_scylla_briefly};
+use super::{
+    clock,
+    store::{OpenError, embedded_options, open_embedded, open_scylla_briefly},
+};
 use crate::{
     config::{Config, StoreKind},
-    domain::{Clock, SystemClock},
+    domain::SystemClock,
     protocol::grpc,
     service::{Keys, Transfer},
     store::{MessageStore, embedded},
@@ -43,6 +46,8 @@ const MAX_PATH_BYTES: usize = 107;
 pub struct Control {
     channel: Channel,
     offline: Option<Offline>,
+    /// What the store has lost, a line each; only where this process opened it.
+    lost: Vec<String>,
 }
 
 /// A store that this process opened for the time of one command.
@@ -70,6 +75,17 @@ pub enum ControlError {
     Failed(String),
 }
 
+/// What a command wants of a store that no server owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To read it; not one byte of it is changed.
+    Read,
+    /// To change it.
+    Change,
+    /// To change it, and to make it if it is missing.
+    Create,
+}
+
 /// The socket of a running server; its file is removed when this is dropped.
 pub(super) struct ControlSocket {
     path: PathBuf,
@@ -80,26 +96,26 @@ impl Control {
     /// Connects to the server that owns the configured directory, or opens the store when none does. A store on ScyllaDB
     /// has no owner: it is opened, and its servers see within seconds what was changed.
     ///
-    /// A directory that is not there is made when `create` says so: it is a new store.
+    /// A directory that is not there is made for [`Purpose::Create`]: it is a new store.
     ///
     /// # Errors
     /// As [`ControlError`] has them.
-    pub async fn open(config: &Config, create: bool) -> Result<Self, ControlError> {
+    pub async fn open(config: &Config, purpose: Purpose) -> Result<Self, ControlError> {
         if config.store == StoreKind::Scylla {
             let store = open_scylla_briefly(config).await.map_err(ControlError::Open)?;
             return Self::over(store).await;
         }
         let dir = &config.data_dir;
-        if !create && !dir.exists() {
+        if purpose != Purpose::Create && !dir.exists() {
             return Err(ControlError::Missing(dir.clone()));
         }
         let give_up = tokio::time::Instant::now() + SERVER_PATIENCE;
         loop {
             let error = match connect(dir).await {
-                Ok(channel) => return Ok(Self { channel, offline: None }),
+                Ok(channel) => return Ok(Self { channel, offline: None, lost: Vec::new() }),
                 Err(error) => error,
             };
-            match Self::open_offline(config).await {
+            match Self::open_offline(config, purpose).await {
                 Err(ControlError::Open(OpenError::Embedded(embedded::OpenError::Locked { .. })))
                     if tokio::time::Instant::now() < give_up =>
                 {
@@ -118,6 +134,11 @@ impl Control {
         self.channel.clone()
     }
 
+    /// What a store that was opened to be read has lost, a line each.
+    pub fn lost(&self) -> &[String] {
+        &self.lost
+    }
+
     /// Closes the store if this process opened it.
     ///
     /// # Errors
@@ -132,14 +153,14 @@ impl Control {
             .map_err(|error| ControlError::Failed(error.cause().map_or_else(|| error.to_string(), ToString::to_string)))
     }
 
-    async fn open_offline(config: &Config) -> Result<Self, ControlError> {
-        // For the time of one command nothing is removed by age: the server may have been told another retention.
-        let a_thousand_years = Duration::from_secs(1000 * 365 * 86_400);
-        let options = embedded::Options { retention: a_thousand_years, ..embedded::Options::new(&config.data_dir) };
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let opened = open_embedded(options, clock).await;
-        let (store, _) = opened.map_err(|error| ControlError::Open(OpenError::Embedded(error)))?;
-        Self::over(store).await
+    async fn open_offline(config: &Config, purpose: Purpose) -> Result<Self, ControlError> {
+        let mode = match purpose {
+            Purpose::Read => embedded::Mode::Read,
+            Purpose::Change | Purpose::Create => embedded::Mode::Serve,
+        };
+        let opened = open_embedded(embedded_options(config, mode), clock::clock()).await;
+        let (store, report) = opened.map_err(|error| ControlError::Open(OpenError::Embedded(error)))?;
+        Ok(Self { lost: report.lost, ..Self::over(store).await? })
     }
 
     /// Serves `store` to this process alone.
@@ -160,7 +181,7 @@ impl Control {
         });
         let offline = Some(Offline { store, stop, server });
         let channel = pipe(client).await.map_err(|error| ControlError::Failed(error.to_string()))?;
-        Ok(Self { channel, offline })
+        Ok(Self { channel, offline, lost: Vec::new() })
     }
 }
 

@@ -105,8 +105,8 @@ impl App {
 
         let OpenedStore { store, dir } = match store {
             StoreSource::Open(store) => OpenedStore { store, dir: None },
-            StoreSource::Configured { accept_loss } => tokio::select! {
-                opened = store::open_in_time(&config, accept_loss, &clock, stop, || {
+            StoreSource::Configured { consent } => tokio::select! {
+                opened = store::open_in_time(&config, consent, &clock, stop, || {
                     readiness.set(ReadinessState::StoreUnavailable);
                     background::show(&readiness);
                 }) => opened.map_err(StartError::Open)?.ok_or(StartError::Stopped)?,
@@ -255,6 +255,8 @@ impl Running {
     pub async fn wait(mut self, stop: &Stop) -> Result<(), StopError> {
         let broken = tokio::select! {
             () = stop.drain() => None,
+            // Reads have gone on; only a restart brings acceptance back.
+            () = background::failed(&self.readiness, self.config.store_failure_exit) => Some("the store"),
             // Nobody asked them to end: half a server would be worse than none, for nothing would restart it.
             ended = self.edges.join_next() => Some(name_of(ended)),
             _ = self.admin.join_next() => Some("the admin port"),

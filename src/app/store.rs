@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::Stop;
+use super::{Consent, Stop};
 use crate::{
     config::{Config, Consistency, Node, StoreKind},
     domain::{Clock, SystemClock},
@@ -44,16 +44,11 @@ pub(super) struct OpenedStore {
 }
 
 /// Opens the store that `config` names and tells in the log what was found.
-async fn open(config: &Config, accept_loss: bool, clock: Arc<dyn Clock>) -> Result<OpenedStore, OpenError> {
+async fn open(config: &Config, consent: Consent, clock: Arc<dyn Clock>) -> Result<OpenedStore, OpenError> {
     match config.store {
         StoreKind::Embedded => {
-            let options = embedded::Options {
-                retention: config.retention,
-                cache_bytes: config.store_cache.as_u64(),
-                memtable_bytes: config.store_memtable.as_u64(),
-                accept_loss,
-                ..embedded::Options::new(&config.data_dir)
-            };
+            let mode = if consent.accept_loss { embedded::Mode::AcceptLoss } else { embedded::Mode::Serve };
+            let options = embedded::Options { trust_clock: consent.trust_clock, ..embedded_options(config, mode) };
             let (store, report) = open_embedded(options, clock).await.map_err(OpenError::Embedded)?;
             tracing::info!(data_dir = %config.data_dir.display(), "{report}");
             Ok(OpenedStore { store, dir: Some(config.data_dir.clone()) })
@@ -71,7 +66,7 @@ async fn open(config: &Config, accept_loss: bool, clock: Arc<dyn Clock>) -> Resu
 /// would only make the wait longer. What an operator must mend is told at once. `None` when `stop` came first.
 pub(super) async fn open_in_time(
     config: &Config,
-    accept_loss: bool,
+    consent: Consent,
     clock: &Arc<dyn Clock>,
     stop: &Stop,
     waiting: impl Fn(),
@@ -83,7 +78,7 @@ pub(super) async fn open_in_time(
         .without_max_times()
         .build();
     loop {
-        let error = match open(config, accept_loss, Arc::clone(clock)).await {
+        let error = match open(config, consent, Arc::clone(clock)).await {
             Err(error) if error.may_pass() => error,
             opened => return opened.map(Some),
         };
@@ -94,6 +89,16 @@ pub(super) async fn open_in_time(
             () = tokio::time::sleep(pause) => {}
             () = stop.drain() => return Ok(None),
         }
+    }
+}
+
+/// How the embedded store that `config` names is opened.
+pub(super) fn embedded_options(config: &Config, mode: embedded::Mode) -> embedded::Options {
+    embedded::Options {
+        retention: config.retention,
+        mode,
+        largest_record: embedded::Options::largest_record(config.body_limit.as_u64()),
+        ..embedded::Options::new(&config.data_dir)
     }
 }
 
@@ -174,7 +179,8 @@ impl OpenError {
     fn may_pass(&self) -> bool {
         match self {
             OpenError::Scylla(error) => error.may_pass(),
-            OpenError::Embedded(_) | OpenError::PasswordFile { .. } | OpenError::NoMigration => false,
+            OpenError::Embedded(error) => error.may_pass(),
+            OpenError::PasswordFile { .. } | OpenError::NoMigration => false,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::{
     process::ExitCode,
 };
 
+use crate::app::Control;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -58,6 +60,13 @@ pub(super) fn print_while_read(text: &str) -> Result<IsRead, Failure> {
 /// Writes a line to stderr; if nobody reads it, nothing is lost.
 pub(super) fn talk(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says what the store has lost, where this process had to open it.
+pub(super) fn warn_of_loss(control: &Control) {
+    for lost in control.lost() {
+        talk(&format!("warning: the store is damaged, and this is lost: {lost}"));
+    }
 }
 
 /// A runtime for a command that is done in a moment.

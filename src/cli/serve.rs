@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{demo, flags::SettingFlags, output::Failure};
 use crate::{
-    app::{App, StartError, Stop, StoreSource},
+    app::{App, Consent, StartError, Stop, StoreSource},
     config::{Config, StoreKind},
     telemetry::{OtelSettings, Telemetry, init_logs},
 };
@@ -25,6 +25,10 @@ pub(super) struct Args {
     /// setting it would hide the next loss.
     #[arg(long)]
     accept_loss: bool,
+    /// Serve at once although the clock is far behind the last message that was accepted; without it the server waits for 10
+    /// minutes. For a store whose clock was wrong once, and is right now.
+    #[arg(long)]
+    trust_clock: bool,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -33,17 +37,18 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let defaults = if args.demo { demo::defaults() } else { Vec::new() };
     let loaded = args.settings.load(defaults)?;
     let (config, otel) = (loaded.config, loaded.otel);
-    if config.store != StoreKind::Embedded && (args.demo || args.accept_loss) {
-        let wrong = "--demo and --accept-loss are of the embedded store; leave them out, or set store to embedded";
+    if config.store != StoreKind::Embedded && (args.demo || args.accept_loss || args.trust_clock) {
+        let wrong = "--demo, --accept-loss and --trust-clock are of the embedded store; leave them out, or set store to embedded";
         return Err(Failure::Usage(wrong.into()));
     }
+    let consent = Consent { accept_loss: args.accept_loss, trust_clock: args.trust_clock };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().thread_name("worker");
     if config.worker_threads > 0 {
         runtime.worker_threads(config.worker_threads);
     }
     let runtime = runtime.build().map_err(|error| Failure::Failed(format!("cannot begin: {error}")))?;
-    let result = traced(&runtime, &otel, config, args.demo, args.accept_loss);
+    let result = traced(&runtime, &otel, config, args.demo, consent);
     // What still runs is left alone: after a good end nothing does, and after another one nobody waits.
     runtime.shutdown_timeout(Duration::ZERO);
     result
@@ -55,7 +60,7 @@ fn traced(
     otel: &OtelSettings,
     config: Config,
     demo: bool,
-    accept_loss: bool,
+    consent: Consent,
 ) -> Result<(), Failure> {
     let telemetry = {
         let _context = runtime.enter();
@@ -65,15 +70,15 @@ fn traced(
         .map_err(|error| Failure::Failed(format!("cannot set logs up: {error}")))?;
     raise_open_files();
     let (stop, deadline) = (Stop::default(), config.shutdown_deadline);
-    let result = runtime.block_on(serve(config, &stop, demo, accept_loss));
+    let result = runtime.block_on(serve(config, &stop, demo, consent));
     telemetry.flush(stop.left_of(deadline).clamp(SHORTEST_FLUSH, FLUSH));
     result
 }
 
-async fn serve(config: Config, stop: &Stop, demo: bool, accept_loss: bool) -> Result<(), Failure> {
+async fn serve(config: Config, stop: &Stop, demo: bool, consent: Consent) -> Result<(), Failure> {
     stop.on_signals().map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     let data_dir = config.data_dir.clone();
-    let app = App::build(config, StoreSource::Configured { accept_loss }).await.map_err(fail)?;
+    let app = App::build(config, StoreSource::Configured { consent }).await.map_err(fail)?;
     let running = match app.start(stop).await {
         Ok(running) => running,
         Err(StartError::Stopped) => {

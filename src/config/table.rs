@@ -110,10 +110,8 @@ settings! {
     "Embedded store" {
         /// The directory of the embedded store; made if absent. One process at a time owns it.
         data_dir: PathBuf = "./data", any;
-        /// Memory for blocks read from disk.
-        store_cache: ByteSize = "32MiB", |s| between(*s, ByteSize::mib(1), ByteSize::gib(64));
-        /// Memory for what is accepted and not yet in a table on disk. As much again may wait for being written there.
-        store_memtable: ByteSize = "24MiB", |s| between(*s, ByteSize::kib(64), ByteSize::gib(4));
+        /// For how long reads go on when the store can accept nothing any more, as after a failed sync. Then the process ends with status 1, so that a supervisor restarts it.
+        store_failure_exit: Duration = "30s", any;
     }
     "ScyllaDB store" {
         /// Contact points; the other nodes are found through them. Port 9042 where none is named.

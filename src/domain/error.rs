@@ -41,19 +41,23 @@ pub enum Kind {
     Draining,
     /// The store cannot decide now.
     StoreUnavailable,
+    /// The disk of the store has no room.
+    DiskFull,
     /// A deadline of the service passed before the store decided.
     DeadlineExceeded,
     /// The deadline that the caller set passed.
     CallerDeadlineExceeded,
     /// The feed cursor is older than what is retained.
     CursorExpired,
+    /// The disk has lost the content of a message that was accepted.
+    DataLoss,
     /// A bug.
     Internal,
 }
 
 impl Kind {
     /// All kinds, for tables and documents that must name each.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 23] = [
         Kind::InvalidMessage,
         Kind::InvalidArgument,
         Kind::MalformedJson,
@@ -71,9 +75,11 @@ impl Kind {
         Kind::Overloaded,
         Kind::Draining,
         Kind::StoreUnavailable,
+        Kind::DiskFull,
         Kind::DeadlineExceeded,
         Kind::CallerDeadlineExceeded,
         Kind::CursorExpired,
+        Kind::DataLoss,
         Kind::Internal,
     ];
 }
@@ -171,7 +177,10 @@ impl Error {
 
     /// Whether it is the service's own failure: neither the caller's mistake nor more than it was let have.
     pub fn is_ours(&self) -> bool {
-        matches!(self.0.kind, Kind::StoreUnavailable | Kind::DeadlineExceeded | Kind::Internal)
+        matches!(
+            self.0.kind,
+            Kind::StoreUnavailable | Kind::DiskFull | Kind::DeadlineExceeded | Kind::DataLoss | Kind::Internal
+        )
     }
 
     /// Which message it is about, by [`super::MessageKey::fingerprint`]; for the log.

@@ -42,12 +42,14 @@ pub fn of(kind: Kind) -> Status {
         Kind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "overloaded"),
         Kind::Draining => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "draining"),
         Kind::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "store_unavailable"),
+        Kind::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "disk_full"),
         // A deadline of ours: UNAVAILABLE, because DEADLINE_EXCEEDED is the caller's own.
         Kind::DeadlineExceeded => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "deadline_exceeded"),
         Kind::CallerDeadlineExceeded => {
             (StatusCode::SERVICE_UNAVAILABLE, Code::DeadlineExceeded, "caller_deadline_exceeded")
         }
         Kind::CursorExpired => (StatusCode::GONE, Code::OutOfRange, "cursor_expired"),
+        Kind::DataLoss => (StatusCode::INTERNAL_SERVER_ERROR, Code::DataLoss, "data_loss"),
         Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "internal"),
     };
     Status { http, grpc, code }
@@ -67,8 +69,8 @@ mod tests {
     }
 
     #[test]
-    fn internal_errors_are_for_bugs_only() {
+    fn internal_errors_are_for_bugs_and_lost_contents_only() {
         let internal = |kind: &&Kind| of(**kind).http.as_u16() == 500 || of(**kind).grpc == Code::Internal;
-        assert_eq!(Kind::ALL.iter().filter(internal).collect::<Vec<_>>(), [&Kind::Internal]);
+        assert_eq!(Kind::ALL.iter().filter(internal).collect::<Vec<_>>(), [&Kind::DataLoss, &Kind::Internal]);
     }
 }

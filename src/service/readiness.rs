@@ -11,6 +11,8 @@ pub enum ReadinessState {
     Ready,
     /// The store cannot accept now.
     StoreUnavailable,
+    /// The store accepts nothing any more until the process is restarted.
+    StoreFailed,
     /// Shuts down: no new work.
     Draining,
 }
@@ -54,6 +56,7 @@ impl ReadinessState {
             ReadinessState::Starting => "starting",
             ReadinessState::Ready => "ready",
             ReadinessState::StoreUnavailable => "store_unavailable",
+            ReadinessState::StoreFailed => "store_failed",
             ReadinessState::Draining => "draining",
         }
     }

@@ -74,6 +74,12 @@ pub trait MessageStore: Send + Sync + 'static {
     /// For how long a message and the memory of its key are kept.
     fn retention(&self) -> Duration;
 
+    /// Why this process can accept nothing any more, and must be restarted; `None` while it can. Asks no disk and no
+    /// database.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// Stores a new key; it is durable when this returns.
     ///
     /// # Errors

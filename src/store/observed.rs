@@ -122,6 +122,10 @@ impl MessageStore for Observed {
         self.store.retention()
     }
 
+    fn failure(&self) -> Option<String> {
+        self.store.failure()
+    }
+
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
         self.operations.create_key.observe(self.store.create_key(key)).await
     }

@@ -1,27 +1,23 @@
-//! The stored bytes of a message, version 1; the same in every store.
+//! The stored bytes of a message, version 1; the same content in every store.
 //!
 //! ```text
 //! version   u8    1
-//! checksum  u64   XXH3-64 over the record's place (u64, big endian) and everything below
-//! accepted  i64   microseconds since the UNIX epoch
-//! sent      i64   the message's own timestamp, likewise
+//! sent      i64   the message's own timestamp, microseconds since the UNIX epoch
 //! env       u8    0 dev, 1 prod
 //! fingerprint     33 bytes
 //! org, sid, from  each a u8 length and the bytes
 //! then any number of optional parts: tag u8, length u32, the bytes
 //!   1 body   2 image URL   3 audio URL
-//!   4 import: accepted i64, flags u8 (1: in the feed)
 //!   5 trace context of the submission: trace 16 bytes, span 8 bytes, flags u8 (1: sampled)
 //! ```
 //!
-//! An imported message was accepted at the time in its part 4; the time in its head is then that of its place in a store
-//! whose places are in the order of time. Without the part both are one, and the message is in the feed.
+//! Numbers are little endian. A reader skips tags that it does not know, so a later version may add parts without another
+//! version number, and reads what is missing as absent.
 //!
-//! Numbers are little endian where nothing else is said. A reader skips tags that it does not know, so a later version
-//! may add parts without another version number, and reads what is missing as absent.
-//!
-//! The place is what the store keeps the record under, so that a record in another's place counts as damaged: the sequence
-//! in the embedded store, the ticks of the attempt in ScyllaDB.
+//! The embedded store keeps these bytes as they are, with checksum and time in a head of its own. Where a record stands
+//! alone, as in ScyllaDB, its version is followed by a checksum u64 (XXH3-64 over its place, u64, big endian, and everything
+//! below) and the time of acceptance i64. The place is what the store keeps the record under, so that a record in another's
+//! place counts as damaged: the ticks of the attempt.
 
 use std::fmt;
 
@@ -33,17 +29,12 @@ use crate::domain::{
 };
 
 const VERSION: u8 = 1;
-const CHECKSUM_AT: usize = 1;
-const ACCEPTED_AT: usize = CHECKSUM_AT + 8;
-const SENT_AT: usize = ACCEPTED_AT + 8;
-const HEAD: usize = SENT_AT + 8 + 1 + Fingerprint::LENGTH;
+const CONTENT: usize = 1 + 8 + 1 + Fingerprint::LENGTH;
 
 const TAG_BODY: u8 = 1;
 const TAG_IMAGE: u8 = 2;
 const TAG_AUDIO: u8 = 3;
-const TAG_IMPORT: u8 = 4;
 const TAG_TRACE: u8 = 5;
-const IN_FEED: u8 = 1;
 
 /// Stored bytes that are not what was written. Says what is wrong, never what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +48,7 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
-/// A record that lacks only what the writer decides: its place and the time of acceptance.
+/// The content of a record: all but its place and the time of acceptance, which the store decides.
 pub struct Draft(Vec<u8>);
 
 impl Draft {
@@ -69,9 +60,8 @@ impl Draft {
             + media.map_or(0, |media| media.url().as_str().len() + 5)
             + message.traceparent().map_or(0, |_| TraceParent::LENGTH + 5);
         let ids = [key.org.as_str(), key.sid.as_str(), content.from_id.as_str()];
-        let mut bytes = Vec::with_capacity(HEAD + ids.iter().map(|id| id.len() + 1).sum::<usize>() + optional);
+        let mut bytes = Vec::with_capacity(CONTENT + ids.iter().map(|id| id.len() + 1).sum::<usize>() + optional);
         bytes.push(VERSION);
-        bytes.extend_from_slice(&[0; 16]);
         bytes.extend_from_slice(&content.timestamp.as_micros().to_le_bytes());
         bytes.push(match key.env {
             Environment::Dev => 0,
@@ -97,39 +87,17 @@ impl Draft {
         Self(bytes)
     }
 
-    /// Bytes of the record.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// The content alone.
+    pub fn into_content(self) -> Vec<u8> {
+        self.0
     }
 
-    /// The whole record of an imported message that was accepted at `accepted_at` and has its place at `placed_at`.
-    pub fn finish_import(mut self, place: u64, placed_at: Timestamp, accepted_at: Timestamp, in_feed: bool) -> Vec<u8> {
-        if placed_at != accepted_at || !in_feed {
-            let flags = if in_feed { IN_FEED } else { 0 };
-            self.0.push(TAG_IMPORT);
-            self.0.extend_from_slice(&9_u32.to_le_bytes());
-            self.0.extend_from_slice(&accepted_at.as_micros().to_le_bytes());
-            self.0.push(flags);
-        }
-        self.finish(place, placed_at)
+    /// A record that stands alone.
+    pub fn finish(self, place: u64, accepted_at: Timestamp) -> Vec<u8> {
+        let content = self.0.get(1..).unwrap_or_default();
+        let sealed = [&accepted_at.as_micros().to_le_bytes(), content].concat();
+        [&[VERSION], checksum(place, &sealed).to_le_bytes().as_slice(), &sealed].concat()
     }
-
-    /// The whole record.
-    pub fn finish(mut self, place: u64, accepted_at: Timestamp) -> Vec<u8> {
-        if let Some(field) = self.0.get_mut(ACCEPTED_AT..SENT_AT) {
-            field.copy_from_slice(&accepted_at.as_micros().to_le_bytes());
-        }
-        reseal(place, self.0)
-    }
-}
-
-/// Puts the right checksum into a record.
-pub fn reseal(place: u64, mut record: Vec<u8>) -> Vec<u8> {
-    let sum = checksum(place, record.get(ACCEPTED_AT..).unwrap_or_default());
-    if let Some(field) = record.get_mut(CHECKSUM_AT..ACCEPTED_AT) {
-        field.copy_from_slice(&sum.to_le_bytes());
-    }
-    record
 }
 
 /// A record as it lies in the store, checked but not copied.
@@ -137,10 +105,6 @@ pub fn reseal(place: u64, mut record: Vec<u8>) -> Vec<u8> {
 pub struct View<'a> {
     /// When the message was accepted.
     pub accepted_at: Timestamp,
-    /// The time of the record's place: that of the acceptance, or a later one of an import.
-    pub placed_at: Timestamp,
-    /// Whether the feed has it.
-    pub in_feed: bool,
     /// The content's fingerprint.
     pub fingerprint: Fingerprint,
     sent_at: Timestamp,
@@ -153,22 +117,31 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Reads the record that is stored under `place`.
+    /// Reads a record that stands alone under `place`.
     ///
     /// # Errors
     /// [`Damaged`]; bytes of any kind give that and no panic.
     pub fn read(place: u64, bytes: &'a [u8]) -> Result<Self, Damaged> {
         let mut reader = Reader(bytes);
-        match reader.byte()? {
-            VERSION => {}
-            _ => return Err(Damaged("its version is unknown")),
-        }
-        let sum = u64::from_le_bytes(reader.array()?);
-        if sum != checksum(place, reader.0) {
+        check_version(&mut reader)?;
+        if reader.u64()? != checksum(place, reader.0) {
             return Err(Damaged("its checksum does not match"));
         }
-        let placed_at = reader.timestamp()?;
-        let (mut accepted_at, mut in_feed) = (placed_at, true);
+        let accepted_at = reader.timestamp()?;
+        Self::rest(reader, accepted_at)
+    }
+
+    /// Reads a content whose checksum was right, of a message accepted at `accepted_at`.
+    ///
+    /// # Errors
+    /// [`Damaged`]; bytes of any kind give that and no panic.
+    pub fn of_content(accepted_at: Timestamp, bytes: &'a [u8]) -> Result<Self, Damaged> {
+        let mut reader = Reader(bytes);
+        check_version(&mut reader)?;
+        Self::rest(reader, accepted_at)
+    }
+
+    fn rest(mut reader: Reader<'a>, accepted_at: Timestamp) -> Result<Self, Damaged> {
         let sent_at = reader.timestamp()?;
         let env = match reader.byte()? {
             0 => Environment::Dev,
@@ -185,11 +158,6 @@ impl<'a> View<'a> {
             match tag {
                 TAG_BODY => body = Some(text(part)?),
                 TAG_IMAGE | TAG_AUDIO => media = Some((tag, text(part)?)),
-                TAG_IMPORT => {
-                    let mut part = Reader(part);
-                    accepted_at = part.timestamp()?;
-                    in_feed = part.byte()? & IN_FEED != 0;
-                }
                 TAG_TRACE => {
                     let read = TraceParent::from_bytes(part).ok_or(Damaged("a trace context breaks its rule"))?;
                     traceparent = Some(read);
@@ -197,7 +165,7 @@ impl<'a> View<'a> {
                 _ => {}
             }
         }
-        Ok(Self { accepted_at, placed_at, in_feed, fingerprint, sent_at, env, ids, body, media, traceparent })
+        Ok(Self { accepted_at, fingerprint, sent_at, env, ids, body, media, traceparent })
     }
 
     /// Whether this is the message with `key`.
@@ -210,12 +178,6 @@ impl<'a> View<'a> {
     pub fn has_sender(&self, sender: &Sender) -> bool {
         let (org, _, from_id) = self.ids;
         self.env == sender.env && org == sender.org.as_str() && from_id == sender.from_id.as_str()
-    }
-
-    /// Org, environment, sid and sender as they are stored.
-    pub fn ids(&self) -> (&'a str, Environment, &'a str, &'a str) {
-        let (org, sid, from_id) = self.ids;
-        (org, self.env, sid, from_id)
     }
 
     /// The message.
@@ -244,6 +206,10 @@ impl<'a> View<'a> {
             traceparent: self.traceparent,
         })
     }
+}
+
+fn check_version(reader: &mut Reader<'_>) -> Result<(), Damaged> {
+    if reader.byte()? == VERSION { Ok(()) } else { Err(Damaged("its version is unknown")) }
 }
 
 fn part(bytes: &mut Vec<u8>, tag: u8, content: &[u8]) {
@@ -282,6 +248,14 @@ impl<'a> Reader<'a> {
 
     pub fn byte(&mut self) -> Result<u8, Damaged> {
         self.array().map(|[byte]| byte)
+    }
+
+    pub fn u32(&mut self) -> Result<u32, Damaged> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub fn u64(&mut self) -> Result<u64, Damaged> {
+        self.array().map(u64::from_le_bytes)
     }
 
     pub fn timestamp(&mut self) -> Result<Timestamp, Damaged> {

@@ -103,6 +103,18 @@ metrics! {
         "1 when the store accepts nothing more until it is restarted, as after a failed sync; embedded store only";
     STORE_DISK_FULL = "message_webhook_store_disk_full", Gauge(), "1", [],
         "1 while nothing is accepted because the disk is nearly full; embedded store only";
+    STORE_WRITTEN_BYTES_TOTAL = "message_webhook_store_written_bytes_total", Counter(), "By", [],
+        "Bytes that were written to the data directory: zeros of new segments, the log and its index; embedded store only";
+    STORE_DAMAGED_TOTAL = "message_webhook_store_damaged_total", Counter(), "{read}", [],
+        "Reads that met a message or an index page that the disk has damaged; embedded store only";
+    STORE_DAMAGED = "message_webhook_store_damaged", Gauge(), "{record}", [],
+        "Damaged messages that the last check of all that is stored found; embedded store only";
+    STORE_FORGOTTEN_TOTAL = "message_webhook_store_forgotten_total", Counter(), "{message}", [],
+        "Messages whose ids are known no more, because log and index are both damaged; embedded store only";
+    STORE_LOST_CURSORS_TOTAL = "message_webhook_store_lost_cursors_total", Counter(), "{cursor}", [],
+        "Cursors from beyond the end of the log, which prove that a restore has lost messages; embedded store only";
+    STORE_CLOCK_STEP_SECONDS = "message_webhook_store_clock_step_seconds", Gauge(), "s", [],
+        "Seconds by which the clock was set and is not followed yet, 0 otherwise; embedded store only";
     STORE_DISK_FREE_BYTES = "message_webhook_store_disk_free_bytes", Gauge(), "By", [],
         "Bytes that are free on the disk of the data directory; embedded store only";
 

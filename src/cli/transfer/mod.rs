@@ -12,9 +12,12 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     flags::StoreFlags,
-    output::{Failure, block_on},
+    output::{Failure, block_on, warn_of_loss},
 };
-use crate::{app::Control, protocol::grpc::control::v1::transfer_service_client::TransferServiceClient};
+use crate::{
+    app::{Control, Purpose},
+    protocol::grpc::control::v1::transfer_service_client::TransferServiceClient,
+};
 
 /// A page, or one message of any size that a server takes.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -62,23 +65,24 @@ pub(super) fn export(args: ExportArgs) -> Result<(), Failure> {
     if output.is_complete() {
         return output.say_complete();
     }
-    with_store(store, false, async |client| export::run(client, output).await)
+    with_store(store, Purpose::Read, async |client| export::run(client, output).await)
 }
 
 pub(super) fn import(args: ImportArgs) -> Result<(), Failure> {
     let ImportArgs { file, to_feed, store } = args;
     let input = file::Input::open(&file)?;
-    with_store(store, true, async |client| import::run(client, input, to_feed).await)
+    with_store(store, Purpose::Create, async |client| import::run(client, input, to_feed).await)
 }
 
 fn with_store(
     store: StoreFlags,
-    create: bool,
+    purpose: Purpose,
     work: impl AsyncFnOnce(Client) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let config = store.load(Vec::new())?.config;
     block_on(async {
-        let control = Control::open(&config, create).await.map_err(Failure::of)?;
+        let control = Control::open(&config, purpose).await.map_err(Failure::of)?;
+        warn_of_loss(&control);
         let client = TransferServiceClient::new(control.channel())
             .max_decoding_message_size(MAX_BYTES)
             .max_encoding_message_size(MAX_BYTES);

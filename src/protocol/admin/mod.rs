@@ -32,18 +32,26 @@ pub fn router(readiness: Readiness, metrics: impl Fn() -> String + Send + Sync +
         .with_state(Admin { readiness, metrics: Arc::new(metrics) })
 }
 
-/// Never asks the store: a restart would not heal it, and would end what still works.
-async fn livez() -> &'static str {
-    "live\n"
+/// Never asks the store: where it cannot accept for now, a restart would not heal it, and would end what still works. A
+/// store that has said that only a restart helps is another matter.
+async fn livez(State(admin): State<Admin>) -> Response {
+    match admin.readiness.get() {
+        ReadinessState::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed\n").into_response(),
+        ReadinessState::Starting
+        | ReadinessState::Ready
+        | ReadinessState::StoreUnavailable
+        | ReadinessState::Draining => "live\n".into_response(),
+    }
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
     let state = admin.readiness.get();
     let status = match state {
         ReadinessState::Ready => StatusCode::OK,
-        ReadinessState::Starting | ReadinessState::StoreUnavailable | ReadinessState::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ReadinessState::Starting
+        | ReadinessState::StoreUnavailable
+        | ReadinessState::StoreFailed
+        | ReadinessState::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{}\n", state.as_str())).into_response()
 }

@@ -60,7 +60,10 @@ fn is_known(service: &str) -> bool {
 fn serving(state: ReadinessState) -> ServingStatus {
     match state {
         ReadinessState::Ready => ServingStatus::Serving,
-        ReadinessState::Starting | ReadinessState::StoreUnavailable | ReadinessState::Draining => {
+        ReadinessState::Starting
+        | ReadinessState::StoreUnavailable
+        | ReadinessState::StoreFailed
+        | ReadinessState::Draining => {
             ServingStatus::NotServing
         }
     }

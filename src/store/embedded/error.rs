@@ -13,10 +13,15 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
+    /// There is no store.
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The directory cannot be made, read or written.
-    NotWritable {
-        /// The file or directory.
-        path: PathBuf,
+    Disk {
+        /// The directory.
+        dir: PathBuf,
         /// What the system said.
         error: io::Error,
     },
@@ -26,8 +31,6 @@ pub enum OpenError {
         dir: PathBuf,
         /// What is missing, a line each.
         missing: Vec<String>,
-        /// Where the journals lie as they were before the engine opened them.
-        copies: Option<PathBuf>,
         /// Whether `--accept-loss` leads on from here.
         can_accept: bool,
     },
@@ -44,8 +47,13 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(super) fn not_writable(path: &Path, error: io::Error) -> Self {
-        OpenError::NotWritable { path: path.to_owned(), error }
+    pub(super) fn disk(dir: &Path, error: io::Error) -> Self {
+        OpenError::Disk { dir: dir.to_owned(), error }
+    }
+
+    /// Whether it may pass by itself: a disk that is full.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, OpenError::Disk { error, .. } if super::log::writer::is_no_space(error))
     }
 }
 
@@ -57,21 +65,24 @@ impl fmt::Display for OpenError {
                 "the data directory {} is open in another process; stop that one, or use another directory",
                 dir.display()
             ),
-            OpenError::NotWritable { path, error } => write!(
+            OpenError::Missing { dir } => {
+                write!(f, "there is no store in {}; name the server's directory with --data-dir", dir.display())
+            }
+            OpenError::Disk { dir, error } => write!(
                 f,
                 "{} cannot be used: {error}; the data directory and all in it must be readable and writable by the \
-                 user that runs this process",
-                path.display()
+                 user that runs this process, on a disk with room",
+                dir.display()
             ),
-            OpenError::Damaged { dir, missing, copies, can_accept } => {
-                write!(f, "the store in {} is damaged: {}", dir.display(), missing.join("; "))?;
-                if let Some(copies) = copies {
-                    write!(f, ". The journals as they were before this start lie in {}", copies.display())?;
-                }
+            OpenError::Damaged { dir, missing, can_accept } => {
+                write!(f, "the store in {} is damaged. Lost: {}", dir.display(), missing.join("; "))?;
                 if *can_accept {
-                    f.write_str(". Restore a backup; or start once with --accept-loss to go on without what is missing")
+                    f.write_str(
+                        ". Nothing was changed. 'export' gives what can be read. Restore a backup; or start once with \
+                         --accept-loss to go on without what is missing",
+                    )
                 } else {
-                    f.write_str(". Restore a backup; or move the directory away to begin with an empty store")
+                    f.write_str(". Nothing was changed. Restore a backup; or move the directory away to begin anew")
                 }
             }
             OpenError::Newer { dir } => write!(
@@ -84,4 +95,11 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Disk { error, .. } | OpenError::Threads { error } => Some(error),
+            OpenError::Locked { .. } | OpenError::Missing { .. } | OpenError::Damaged { .. } | OpenError::Newer { .. } => None,
+        }
+    }
+}

@@ -1,265 +1,276 @@
-//! The feed, the lists, and the places in them that callers hold.
-//!
-//! A cursor is 26 bytes: version u8 (1), kind u8, the store's id (16 bytes), a sequence u64 big endian. Of kind `a` it
-//! stands after that sequence; of kind `s` before whatever is oldest when it is used, so that messages which expire
-//! between asking for the start and reading from it make no error. A page token is a cursor of kind `l`: the page goes
-//! on below that sequence. Of kind `e` it is the place of an export, after that sequence.
+//! The feed: the log read forward. One reader is a place in it, and nothing else to remember; both orders are this one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
 
 use super::{
-    engine::Engine,
-    index::{self, Hash},
-    retention,
-    shared::Shared,
+    get::message_of,
+    log::{
+        Log, Position,
+        frame::{FrameHeader, RecordKind},
+        reader::{Step, Walker},
+    },
+    place::{self, Begin, Place, Purpose},
+    shared::{Shared, blocking},
 };
 use crate::{
-    domain::{Error, Kind, Message, Sender, ViolationCode},
-    store::{
-        Cursor, FeedItem, FeedStart, MessagePage, PageLimit, PageToken,
-        record::{Reader, View},
-    },
+    domain::{Error, Kind, Timestamp, ViolationCode},
+    store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedPage, FeedStart, PageLimit},
 };
 
-const VERSION: u8 = 1;
-const AFTER: u8 = b'a';
-const START: u8 = b's';
-const BELOW: u8 = b'l';
-
-/// Where a reader of the feed stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Before the oldest.
-    Start,
-    /// After this sequence.
-    After(u64),
+/// What reading forward from a place gives.
+pub enum Next {
+    /// A record, and the place after it.
+    Record(super::log::reader::Record, Place),
+    /// Something that was acknowledged cannot be read; the place behind it.
+    Lost(Place),
 }
 
-impl Place {
-    /// As callers hold it.
-    pub fn to_cursor(self, shared: &Shared) -> Cursor {
-        Cursor(match self {
-            Place::Start => encode(shared, START, 0),
-            Place::After(sequence) => encode(shared, AFTER, sequence),
+/// Reads the log forward, over the ends of segments.
+pub struct Forward<'a> {
+    shared: &'a Shared,
+    walker: Option<Walker>,
+    /// What is lost right where reading began.
+    lost: Option<FrameHeader>,
+}
+
+impl<'a> Forward<'a> {
+    /// From `place` on.
+    ///
+    /// # Errors
+    /// Those of [`place::begin`].
+    pub fn new(shared: &'a Shared, place: Place) -> Result<Self, Error> {
+        Ok(match place::begin(shared, place)? {
+            Begin::Walk(walker) => Self { shared, walker: Some(walker), lost: None },
+            Begin::Lost(frame) => Self { shared, walker: None, lost: Some(frame) },
         })
     }
 
-    /// Reads what [`Place::to_cursor`] gave.
+    /// The next of either; `None` at the end of what is durable.
     ///
     /// # Errors
-    /// [`Kind::InvalidArgument`] for anything else.
-    pub fn read(shared: &Shared, cursor: &Cursor) -> Result<Self, Error> {
-        match decode(shared, &cursor.0) {
-            Some((START, _)) => Ok(Place::Start),
-            Some((AFTER, sequence)) if sequence <= shared.durable() => Ok(Place::After(sequence)),
-            _ => Err(Error::invalid_argument(
-                "cursor",
-                ViolationCode::InvalidValue,
-                "'cursor' is not of this service's store; begin with a new one",
-            )),
+    /// When the log cannot be read, or retention has overtaken the reader.
+    pub fn step(&mut self) -> Result<Option<Next>, Error> {
+        let log = &self.shared.log;
+        if let Some(frame) = self.lost.take() {
+            return Ok(Some(Next::Lost(Place::at_frame(log, &frame))));
         }
+        while let Some(walker) = &mut self.walker {
+            match walker.step().map_err(|error| place::unreadable(self.shared, error))? {
+                Some(Step::Record(record, checksum)) => {
+                    let behind = Place::after(log, record.position, checksum);
+                    return Ok(Some(Next::Record(record, behind)));
+                }
+                Some(Step::Lost(_, to, _)) => return Ok(Some(Next::Lost(behind(self.shared, to, walker.frame())))),
+                None => {
+                    let next = log.headers(walker.position().segment().saturating_add(1)..).into_iter().next();
+                    self.walker = match next {
+                        Some(next) => Some(Walker::new(log, &next).map_err(|e| place::unreadable(self.shared, e))?),
+                        None => None,
+                    };
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The place at the end of a loss: a record in the same frame, the frame after it, or a segment.
+fn behind(shared: &Shared, to: Position, frame: Option<&FrameHeader>) -> Place {
+    let log = &shared.log;
+    match frame {
+        // It was found behind the loss.
+        Some(frame) if to == frame.position => Place::at_frame(log, frame),
+        Some(frame) if to.offset() < frame.end() => Place::before(log, to, frame.checksum),
+        Some(frame) => shared.after_frame(frame).map_or_else(|| shared.newest_place(), |next| Place::at_frame(log, &next)),
+        None => match log.headers(to.segment()..).into_iter().next() {
+            Some(next) => Place::at_segment(log, next.number, next.previous),
+            None => shared.newest_place(),
+        },
     }
 }
 
 /// What [`page`] read.
-pub struct Page {
-    pub items: Vec<FeedItem>,
-    pub next: Place,
+struct Page {
+    items: Vec<FeedItem>,
+    next: Place,
     /// Whether a limit ended it.
-    pub is_full: bool,
+    is_full: bool,
 }
 
-/// One page of the feed, and where it ends. It may be empty though there is more, where much lies between that was imported
-/// and is not for the feed; then it is full all the same, and ends further on than it began.
-pub fn page(shared: &Shared, engine: &Engine, place: Place, limit: PageLimit) -> Result<Page, Error> {
-    let durable = shared.durable();
-    let now = shared.clock.now();
-    let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
-    let first = match place {
-        Place::Start => retention::first_live(shared, engine, oldest, durable)?,
-        Place::After(sequence) => sequence + 1,
-    };
-    let expired =
-        || Error::new(Kind::CursorExpired, "Messages after 'cursor' are past their retention; begin with a new cursor");
-    if first < oldest && first <= durable {
-        return Err(expired());
-    }
-    let (mut items, mut bytes, mut next, mut is_full) = (Vec::new(), 0, first, false);
-    if first <= durable {
-        for entry in engine.messages_between(first, durable) {
-            let (sequence, record) = entry?;
-            if !is_contiguous(shared, next, sequence) {
-                return Err(removed_or_damaged(shared, next).unwrap_or_else(expired));
-            }
-            let view = View::read(sequence, &record).map_err(Error::internal)?;
-            if shared.is_expired(view.placed_at, now) {
-                return Err(expired());
-            }
-            bytes += record.len();
-            if !view.in_feed || shared.is_expired(view.accepted_at, now) {
-                // Counted, for a page must come to an end among any number of them.
-                if bytes > limit.bytes && next > first {
-                    is_full = true;
-                    break;
-                }
-                next = sequence + 1;
-                continue;
-            }
-            if items.len() >= limit.messages || (bytes > limit.bytes && !items.is_empty()) {
+/// One page of the feed, and where it ends. It may be empty though there is more, where much lies between that is not for
+/// the feed; then it is full all the same, and ends further on than it began.
+fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> {
+    // Before reading, so that nothing that is accepted meanwhile is passed over.
+    let newest = shared.newest_place();
+    let age = shared.clock.age();
+    let mut forward = Forward::new(shared, place)?;
+    let (mut items, mut bytes, mut next, mut is_full) = (Vec::new(), 0, place, false);
+    while let Some(step) = forward.step()? {
+        let (record, behind) = match step {
+            Next::Record(record, behind) => (record, behind),
+            Next::Lost(_) if !items.is_empty() => {
                 is_full = true;
                 break;
             }
-            let message = view.to_message().map_err(Error::internal)?;
-            items.push(FeedItem { message, cursor: Place::After(sequence).to_cursor(shared) });
-            next = sequence + 1;
+            Next::Lost(behind) => return Err(lost(&shared.log, behind)),
+        };
+        let is_message = record.head.kind == RecordKind::Message;
+        let is_expired = is_message && record.head.expiry <= age;
+        if is_expired && !record.head.imported && next != Place::Start {
+            return Err(place::expired());
         }
-        if !is_full && !is_contiguous(shared, next, durable + 1) {
-            return Err(removed_or_damaged(shared, next).unwrap_or_else(expired));
+        bytes += record.head.span();
+        if is_expired || !is_message || !record.head.in_feed {
+            // Counted, for a page must come to an end among any number of them.
+            if bytes > limit.bytes && next != place {
+                is_full = true;
+                break;
+            }
+            if !is_expired || next != Place::Start {
+                next = behind;
+            }
+            continue;
         }
+        if items.len() >= limit.messages || (bytes > limit.bytes && !items.is_empty()) {
+            is_full = true;
+            break;
+        }
+        if record.body.is_none() {
+            shared.found_damage(record.position);
+            if items.is_empty() {
+                return Err(lost(&shared.log, behind));
+            }
+            is_full = true;
+            break;
+        }
+        let cursor = Cursor(behind.to_bytes(&shared.log, Purpose::Cursor));
+        items.push(FeedItem { message: message_of(&record)?, cursor });
+        next = behind;
     }
     // Where there was nothing to read, the next page begins behind it, and from there on nothing expires unnoticed.
-    let next = match place {
-        Place::Start if next == first && is_full => place,
-        Place::Start | Place::After(_) if is_full => Place::After(next - 1),
-        Place::Start | Place::After(_) => Place::After(durable.max(next - 1)),
-    };
+    if next == Place::Start && !is_full {
+        next = newest;
+    }
     Ok(Page { items, next, is_full })
 }
 
-/// Whether everything from `next` up to before `sequence` was lost with the operator's consent.
-pub(super) fn is_contiguous(shared: &Shared, next: u64, sequence: u64) -> bool {
-    let mut next = next;
-    while next < sequence {
-        match shared.gaps.end_of(next) {
-            Some(last) => next = last + 1,
-            None => return false,
-        }
-    }
-    true
-}
-
-/// The error for a hole at `sequence`, unless retention passed by since the page was begun.
-pub(super) fn removed_or_damaged(shared: &Shared, sequence: u64) -> Option<Error> {
-    (sequence >= shared.oldest.load(std::sync::atomic::Ordering::Acquire))
-        .then(|| Error::internal(format!("message {sequence} is missing")))
+/// The error at content that the disk has lost, with a cursor behind it.
+fn lost(log: &Log, behind: Place) -> Error {
+    let cursor = Cursor(behind.to_bytes(log, Purpose::Cursor));
+    let text = format!("The disk has lost messages here; to go on behind them, begin with cursor '{cursor}'");
+    Error::new(Kind::DataLoss, text)
 }
 
 /// The place of `start`.
-pub fn place_of(shared: &Shared, engine: &Engine, start: &FeedStart) -> Result<Place, Error> {
-    let durable = shared.durable();
-    Ok(match start {
-        FeedStart::Start => Place::Start,
-        FeedStart::Now => Place::After(durable),
-        FeedStart::Time(time) => {
-            let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
-            let live = retention::first_live(shared, engine, oldest, durable)?;
-            let first = retention::first_where(engine, live, durable, |placed_at| placed_at >= *time)?;
-            if first == live { Place::Start } else { Place::After(first - 1) }
-        }
-    })
-}
-
-/// One page of a sender's messages.
-pub fn list(
-    shared: &Shared,
-    engine: &Engine,
-    sender: &Sender,
-    after: Option<&PageToken>,
-    limit: PageLimit,
-) -> Result<MessagePage, Error> {
-    let hash = index::sender_hash(sender);
-    let (durable, now) = (shared.durable(), shared.clock.now());
-    let below = match after {
-        None => durable,
-        Some(token) => match decode(shared, &token.0) {
-            Some((BELOW, sequence)) => sequence.saturating_sub(1).min(durable),
-            _ => {
-                return Err(Error::invalid_argument(
-                    "page_token",
-                    ViolationCode::InvalidValue,
-                    "'page_token' is not of this service's store; begin with the first page",
-                ));
-            }
-        },
-    };
-    let mut messages: Vec<Message> = Vec::new();
-    // A page without messages goes on where it began.
-    let (mut last, mut bytes) = (below + 1, 0);
-    let oldest = shared.oldest.load(std::sync::atomic::Ordering::Acquire);
-    for sequence in sequences_of(shared, engine, hash, oldest, below) {
-        let sequence = sequence?;
-        let Some(record) = engine.message(sequence)? else {
-            if shared.gaps.contains(sequence) {
-                continue;
-            }
-            match removed_or_damaged(shared, sequence) {
-                Some(error) => return Err(error),
-                None => break,
-            }
-        };
-        let view = View::read(sequence, &record).map_err(Error::internal)?;
-        if shared.is_expired(view.placed_at, now) {
-            // And so is everything before it.
-            break;
-        }
-        if shared.is_expired(view.accepted_at, now) {
-            continue;
-        }
-        if !view.has_sender(sender) {
-            return Err(Error::internal(format!("message {sequence} has another sender with the same hash")));
-        }
-        bytes += record.len();
-        if messages.len() >= limit.messages || (bytes > limit.bytes && !messages.is_empty()) {
-            return Ok(MessagePage { messages, next: Some(PageToken(encode(shared, BELOW, last))) });
-        }
-        messages.push(view.to_message().map_err(Error::internal)?);
-        last = sequence;
+fn place_of(shared: &Shared, start: &FeedStart) -> Result<Place, Error> {
+    match start {
+        FeedStart::Start => Ok(Place::Start),
+        FeedStart::Now => Ok(shared.newest_place()),
+        FeedStart::Time(time) => place_of_time(shared, *time),
     }
-    Ok(MessagePage { messages, next: None })
 }
 
-/// The messages of a sender from `oldest` to `below`, the newest first.
-fn sequences_of<'a>(
-    shared: &'a Shared,
-    engine: &'a Engine,
-    sender: Hash,
-    oldest: u64,
-    below: u64,
-) -> impl Iterator<Item = Result<u64, Error>> + 'a {
-    /// As many at a time as a page has at most, about.
-    const CHUNK: usize = 128;
-    let mut below = Some(below).filter(|below| *below >= oldest);
-    let mut chunk = Vec::new().into_iter();
-    let mut indexed = None;
-    std::iter::from_fn(move || {
-        if indexed.is_none() {
-            if let Some(sequence) = chunk.next() {
-                return Some(Ok(sequence));
-            }
-            chunk = shared.unindexed.newest_of(&sender, oldest..=below?, CHUNK).into_iter();
-            if let Some(last) = chunk.as_slice().last() {
-                below = last.checked_sub(1).filter(|below| *below >= oldest);
-                return chunk.next().map(Ok);
+/// Before the first frame of `time` or later; the start, where all before it is expired.
+fn place_of_time(shared: &Shared, time: Timestamp) -> Result<Place, Error> {
+    let (newest, age) = (shared.newest_place(), shared.clock.age());
+    let headers = shared.log.headers(..);
+    // The last frame of a segment is not later than the next segment.
+    let before = headers.iter().skip(1).take_while(|next| next.stamp.wall < time).count();
+    for (number, header) in headers.iter().enumerate().skip(before) {
+        if number == 0 && header.stamp.wall >= time {
+            return Ok(Place::Start);
+        }
+        let unreadable = |error| place::unreadable(shared, error);
+        let mut walker = Walker::new(&shared.log, header).map_err(unreadable)?;
+        while walker.step().map_err(unreadable)?.is_some() {
+            let Some(frame) = walker.frame().filter(|frame| frame.stamp.wall >= time) else { continue };
+            let is_expired = frame.stamp.age.saturating_add(shared.retention_micros()) <= age;
+            return Ok(if is_expired { Place::Start } else { Place::at_frame(&shared.log, frame) });
+        }
+    }
+    Ok(newest)
+}
+
+/// See the module.
+pub struct Follower {
+    shared: Arc<Shared>,
+    place: Place,
+}
+
+impl Follower {
+    /// A follower that begins at `from`.
+    pub async fn begin(shared: &Arc<Shared>, from: FeedFrom) -> Result<Self, Error> {
+        let place = blocking(shared, move |shared| begin(shared, &from)).await?;
+        Ok(Self { place, shared: Arc::clone(shared) })
+    }
+}
+
+/// The place of `from`, which is checked.
+pub fn begin(shared: &Shared, from: &FeedFrom) -> Result<Place, Error> {
+    match from {
+        FeedFrom::Start(start) => place_of(shared, start),
+        FeedFrom::Cursor(cursor) => {
+            let foreign = || {
+                let text = "'cursor' is not of this service's store; begin with a new one";
+                Error::invalid_argument("cursor", ViolationCode::InvalidValue, text)
+            };
+            let place = Place::read(&shared.log, Purpose::Cursor, &cursor.0).ok_or_else(foreign)?;
+            // A page without messages checks the place; what is lost there is told by the first page.
+            match page(shared, place, PageLimit { messages: 0, bytes: 0 }) {
+                Err(error) if error.kind() != Kind::DataLoss => Err(error),
+                _ => Ok(place),
             }
         }
-        // Begun only now: what memory had no more, the index has.
-        let indexed = indexed.get_or_insert_with(|| {
-            let range = index::sender_key(&sender, oldest)..=index::sender_key(&sender, below?);
-            Some(engine.senders.range(range).rev())
-        });
-        let guard = indexed.as_mut()?.next()?;
-        let entry = guard.into_inner().map_err(super::engine::failed);
-        Some(entry.and_then(|(key, value)| index::read_sender(&key, &value).map_err(Error::internal)))
-    })
+    }
 }
 
-pub(super) fn encode(shared: &Shared, kind: u8, sequence: u64) -> Box<[u8]> {
-    [[VERSION, kind].as_slice(), &shared.id, &sequence.to_be_bytes()].concat().into()
+/// The next messages from `place` on, and the place behind them.
+pub fn read(shared: &Shared, mut place: Place, limit: PageLimit) -> Result<(Vec<FeedItem>, Place), Error> {
+    loop {
+        let page = page(shared, place, limit)?;
+        // Among messages that are not for the feed a page may be full of nothing.
+        if !page.items.is_empty() || !page.is_full || page.next == place {
+            return Ok((page.items, page.next));
+        }
+        place = page.next;
+    }
 }
 
-pub(super) fn decode(shared: &Shared, bytes: &[u8]) -> Option<(u8, u64)> {
-    let mut reader = Reader(bytes);
-    let version = reader.byte().ok()?;
-    let kind = reader.byte().ok()?;
-    let store: [u8; 16] = reader.array().ok()?;
-    let sequence = u64::from_be_bytes(reader.array().ok()?);
-    (version == VERSION && store == shared.id && reader.0.is_empty()).then_some((kind, sequence))
+#[async_trait]
+impl FeedFollower for Follower {
+    async fn next(&mut self, limit: PageLimit) -> Result<FeedPage, Error> {
+        let place = self.place;
+        let (items, place) = blocking(&self.shared, move |shared| read(shared, place, limit)).await?;
+        self.place = place;
+        Ok(FeedPage { items, next: self.cursor() })
+    }
+
+    async fn grown(&mut self) -> Result<(), Error> {
+        self.shared.check_open()?;
+        let mut grown = self.shared.grown();
+        let place = self.place;
+        let has_more = move |shared: &Shared| {
+            // First, so that nothing comes between.
+            let end = shared.log.end();
+            Ok((Forward::new(shared, place)?.step()?.is_some(), end))
+        };
+        let (has_more, end) = match blocking(&self.shared, has_more).await {
+            Ok(found) => found,
+            // The next page tells it.
+            Err(error) if !self.shared.is_closed() && error.kind() != Kind::StoreUnavailable => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if !has_more {
+            // An error means that the sender is gone, and with it the store.
+            let _ = grown.wait_for(|now| *now > end || self.shared.is_closed()).await;
+        }
+        Ok(())
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor(self.place.to_bytes(&self.shared.log, Purpose::Cursor))
+    }
 }
+

@@ -1,65 +1,62 @@
-//! The store for one machine: the [`MessageStore`] contract on fjall, an LSM tree in pure Rust.
+//! The store for one machine: the [`MessageStore`] contract on one log.
 //!
 //! A data directory holds:
 //!
 //! ```text
-//! lock            held while a process has the store open
-//! mark            what must be there, however the process ended; see `mark`
-//! store/          the engine's own files
-//! journals-<n>*/  the engine's journals as they were before the latest unclean starts; `.opened` when all was well
+//! LOCK                            held while a process has the store open
+//! log/<number>.log                segments; <number>.tmp while one is made
+//! index/<kind>-<from>-<to>.run    sorted runs over whole segments; derived from the log
 //! ```
 //!
-//! Where to read on: `transfer` (one message on its way), `queue` (how groups gather), `writer` (group commit, exactly
-//! once), `recent` (duplicates from memory), `unindexed` and `indexing` (index entries, which lag behind), `shared` (what readers may see), `feed` (cursors, pages),
-//! `follower` (one reader of the feed), `retention` (how old messages go), `recovery` (what is demanded of a store before
-//! it is opened), `store::record`, `index`, `keys`, `meta` and `mark` (stored bytes; golden files in
-//! `tests/golden/embedded/` hold them still), `engine` (what is particular about fjall), `upkeep` (threads in the
-//! background).
+//! Where to read on: `submit` (one message on its way), `writer` (group commit, exactly once), `log` (what lies on the disk,
+//! and what is demanded of it at a start), `view` and `index` (what is known by hash), `feed` and `place` (reading forward,
+//! cursors), `background` (the next segment, runs, retention), `clock` (the time of acceptance, forgetting), `open` (how it
+//! is put together), `disk` (the only place with input and output).
 //!
 //! Invariants:
-//! - Nothing is answered, listed or fed before its group is synced: readers go up to the durable sequence and no further.
-//! - Sequences are given by one thread, one after the other, from 1 on; none is ever given twice.
-//! - A message is known and listed from the moment it is published: by its index entries, or by those in memory. Memory
-//!   lets go of an entry when the index has it in tables. A reader asks memory first and the index afterwards.
-//! - A failed commit or sync ends acceptance for good. It is never tried again, for nobody knows what the disk holds.
-//! - Absent, on purpose: deletion of single messages or entries; a second writer; a repair that is not asked for with
-//!   `accept_loss`, except that index entries are made again from messages that are there.
+//! - Nothing is answered, listed, fed or found before its frame is synced.
+//! - One frame is in flight at a time, so any header that verifies vouches for all before it.
+//! - A position is given once, by one thread, and a record never moves.
+//! - A message is in memory or in a run from the moment it is published: both are one view, swapped at once.
+//! - A failed write or sync of the log ends acceptance for good, for nobody knows what the disk holds. A disk without room
+//!   does not: what it refused is undone before anything else is written.
+//! - Absent, on purpose: deletion of single messages; a second writer; a repair that is not asked for with `accept_loss`,
+//!   except of the index, which is made again from the log.
 //!
-//! Reads run where they are called: of a point read most are answered from memory in microseconds, less than moving it
-//! to another thread costs. Pages, which read up to 1 MiB, go to a thread that may block.
+//! Reads run where they are called: of a point read most are answered by the page cache in microseconds, less than moving
+//! it to another thread costs. Pages, which read up to 1 MiB, go to a thread that may block.
 
-mod engine;
+mod background;
+mod checksum;
+mod clock;
+mod disk;
 mod error;
+mod export;
 mod feed;
-mod follower;
-mod gaps;
-#[cfg(test)]
-mod golden;
+mod get;
+mod hash;
+mod import;
 mod index;
-mod indexing;
-mod journal_format;
-mod journals;
 mod keys;
-mod mark;
-mod meta;
+mod list;
+mod log;
 mod meters;
-mod numbered;
+mod open;
 mod options;
+mod place;
 mod queue;
-mod recent;
-mod recovery;
 mod report;
-mod retention;
-mod salvage;
+mod sabotage;
 mod shared;
-mod transfer;
-mod unindexed;
-mod upkeep;
-mod verify;
+#[cfg(test)]
+mod sim;
+mod state;
+mod submit;
+mod view;
 mod writer;
 
 use std::{
-    fs::File,
+    io,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -67,19 +64,18 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::oneshot, task::spawn_blocking};
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 pub use error::OpenError;
-pub use options::Options;
+pub use options::{Mode, Options};
 pub use report::{Left, OpenReport};
 
 use self::{
-    engine::Engine,
-    follower::Follower,
-    mark::MarkFile,
-    queue::{Order, closed},
-    shared::Shared,
-    writer::Writer,
+    disk::{Directory, Disk, Lock},
+    feed::Follower,
+    open::Parts,
+    queue::Order,
+    shared::{Shared, blocking},
 };
 use super::{
     ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
@@ -88,19 +84,18 @@ use super::{
 use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
 
 /// A store in a directory that this process owns until [`MessageStore::close`]. Dropped without it, the store is left
-/// as a crash would leave it: nothing is lost, but the next opening takes longer.
+/// as a crash would leave it.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
-    mark: Arc<MarkFile>,
     threads: Mutex<Option<Threads>>,
 }
 
 /// What [`EmbeddedStore`] holds until it is closed.
 struct Threads {
-    writer: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
     /// Released last.
-    lock: File,
+    lock: Lock,
 }
 
 impl EmbeddedStore {
@@ -109,111 +104,72 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`]; its text is for the operator.
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), OpenError> {
-        let opened = recovery::open(options, clock)?;
-        let recovery::Opened { shared, mark, lock, keys, last_placed_at, report } = opened;
-        // Nothing else has the engine yet, so it is there.
-        let engine = shared.engine().map_err(|_| OpenError::Threads { error: std::io::Error::other("closed") })?;
-        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&engine), Arc::clone(&mark), keys, last_placed_at);
-        let threads = start(&shared, &engine, &mark, writer, lock);
-        drop(engine);
-        match threads {
-            Ok(threads) => Ok((Self { shared, mark, threads: Mutex::new(Some(threads)) }, report)),
-            Err(error) => {
-                shared.take_engine();
-                Err(OpenError::Threads { error })
-            }
+        let dir = options.dir.clone();
+        let make = options.mode != Mode::Read;
+        let (disk, lock) = Directory::open(dir.clone(), make).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked { dir },
+            io::ErrorKind::NotFound if !make => OpenError::Missing { dir },
+            _ => OpenError::disk(&dir, error),
+        })?;
+        let Parts { shared, writer, preparer, scrubber, report } =
+            open::open(Arc::new(disk) as Arc<dyn Disk>, options, clock)?;
+        if writer.is_none() {
+            shared.queue.close();
         }
+        let mut threads = Threads { writer: None, others: Vec::new(), lock };
+        if let Some(writer) = writer {
+            let (ahead, house) = (Arc::clone(&shared), Arc::clone(&shared));
+            let started = [
+                start(&shared, "store-ahead", move || background::keep_ahead(&ahead, preparer)),
+                start(&shared, "store-house", move || background::keep_house(&house, scrubber)),
+                start(&shared, "store-writer", move || writer.run()),
+            ];
+            for thread in started {
+                match thread {
+                    Ok(thread) => threads.others.push(thread),
+                    Err(error) => {
+                        stop(&shared, threads);
+                        return Err(OpenError::Threads { error });
+                    }
+                }
+            }
+            threads.writer = threads.others.pop();
+        }
+        Ok((Self { shared, threads: Mutex::new(Some(threads)) }, report))
     }
 
-    /// Forgets what is past its retention and gives its space back, now and completely. For tests and tools.
+    /// Forgets what is past its retention and gives its space back, as far as whole segments hold nothing else. For tests.
     ///
     /// # Errors
     /// What stands in the way.
     #[doc(hidden)]
-    pub fn run_retention_now(&self) -> Result<(), Error> {
-        let engine = self.shared.engine()?;
-        upkeep::retain(&self.shared, || {})?;
-        upkeep::flush(&self.shared, &engine).map_err(Error::internal)?;
-        retention::reclaim(&self.shared, &engine, &mut 0)?;
-        retention::compact(&engine)?;
-        engine.messages.major_compact().and_then(|()| engine.release_tables()).map_err(engine::failed)
-    }
-
-    /// Writes all that is in memory to tables. For tests.
-    ///
-    /// # Errors
-    /// What stands in the way.
-    #[doc(hidden)]
-    pub fn flush_now(&self) -> Result<(), Error> {
-        let engine = self.shared.engine()?;
-        upkeep::flush(&self.shared, &engine).map_err(Error::internal)
-    }
-
-    fn engine(&self) -> Result<Arc<Engine>, Error> {
-        self.shared.engine()
-    }
-
-    async fn order<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Order) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.queue.order(make(reply))?;
-        answer.await.map_err(|_| closed())?
+    pub async fn run_retention_now(&self) -> Result<(), Error> {
+        keys::order(&self.shared, |reply| Order::Age(Some(reply))).await
     }
 }
 
-fn start(
-    shared: &Arc<Shared>,
-    engine: &Arc<Engine>,
-    mark: &Arc<MarkFile>,
-    writer: Writer,
-    lock: File,
-) -> std::io::Result<Threads> {
-    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name.to_owned()).spawn(work);
-    let mut others = Vec::new();
-    let with = || (Arc::clone(shared), Arc::clone(engine));
-    let started = (|| {
-        let ((shared, engine), mark) = (with(), Arc::clone(mark));
-        others.push(spawn("store-mark", Box::new(move || upkeep::keep_mark(&shared, &engine, &mark)))?);
-        let (shared, engine) = with();
-        others.push(spawn("store-house", Box::new(move || upkeep::keep_house(&shared, &engine)))?);
-        let (shared, engine) = with();
-        // Not waited for when the store closes: it may be compacting, which can be given up at any moment.
-        spawn("store-space", Box::new(move || upkeep::keep_space(&shared, &engine)))?;
-        let guard = FailOnPanic(with().0);
-        spawn(
-            "store-writer",
-            Box::new(move || {
-                let _guard = guard;
-                writer.run();
-            }),
-        )
-    })();
-    match started {
-        Ok(writer) => Ok(Threads { writer, others, lock }),
-        Err(error) => {
-            shared.ring_out();
-            for thread in others {
-                let _ = thread.join();
-            }
-            Err(error)
-        }
-    }
+/// Starts a thread whose panic is a failure of the store.
+fn start(shared: &Arc<Shared>, name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let guard = FailOnPanic(Arc::clone(shared), name);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _guard = guard;
+        work();
+    })
 }
 
 #[async_trait]
 impl MessageStore for EmbeddedStore {
     async fn submit(&self, message: NewMessage) -> Result<Outcome, Error> {
-        transfer::queue(&self.shared, message, None, Handle::current())?.outcome().await
+        submit::submit(&self.shared, message, None).await
     }
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
-        let engine = self.engine()?;
-        self.shared.find(&engine, &index::key_hash(key), key, |view| view.to_message().map_err(Error::internal))
+        get::get(&self.shared, key)
     }
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
         let (sender, after) = (sender.clone(), after.cloned());
-        shared::blocking(&self.shared, move |shared, engine| feed::list(shared, engine, &sender, after.as_ref(), limit))
-            .await
+        blocking(&self.shared, move |shared| list::list(shared, &sender, after.as_ref(), limit)).await
     }
 
     async fn follow(&self, from: FeedFrom, _order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
@@ -222,16 +178,15 @@ impl MessageStore for EmbeddedStore {
 
     async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
         let after = after.cloned();
-        shared::blocking(&self.shared, move |shared, engine| transfer::export(shared, engine, after.as_ref(), limit))
-            .await
+        blocking(&self.shared, move |shared| export::export(shared, after.as_ref(), limit)).await
     }
 
     async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
         let runtime = Handle::current();
-        let arrive = move |shared: &Shared, _: &Engine| transfer::arrive(shared, messages, to_feed, &runtime);
+        let arrive = move |shared: &Shared| import::arrive(shared, messages, to_feed, Some(&runtime));
         let mut imported = Vec::new();
-        for arrival in shared::blocking(&self.shared, arrive).await? {
-            imported.push(arrival.imported().await?);
+        for arrival in blocking(&self.shared, arrive).await? {
+            imported.push(arrival.imported(&self.shared).await?);
         }
         Ok(imported)
     }
@@ -240,97 +195,75 @@ impl MessageStore for EmbeddedStore {
         self.shared.retention()
     }
 
+    fn failure(&self) -> Option<String> {
+        self.shared.failure()
+    }
+
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
-        self.order(|reply| Order::CreateKey(Box::new(key), reply)).await
+        keys::order(&self.shared, |reply| Order::CreateKey(Box::new(key), reply)).await
     }
 
     async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
-        keys::get(&*self.engine()?, id)
+        keys::key(&self.shared, id)
     }
 
     async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
-        let org = org.cloned();
-        shared::blocking(&self.shared, move |_, engine| keys::list(engine, org.as_ref())).await
+        keys::keys(&self.shared, org)
     }
 
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {
-        self.order(|reply| Order::RevokeKey(id.clone(), at, reply)).await
+        keys::order(&self.shared, |reply| Order::RevokeKey(id.clone(), at, reply)).await
     }
 
     async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
-        self.order(|reply| Order::TouchKeys(used, reply)).await
+        keys::order(&self.shared, |reply| Order::TouchKeys(used, reply)).await
     }
 
     async fn check(&self) -> Result<(), Error> {
-        self.engine()?;
-        self.shared.check_acceptance()?;
-        self.shared.check_progress()
+        self.shared.check()
     }
 
     async fn close(&self) -> Result<(), Error> {
         let Some(threads) = self.threads.lock().take() else { return Ok(()) };
-        let (shared, mark) = (Arc::clone(&self.shared), Arc::clone(&self.mark));
-        spawn_blocking(move || close(&shared, &mark, threads)).await.map_err(Error::internal)?
+        let shared = Arc::clone(&self.shared);
+        let closed = move || {
+            stop(&shared, threads);
+            shared.check_failure()
+        };
+        spawn_blocking(closed).await.map_err(Error::internal)?
     }
 }
 
-/// Finishes the queue, writes everything to tables and says so in the mark.
-fn close(shared: &Shared, mark: &MarkFile, threads: Threads) -> Result<(), Error> {
-    let engine = stop(shared, threads.writer, threads.others);
-    let mut result = shared.check_failure();
-    if let (Ok(()), Some(engine)) = (&result, &engine) {
-        // Tables, so that the next start has no journal to replay; the sync is for the notes of when keys were used.
-        result = upkeep::flush(shared, engine)
-            .and_then(|()| engine.db.persist(fjall::PersistMode::SyncAll))
-            .map_err(Error::store_unavailable)
-            .and_then(|()| mark.write(shared, true).map_err(Error::store_unavailable));
-    }
-    release(engine);
-    drop(threads.lock);
-    result
-}
-
-/// Ends the threads, the writer after its last group; gives back the engine, which nobody can reach any more.
-fn stop(shared: &Shared, writer: JoinHandle<()>, others: Vec<JoinHandle<()>>) -> Option<Arc<Engine>> {
+/// Ends the threads, the writer after its last group, and lets go of the directory.
+fn stop(shared: &Shared, threads: Threads) {
     shared.queue.close();
-    // A panic of the writer is a failure of the store by now.
-    let _ = writer.join();
-    let engine = shared.take_engine();
-    shared.ring_out();
-    for thread in others {
+    // A panic of a thread is a failure of the store by now.
+    if let Some(writer) = threads.writer {
+        let _ = writer.join();
+    }
+    shared.close();
+    shared.preparation.note_change();
+    for thread in threads.others {
         let _ = thread.join();
     }
-    engine
-}
-
-/// Closes the engine once the reads that are under way have ended.
-fn release(engine: Option<Arc<Engine>>) {
-    let Some(mut engine) = engine else { return };
-    // Pages take milliseconds; a reader that hangs must not keep the process from ending.
-    for _ in 0..5000 {
-        match Arc::try_unwrap(engine) {
-            Ok(engine) => return drop(engine),
-            Err(shared) => engine = shared,
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    drop(threads.lock);
 }
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.lock().take() {
-            release(stop(&self.shared, threads.writer, threads.others));
+            stop(&self.shared, threads);
         }
     }
 }
 
-/// A writer that panicked accepts nothing more, and its callers are told.
-struct FailOnPanic(Arc<Shared>);
+/// A store one of whose threads panicked accepts nothing more, and its callers are told.
+struct FailOnPanic(Arc<Shared>, &'static str);
 
 impl Drop for FailOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.fail("the writer panicked".to_owned());
+            self.0.fail(format!("the thread {} panicked", self.1));
             self.0.queue.abandon();
         }
     }

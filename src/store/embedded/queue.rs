@@ -1,165 +1,109 @@
 //! What waits for the writer.
 //!
-//! Submissions wait behind a gate until whoever else is about to submit has done so: a writer that took each as it came
-//! would sync a handful at a time, and the syncs and the switching between threads would cost more than the messages.
-//! The gate is opened from inside the runtime, by the first to submit to an idle writer or by the task that answers a
-//! group, once all tasks that could run have run and none of them submitted. That takes microseconds where nobody else
-//! has anything to do, so a lone submission waits for nobody, and five milliseconds at most.
+//! How long a group gathers is the writer's own decision, by its own clock: no caller can hold it up, and a lone submission
+//! waits for nobody. What waits is bounded by count and bytes, and is counted until it is decided, though its caller may
+//! have gone.
 
 use std::{
-    sync::Arc,
+    mem,
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::{runtime::Handle, sync::oneshot, task::yield_now};
-use tracing::Span;
+use tokio::sync::oneshot;
 
-use super::index::{Hash, KeyHash};
-use crate::{
-    domain::{Error, Fingerprint, KeyId, KeyRecord, MessageKey, Timestamp},
-    store::{Outcome, record::Draft},
-};
+use super::submit::Waiting;
+use crate::domain::{Error, KeyId, KeyRecord, Timestamp};
 
-/// The place where an answer is awaited.
-pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+/// The place where the answer to an order is awaited.
+pub type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
-/// A group that the gate keeps waiting no longer, whoever else may come: the share of each message in what a sync costs
-/// is small by then.
-const ENOUGH: usize = 192;
-/// For how long the gate waits for others at most: on a machine that is busy with something else they may come one by one.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// Bytes of bodies that may wait: several groups of full bodies; a queue in front of a slow disk must not eat the memory.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// A message that was not found among the durable ones.
-pub struct Submission {
-    pub key: MessageKey,
-    pub hash: KeyHash,
-    pub sender: Hash,
-    pub fingerprint: Fingerprint,
-    pub draft: Draft,
-    /// `None` for a message that is accepted now.
-    pub import: Option<Import>,
-    /// All messages up to this sequence were looked through in vain.
-    pub checked: u64,
-    pub reply: Reply<Outcome>,
-    /// Where the caller waits.
-    pub runtime: Handle,
-    /// The span that it waits in, if it is traced.
-    pub span: Span,
-}
-
-/// What an imported message brings with it.
-#[derive(Debug, Clone, Copy)]
-pub struct Import {
-    pub accepted_at: Timestamp,
-    pub in_feed: bool,
-}
-
-/// Anything else that only the writer may do.
+/// Anything but a message that only the writer may do.
 pub enum Order {
-    CreateKey(Box<KeyRecord>, Reply<()>),
-    RevokeKey(KeyId, Timestamp, Reply<Option<KeyRecord>>),
-    TouchKeys(Vec<(KeyId, Timestamp)>, Reply<()>),
-    /// Forgets what is past its retention; answers the oldest retained sequence.
-    Retain(std::sync::mpsc::Sender<Result<u64, Error>>),
+    /// Keep a new key.
+    CreateKey(Box<KeyRecord>, Answer<()>),
+    /// Revoke a key.
+    RevokeKey(KeyId, Timestamp, Answer<Option<KeyRecord>>),
+    /// Note when keys were used.
+    TouchKeys(Vec<(KeyId, Timestamp)>, Answer<()>),
+    /// Forget segments that are past their retention, and seal the present one if it is old.
+    Age(Option<Answer<()>>),
 }
 
 /// All that waited when the writer looked.
 #[derive(Default)]
 pub struct Work {
-    pub submissions: Vec<Submission>,
+    /// Messages, in the order in which they came.
+    pub submissions: Vec<Waiting>,
+    /// Everything else.
     pub orders: Vec<Order>,
     /// Nothing will follow.
     pub closed: bool,
 }
 
-/// Bounded by count and by bytes; the writer takes everything at once.
+/// How the writer waits for work.
+#[derive(Debug, Clone, Copy)]
+pub struct Gathering {
+    /// When so many submissions wait, it waits no longer.
+    pub enough: usize,
+    /// For how long it waits for them once there is one.
+    pub patience: Duration,
+    /// For how long it waits for the first.
+    pub idle: Duration,
+}
+
+/// See the module.
 pub struct Queue {
     state: Mutex<State>,
     wake: Condvar,
     capacity: usize,
-    capacity_bytes: usize,
 }
 
 #[derive(Default)]
 struct State {
     work: Work,
+    /// What was taken and is not decided counts, too.
+    count: usize,
     bytes: usize,
-    /// Whether the writer sleeps: only then does it cost a system call to wake it.
-    idle: bool,
-    /// Whether somebody is about to open the gate: an [`Opening`] exists.
-    opening: bool,
-}
-
-/// The duty to open the gate; done when it is dropped, so that it is done however a task ends.
-#[must_use = "dropped at once it lets the writer take a submission before the others have come"]
-pub struct Opening(Arc<Queue>);
-
-impl Opening {
-    /// Lets every other task that can run do so, again for as long as that brings more submissions, then opens the gate.
-    pub async fn open_after_others(self) {
-        self.0.gather(PATIENCE).await;
-    }
-}
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.opening = false;
-        if !state.work.submissions.is_empty() {
-            self.0.wake(state);
-        }
-    }
+    /// With so many submissions the sleeping writer is to be woken: only then does it cost a system call.
+    wake_at: Option<usize>,
 }
 
 impl Queue {
-    pub fn new(capacity: usize, capacity_bytes: usize) -> Self {
-        Self { state: Mutex::default(), wake: Condvar::new(), capacity, capacity_bytes }
+    /// An empty queue for `capacity` submissions.
+    pub fn new(capacity: usize) -> Self {
+        Self { state: Mutex::default(), wake: Condvar::new(), capacity }
     }
 
-    /// Lets a submission wait, or says why it cannot. The first that waits for an idle writer has to open the gate.
-    pub fn submit(self: &Arc<Self>, submission: Submission) -> Result<Option<Opening>, Error> {
-        let bytes = submission.draft.len();
+    /// Lets a submission wait.
+    ///
+    /// # Errors
+    /// When the store is closed, or too many wait.
+    pub fn submit(&self, waiting: Waiting) -> Result<(), Error> {
         let mut state = self.state.lock();
         if state.work.closed {
             return Err(closed());
         }
-        if state.work.submissions.len() >= self.capacity || state.bytes > self.capacity_bytes {
+        if state.count >= self.capacity || state.bytes > MAX_BYTES {
             return Err(Error::store_unavailable("too many submissions wait for the disk"));
         }
-        state.bytes += bytes;
-        state.work.submissions.push(submission);
-        let is_first = state.idle && !state.opening;
-        drop(state);
-        Ok(is_first.then(|| self.opening()))
-    }
-
-    /// Returns when a round of all tasks that can run brought no submission, when enough wait, or out of patience.
-    async fn gather(&self, patience: Duration) {
-        let began = Instant::now();
-        let mut before = self.waiting();
-        loop {
-            yield_now().await;
-            let waiting = self.waiting();
-            if waiting == before || waiting >= ENOUGH || began.elapsed() >= patience {
-                return;
-            }
-            before = waiting;
+        state.count += 1;
+        state.bytes += waiting.submission.bytes();
+        state.work.submissions.push(waiting);
+        let is_enough = state.wake_at.is_some_and(|enough| state.work.submissions.len() >= enough);
+        if is_enough {
+            self.wake(state);
         }
-    }
-
-    /// Submissions that wait.
-    fn waiting(&self) -> usize {
-        self.state.lock().work.submissions.len()
-    }
-
-    /// Shuts the gate until what is returned opens it.
-    pub fn opening(self: &Arc<Self>) -> Opening {
-        self.state.lock().opening = true;
-        Opening(Arc::clone(self))
+        Ok(())
     }
 
     /// Lets an order wait.
+    ///
+    /// # Errors
+    /// When the store is closed.
     pub fn order(&self, order: Order) -> Result<(), Error> {
         let mut state = self.state.lock();
         if state.work.closed {
@@ -180,33 +124,59 @@ impl Queue {
     /// Takes nothing more, and lets go of what waits: whoever awaits an answer learns that there will be none.
     pub fn abandon(&self) {
         let mut state = self.state.lock();
-        let waiting = std::mem::take(&mut state.work);
+        let waiting = mem::take(&mut state.work);
         state.work.closed = true;
         drop(state);
         drop(waiting);
     }
 
-    /// Waits for work and swaps it for `work`, whose vectors are used again. Orders and the end wait for no gate.
+    /// Counts what is decided no more.
+    pub fn decided(&self, count: usize, bytes: usize) {
+        let mut state = self.state.lock();
+        state.count = state.count.saturating_sub(count);
+        state.bytes = state.bytes.saturating_sub(bytes);
+    }
+
+    /// What waits now, without waiting for it.
     pub fn take(&self, work: &mut Work) {
+        Self::swap(&mut self.state.lock(), work);
+    }
+
+    /// Waits for work as `gathering` says, and takes it. Orders and the end are waited for no longer.
+    pub fn gather(&self, work: &mut Work, gathering: Gathering) {
+        let mut state = self.state.lock();
+        let begun = Instant::now();
+        let mut first: Option<Instant> = None;
+        loop {
+            let waiting = state.work.submissions.len();
+            if !state.work.orders.is_empty() || state.work.closed || waiting >= gathering.enough.max(1) {
+                break;
+            }
+            let deadline = match waiting {
+                0 => begun + gathering.idle,
+                _ => *first.get_or_insert_with(Instant::now) + gathering.patience,
+            };
+            state.wake_at = Some(if waiting == 0 { 1 } else { gathering.enough });
+            if self.wake.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.wake_at = None;
+        Self::swap(&mut state, work);
+    }
+
+    fn swap(state: &mut State, work: &mut Work) {
         work.submissions.clear();
         work.orders.clear();
-        let mut state = self.state.lock();
-        let nothing = |state: &State| state.work.submissions.is_empty() || state.opening;
-        while nothing(&state) && state.work.orders.is_empty() && !state.work.closed {
-            state.idle = true;
-            self.wake.wait(&mut state);
-            state.idle = false;
-        }
-        state.bytes = 0;
-        work.closed = state.work.closed;
-        std::mem::swap(&mut state.work, work);
-        state.work.closed = work.closed;
+        let closed = state.work.closed;
+        mem::swap(&mut state.work, work);
+        state.work.closed = closed;
     }
 
     fn wake(&self, mut state: parking_lot::MutexGuard<'_, State>) {
-        let idle = std::mem::take(&mut state.idle);
+        let sleeps = state.wake_at.take().is_some();
         drop(state);
-        if idle {
+        if sleeps {
             self.wake.notify_one();
         }
     }
@@ -220,125 +190,33 @@ pub fn closed() -> Error {
 /// A flag that a thread sleeps on.
 #[derive(Default)]
 pub struct Bell {
-    state: Mutex<BellState>,
+    state: Mutex<(bool, bool)>,
     wake: Condvar,
-}
-
-#[derive(Default, Clone, Copy)]
-struct BellState {
-    rung: bool,
-    closed: bool,
 }
 
 impl Bell {
     /// Wakes the sleeper, now or when it next goes to sleep.
     pub fn ring(&self) {
-        self.state.lock().rung = true;
+        self.state.lock().0 = true;
         self.wake.notify_all();
     }
 
     /// Wakes the sleeper for the last time.
     pub fn close(&self) {
-        self.state.lock().closed = true;
+        self.state.lock().1 = true;
         self.wake.notify_all();
+    }
+
+    /// Whether nobody will sleep any more.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().1
     }
 
     /// Sleeps until rung or for `duration`; `false` when closed.
     pub fn sleep(&self, duration: Duration) -> bool {
-        let deadline = Instant::now() + duration;
         let mut state = self.state.lock();
-        while !state.rung && !state.closed {
-            if self.wake.wait_until(&mut state, deadline).timed_out() {
-                break;
-            }
-        }
-        state.rung = false;
-        !state.closed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        domain::{Content, Environment, FromId, MessageSid, NewMessage, OrgId},
-        store::embedded::index,
-    };
-
-    fn submission(number: usize) -> Submission {
-        let key = MessageKey {
-            org: OrgId::new("acme").expect("valid"),
-            env: Environment::Dev,
-            sid: MessageSid::new(format!("msg_{number}")).expect("valid"),
-        };
-        let content = Content {
-            from_id: FromId::new("user").expect("valid"),
-            timestamp: Timestamp::from_micros(1).expect("a time"),
-            body: None,
-            media: None,
-        };
-        let message = NewMessage::new(key, content);
-        Submission {
-            hash: index::key_hash(message.key()),
-            sender: Hash::default(),
-            fingerprint: *message.fingerprint(),
-            draft: Draft::new(&message),
-            key: message.into_key(),
-            import: None,
-            checked: 0,
-            reply: oneshot::channel().0,
-            runtime: Handle::current(),
-            span: Span::none(),
-        }
-    }
-
-    const FOR_EVER: Duration = Duration::from_hours(1);
-
-    #[tokio::test]
-    async fn submissions_that_follow_one_another_are_let_in_together() {
-        let queue = Arc::new(Queue::new(1000, usize::MAX));
-        for rounds in 0..20 {
-            let queue = Arc::clone(&queue);
-            tokio::spawn(async move {
-                for _ in 0..rounds {
-                    yield_now().await;
-                }
-                queue.submit(submission(rounds)).map(drop)
-            });
-        }
-        queue.gather(FOR_EVER).await;
-        assert_eq!(queue.waiting(), 20);
-    }
-
-    /// Submits until `queue` is full, once in each round of the scheduler; a round takes `busy` of other work.
-    async fn submit_without_end(queue: Arc<Queue>, busy: Duration) {
-        for number in 0.. {
-            let began = Instant::now();
-            while began.elapsed() < busy {
-                std::hint::spin_loop();
-            }
-            if queue.submit(submission(number)).is_err() {
-                return;
-            }
-            yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_gate_opens_though_there_is_no_end_of_submissions() {
-        let queue = Arc::new(Queue::new(10 * ENOUGH, usize::MAX));
-        tokio::spawn(submit_without_end(Arc::clone(&queue), Duration::ZERO));
-        queue.gather(FOR_EVER).await;
-        assert_eq!(queue.waiting(), ENOUGH);
-    }
-
-    #[tokio::test]
-    async fn a_gate_opens_in_time_on_a_machine_that_is_busy_with_something_else() {
-        let queue = Arc::new(Queue::new(ENOUGH, usize::MAX));
-        let opening = queue.opening();
-        tokio::spawn(submit_without_end(Arc::clone(&queue), PATIENCE / 4));
-        opening.open_after_others().await;
-        assert!((1..=5).contains(&queue.waiting()), "{}", queue.waiting());
-        assert!(!queue.state.lock().opening);
+        self.wake.wait_while_for(&mut state, |(rung, closed)| !*rung && !*closed, duration);
+        state.0 = false;
+        !state.1
     }
 }

@@ -7,23 +7,21 @@ use crate::domain::Timestamp;
 /// What the opening found; `Display` is the line for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenReport {
-    /// Messages that are kept, those included that are past their retention and not forgotten yet.
+    /// Messages that are kept, those included that are past their retention and not removed yet.
     pub messages: u64,
-    /// When the oldest of them was accepted.
+    /// When the oldest frame was written.
     pub oldest: Option<Timestamp>,
-    /// When the newest of them was accepted.
+    /// When the newest frame with records was written.
     pub newest: Option<Timestamp>,
     /// Keys, revoked and expired ones included.
     pub keys: usize,
     /// How the store was left.
     pub left: Left,
-    /// Index entries that were missing and were made again from the messages.
-    pub rebuilt: u64,
-    /// Messages whose index entries were in memory only when the process ended, and were made again as always then.
+    /// Segments whose index was made again.
     pub indexed: u64,
-    /// Bytes of tables that were compared with their checksums.
-    pub verified_bytes: u64,
-    /// What was lost and given up with `--accept-loss`, a line each.
+    /// What was mended and costs nothing, a line each.
+    pub mended: Vec<String>,
+    /// What was acknowledged and is missing, a line each.
     pub lost: Vec<String>,
     /// How long it took.
     pub took: Duration,
@@ -53,16 +51,16 @@ impl fmt::Display for OpenReport {
         }
         write!(f, ", {} keys", self.keys)?;
         if self.indexed > 0 {
-            write!(f, ", {} of them indexed again", self.indexed)?;
+            write!(f, ", the index of {} segments made again", self.indexed)?;
         }
-        if self.rebuilt > 0 {
-            write!(f, ", {} index entries rebuilt", self.rebuilt)?;
-        }
-        if self.verified_bytes > 0 {
-            write!(f, ", {} MiB of tables verified", self.verified_bytes.div_ceil(1024 * 1024))?;
+        for mended in &self.mended {
+            write!(f, ", {mended}")?;
         }
         for lost in &self.lost {
             write!(f, ", LOST: {lost}")?;
+        }
+        if !self.lost.is_empty() {
+            f.write_str("; changes of API keys may be among it: look through the keys")?;
         }
         write!(f, "; opened in {} ms", self.took.as_millis())
     }

@@ -8,25 +8,73 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::counter;
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
-    engine::Engine,
-    gaps::Gaps,
-    index::KeyHash,
+    clock::StoreClock,
+    index::{Identity, RunError},
+    log::{
+        Log, Position,
+        frame::FrameHeader,
+        prepare::Preparation,
+        reader::{Step, Walker, Window},
+    },
     options::Options,
+    place::Place,
     queue::{Bell, Queue, closed},
-    recent::{Accepted, Recent},
-    unindexed::Unindexed,
+    state::State,
+    view::View,
 };
 use crate::{
-    domain::{Clock, Error, Fingerprint, MessageKey, Timestamp},
-    store::{Acceptance, Outcome, record::View},
+    domain::{Error, Kind, Timestamp},
+    store::Acceptance,
+    telemetry::names,
 };
 
-/// Identifies a store in its cursors: those of another are refused.
-pub type StoreId = [u8; 16];
+/// A call to the disk that takes longer makes the store unready.
+const HANGS: Duration = Duration::from_secs(10);
+/// One that takes longer than this does not come back.
+const IS_STUCK: Duration = Duration::from_mins(5);
+
+/// See the module.
+pub struct Shared {
+    pub options: Options,
+    pub clock: StoreClock,
+    pub log: Arc<Log>,
+    pub view: View,
+    pub preparation: Arc<Preparation>,
+    pub queue: Queue,
+    /// Of the runs of the index.
+    pub identity: Identity,
+    /// What the writer has made durable of it.
+    pub state: RwLock<State>,
+    /// Wakes the thread in the background.
+    pub background: Bell,
+    /// How much of the present segment is used, as the bits of an f64.
+    pub used: AtomicU64,
+    grown: watch::Sender<Position>,
+    /// The last record that is durable, and the checksum of its frame.
+    newest: RwLock<(Position, u64)>,
+    is_closed: AtomicBool,
+    /// Why nothing is accepted any more.
+    failure: OnceLock<String>,
+    /// Why nothing is accepted now.
+    full: Mutex<Option<String>>,
+    /// Why the runs of a sealed segment cannot be written, for now.
+    pub uncovered: Mutex<Option<String>>,
+    began: Instant,
+    /// When the writer's or the background's present call to the disk began, in milliseconds since `began`; 0 for none.
+    working: [AtomicU64; 2],
+}
+
+/// Which thread works.
+#[derive(Debug, Clone, Copy)]
+pub enum Worker {
+    Writer = 0,
+    Background = 1,
+}
 
 /// Runs `read` where it may block.
 ///
@@ -34,208 +82,174 @@ pub type StoreId = [u8; 16];
 /// Those of `read`; the store is closed.
 pub async fn blocking<T: Send + 'static>(
     shared: &Arc<Shared>,
-    read: impl FnOnce(&Shared, &Engine) -> Result<T, Error> + Send + 'static,
+    read: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
+    shared.check_open()?;
     let shared = Arc::clone(shared);
-    spawn_blocking(move || read(&shared, &*shared.engine()?)).await.map_err(Error::internal)?
-}
-
-/// A commit that takes longer makes the store unready.
-const HANGING: Duration = Duration::from_secs(10);
-
-/// Everything but the threads themselves.
-pub struct Shared {
-    pub options: Options,
-    pub clock: Arc<dyn Clock>,
-    pub id: StoreId,
-    /// `None` once the store is closed.
-    engine: RwLock<Option<Arc<Engine>>>,
-    pub queue: Arc<Queue>,
-    /// What was accepted lately, durable or about to be.
-    pub recent: Recent,
-    /// The index entries that are in memory only.
-    pub unindexed: Unindexed,
-    /// The last sequence that is synced: readers see nothing beyond it. Everything up to it is applied in memory before
-    /// it is published here.
-    durable: AtomicU64,
-    /// The same, for those who wait for it.
-    grown: watch::Sender<u64>,
-    /// The oldest retained sequence; everything below counts as absent.
-    pub oldest: AtomicU64,
-    /// What compactions leave out: below `oldest`, and never the last message.
-    pub droppable: Arc<AtomicU64>,
-    /// Up to where all index entries lie in tables.
-    pub flushed: AtomicU64,
-    /// The engine's number of the first commit that may not lie in tables as a whole.
-    pub flushed_commit: AtomicU64,
-    /// Held while memtables are written to tables.
-    pub flushing: Mutex<()>,
-    /// Mutations of keys so far; see [`super::keys`].
-    pub key_mutations: AtomicU64,
-    /// Sequences that were lost, with the operator's consent.
-    pub gaps: Gaps,
-    /// Why nothing is accepted any more.
-    failure: OnceLock<String>,
-    began: Instant,
-    /// When the writer last began a commit, in milliseconds since `began`; 0 while there is none.
-    committing: AtomicU64,
-    /// Whether the disk is too full to accept anything.
-    pub disk_full: AtomicBool,
-    /// Wakes the thread that rotates memtables and removes what is past its retention.
-    pub upkeep: Bell,
-    /// Wakes the thread that gives space back.
-    pub reclaiming: Bell,
-    /// Wakes the thread that writes the mark.
-    pub marking: Bell,
-    /// Rung when memtables were rotated, for a writer that waits for it.
-    pub rotated: Bell,
-}
-
-/// What [`Shared`] begins with, as the opening found it.
-pub struct Found {
-    pub id: StoreId,
-    pub last: u64,
-    pub oldest: u64,
-    pub flushed: u64,
-    pub flushed_commit: u64,
-    pub key_mutations: u64,
-    pub gaps: Gaps,
+    spawn_blocking(move || read(&shared)).await.map_err(Error::internal)?
 }
 
 impl Shared {
     pub fn new(
         options: Options,
-        clock: Arc<dyn Clock>,
-        engine: Engine,
-        droppable: Arc<AtomicU64>,
-        found: Found,
+        clock: StoreClock,
+        log: Arc<Log>,
+        view: View,
+        state: State,
+        newest: (Position, u64),
     ) -> Self {
-        // Several groups of full bodies; a queue in front of a slow disk must not eat the machine's memory.
-        const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+        let identity = super::open::run_identity(log.identity());
+        let end = log.end();
         Self {
-            clock,
-            id: found.id,
-            engine: RwLock::new(Some(Arc::new(engine))),
-            queue: Arc::new(Queue::new(options.queue_messages, QUEUE_BYTES)),
-            recent: Recent::new(found.last, options.unindexed_messages.saturating_mul(2)),
-            unindexed: Unindexed::default(),
+            queue: Queue::new(options.queue_messages),
             options,
-            durable: AtomicU64::new(found.last),
-            grown: watch::Sender::new(found.last),
-            oldest: AtomicU64::new(found.oldest),
-            droppable,
-            flushed: AtomicU64::new(found.flushed),
-            flushed_commit: AtomicU64::new(found.flushed_commit),
-            flushing: Mutex::new(()),
-            key_mutations: AtomicU64::new(found.key_mutations),
-            gaps: found.gaps,
+            clock,
+            log,
+            view,
+            preparation: Arc::default(),
+            identity,
+            state: RwLock::new(state),
+            background: Bell::default(),
+            used: AtomicU64::new(0),
+            grown: watch::Sender::new(end),
+            newest: RwLock::new((newest.0, newest.1)),
+            is_closed: AtomicBool::new(false),
             failure: OnceLock::new(),
+            full: Mutex::new(None),
+            uncovered: Mutex::new(None),
             began: Instant::now(),
-            committing: AtomicU64::new(0),
-            disk_full: AtomicBool::new(false),
-            upkeep: Bell::default(),
-            reclaiming: Bell::default(),
-            marking: Bell::default(),
-            rotated: Bell::default(),
+            working: [AtomicU64::new(0), AtomicU64::new(0)],
         }
     }
 
-    /// The engine, unless the store is closed.
-    pub fn engine(&self) -> Result<Arc<Engine>, Error> {
-        self.engine.read().clone().ok_or_else(closed)
-    }
-
-    /// Takes the engine away from everybody.
-    pub fn take_engine(&self) -> Option<Arc<Engine>> {
-        self.engine.write().take()
-    }
-
-    /// The last sequence that is synced.
-    pub fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
-    }
-
-    /// Lets readers see everything up to `sequence`.
-    pub fn publish(&self, sequence: u64) {
-        self.durable.store(sequence, Ordering::Release);
-        self.grown.send_replace(sequence);
-    }
-
-    /// Follows the last synced sequence.
-    pub fn grown(&self) -> watch::Receiver<u64> {
+    /// Follows the end of what is durable.
+    pub fn grown(&self) -> watch::Receiver<Position> {
         self.grown.subscribe()
     }
 
-    /// Ends the threads in the background and whoever waits for the feed to grow.
-    pub fn ring_out(&self) {
-        for bell in [&self.upkeep, &self.reclaiming, &self.marking, &self.rotated] {
-            bell.close();
-        }
+    /// Lets readers see everything up to `end`; `newest` is the last record before it and the checksum of its frame.
+    pub fn publish(&self, end: Position, newest: (Position, u64)) {
+        *self.newest.write() = newest;
+        self.log.publish(end);
+        self.grown.send_replace(end);
+    }
+
+    /// From now on every call is refused; wakes whoever waits for the feed to grow.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.background.close();
         self.grown.send_modify(|_| {});
     }
 
     /// Whether the store is closed.
     pub fn is_closed(&self) -> bool {
-        self.engine.read().is_none()
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Whether the store is not closed.
+    pub fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed() { Err(closed()) } else { Ok(()) }
     }
 
     /// Ends acceptance for good.
     pub fn fail(&self, why: String) {
-        tracing::error!(why, "the store accepts nothing any more; restart it when the cause is gone");
+        tracing::error!(why, "the store accepts nothing any more until this process is restarted");
         // Only the first cause counts.
         let _ = self.failure.set(why);
     }
 
-    /// Whether acceptance has ended.
-    pub fn has_failed(&self) -> bool {
-        self.failure.get().is_some()
+    /// Why acceptance has ended for good, or a call to the disk does not come back.
+    pub fn failure(&self) -> Option<String> {
+        let stuck = self.longest_call() > IS_STUCK;
+        self.failure.get().cloned().or_else(|| stuck.then(|| "the disk has not answered for 5 minutes".to_owned()))
     }
 
-    /// Whether acceptance has not ended.
+    /// Whether acceptance has not ended for good.
     pub fn check_failure(&self) -> Result<(), Error> {
         self.failure.get().map_or(Ok(()), |why| Err(Error::store_unavailable(why.as_str())))
     }
 
     /// Whether something can be accepted now.
     pub fn check_acceptance(&self) -> Result<(), Error> {
+        self.check_open()?;
         self.check_failure()?;
-        if self.disk_full.load(Ordering::Relaxed) {
-            return Err(Error::store_unavailable("the disk is nearly full"));
+        self.clock.check().map_err(Error::store_unavailable)
+    }
+
+    /// The same, and whether the disk has room and answers.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_acceptance()?;
+        if let Some(why) = self.full() {
+            return Err(disk_full(&why));
         }
-        Ok(())
-    }
-
-    /// Notes that a commit begins, or that it ended.
-    pub fn set_committing(&self, is_committing: bool) {
-        // Never 0 while there is one.
-        let now = self.began.elapsed().as_millis().max(1);
-        self.committing.store(if is_committing { now as u64 } else { 0 }, Ordering::Relaxed);
-    }
-
-    /// Whether the disk answers: a commit that hangs is no failure yet, but nothing is accepted meanwhile.
-    pub fn check_progress(&self) -> Result<(), Error> {
-        let since = self.committing.load(Ordering::Relaxed);
-        let now = self.began.elapsed().as_millis() as u64;
-        if since > 0 && now.saturating_sub(since) > HANGING.as_millis() as u64 {
+        if self.longest_call() > HANGS {
             return Err(Error::store_unavailable("the disk does not answer"));
         }
         Ok(())
     }
 
-    /// How much of what may be kept in memory until it is written to tables there is; 1 is full.
-    pub fn fullness(&self, engine: &Engine) -> f64 {
-        let bytes = engine.memtable_bytes() as f64 / self.options.memtable_bytes as f64;
-        let unindexed = self.durable().saturating_sub(self.recent.indexed()) as f64;
-        bytes.max(unindexed / self.options.unindexed_messages as f64)
+    /// Notes that there is no room, or that there is again.
+    pub fn set_full(&self, why: Option<String>) {
+        let mut full = self.full.lock();
+        match (&*full, &why) {
+            (None, Some(why)) => tracing::error!(why, "nothing is accepted until the disk has room"),
+            (Some(_), None) => tracing::info!("the disk has room again"),
+            _ => {}
+        }
+        *full = why;
     }
 
-    /// Whether a message that was accepted at `accepted_at` counts as absent at `now`.
-    pub fn is_expired(&self, accepted_at: Timestamp, now: Timestamp) -> bool {
-        accepted_at.saturating_add(self.retention()) <= now
+    /// Why there is no room.
+    pub fn full(&self) -> Option<String> {
+        self.full.lock().clone()
+    }
+
+    /// Notes that `worker` is about to call the disk, or has.
+    pub fn set_working(&self, worker: Worker, is_working: bool) {
+        // Never 0 while it does.
+        let now = self.began.elapsed().as_millis().max(1) as u64;
+        if let Some(since) = self.working.get(worker as usize) {
+            since.store(if is_working { now } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
+    fn longest_call(&self) -> Duration {
+        let now = self.began.elapsed().as_millis() as u64;
+        let since = self.working.iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since > 0).min();
+        Duration::from_millis(since.map_or(0, |since| now.saturating_sub(since)))
+    }
+
+    /// After the last record that is durable.
+    pub fn newest_place(&self) -> Place {
+        let (record, checksum) = *self.newest.read();
+        let (first, _) = self.log.bounds();
+        if record == Position::default() {
+            let previous = self.log.segment(first).map(|segment| segment.previous).unwrap_or_default();
+            return Place::at_segment(&self.log, first, previous);
+        }
+        Place::after(&self.log, record, checksum)
+    }
+
+    /// The first frame after `frame` in its segment.
+    pub fn after_frame(&self, frame: &FrameHeader) -> Option<FrameHeader> {
+        let segment = self.log.segment(frame.position.segment())?;
+        let file = self.log.file(segment.number).ok()?;
+        let mut window = Window::new(file, self.log.secret, segment.number, self.log.end_of(&segment));
+        window.next_header(frame.end()).ok()?.ok()?
+    }
+
+    /// The oldest segment that is kept.
+    pub fn oldest(&self) -> u32 {
+        self.state.read().oldest
     }
 
     pub fn retention(&self) -> Duration {
         self.options.retention
+    }
+
+    /// The retention on the age clock.
+    pub fn retention_micros(&self) -> u64 {
+        u64::try_from(self.options.retention.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// The times of an acceptance at `accepted_at`.
@@ -243,92 +257,47 @@ impl Shared {
         Acceptance { accepted_at, duplicates_until: accepted_at.saturating_add(self.retention()) }
     }
 
-    /// Finds `key` among the messages that are durable and neither removed nor expired, and reads what `read` wants.
-    ///
-    /// # Errors
-    /// Internal for damage, and for another message under the same hash: that one must not make this one vanish.
-    pub fn find<T>(
-        &self,
-        engine: &Engine,
-        hash: &KeyHash,
-        key: &MessageKey,
-        read: impl FnOnce(View<'_>) -> Result<T, Error>,
-    ) -> Result<Option<T>, Error> {
-        let durable = self.durable();
-        // In this order: an entry leaves the memory only when the index has it.
-        match self.recent.get(hash) {
-            Some(accepted) => self.read(engine, accepted.sequence, key, durable, read),
-            None => self.find_indexed(engine, hash, key, durable, read),
-        }
+    /// Counts and logs what the disk has damaged.
+    pub fn found_damage(&self, position: Position) {
+        counter!(names::STORE_DAMAGED_TOTAL).increment(1);
+        tracing::error!(
+            segment = position.segment(),
+            offset = position.offset(),
+            "a stored message is damaged on the disk; its id stays known, its content is lost"
+        );
     }
 
-    /// The same among what is indexed, up to `durable`; [`Shared::recent`] was asked in vain before.
-    ///
-    /// # Errors
-    /// Those of [`Shared::find`].
-    pub fn find_indexed<T>(
-        &self,
-        engine: &Engine,
-        hash: &KeyHash,
-        key: &MessageKey,
-        durable: u64,
-        read: impl FnOnce(View<'_>) -> Result<T, Error>,
-    ) -> Result<Option<T>, Error> {
-        match engine.sequence_of(&hash.place)? {
-            Some(sequence) => self.read(engine, sequence, key, durable, read),
-            None => Ok(None),
+    /// The error for an index that cannot tell; it is made anew in the background.
+    pub fn index_failed(&self, error: RunError) -> Error {
+        if matches!(error, RunError::Damaged(_)) {
+            counter!(names::STORE_DAMAGED_TOTAL).increment(1);
+            self.background.ring();
         }
+        Error::store_unavailable(error)
     }
 
-    fn read<T>(
-        &self,
-        engine: &Engine,
-        sequence: u64,
-        key: &MessageKey,
-        durable: u64,
-        read: impl FnOnce(View<'_>) -> Result<T, Error>,
-    ) -> Result<Option<T>, Error> {
-        // Beyond `durable` the entry is of a group that is not published yet: it may replace one that expired.
-        if sequence > durable || sequence < self.oldest.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let Some(record) = engine.message(sequence)? else {
-            // Retention may have passed by since.
-            if sequence < self.oldest.load(Ordering::Acquire) || self.gaps.contains(sequence) {
-                return Ok(None);
+    /// The time of the last whole frame before `position`.
+    pub fn time_before(&self, position: Position) -> Timestamp {
+        let Some(segment) = self.log.segment(position.segment()) else { return Timestamp::EPOCH };
+        let mut time = segment.stamp.wall;
+        let Ok(mut walker) = Walker::new(&self.log, &segment) else { return time };
+        while let Ok(Some(step)) = walker.step() {
+            let at = match &step {
+                Step::Record(record, _) => record.position,
+                Step::Lost(from, ..) => *from,
+            };
+            if at >= position {
+                break;
             }
-            return Err(Error::internal(format!("message {sequence} is missing though an index names it")));
-        };
-        let view = View::read(sequence, &record).map_err(Error::internal)?;
-        if !view.has_key(key) {
-            return Err(another_key(sequence));
+            time = walker.frame().map_or(time, |frame| frame.stamp.wall);
         }
-        if self.is_expired(view.accepted_at, self.clock.now()) {
-            return Ok(None);
-        }
-        read(view).map(Some)
-    }
-
-    /// What was accepted lately with the key of `hash` and is neither removed nor expired; durable or about to be.
-    ///
-    /// # Errors
-    /// Internal for another message under the same hash, as [`Shared::find`].
-    pub fn find_recent(&self, hash: &KeyHash, now: impl FnOnce() -> Timestamp) -> Result<Option<Accepted>, Error> {
-        let Some(accepted) = self.recent.get(hash) else { return Ok(None) };
-        if !accepted.has_key(hash) {
-            return Err(another_key(accepted.sequence));
-        }
-        let is_gone =
-            accepted.sequence < self.oldest.load(Ordering::Acquire) || self.is_expired(accepted.accepted_at, now());
-        Ok((!is_gone).then_some(accepted))
-    }
-
-    /// The duplicate that a submission of a message accepted before is.
-    pub fn duplicate(&self, accepted_at: Timestamp, fingerprint: Fingerprint) -> Outcome {
-        Outcome::Duplicate { first: self.acceptance(accepted_at), fingerprint: Some(fingerprint) }
+        time
     }
 }
 
-fn another_key(sequence: u64) -> Error {
-    Error::internal(format!("message {sequence} has another key with the same hash"))
+/// The error for a disk without room.
+pub fn disk_full(why: &str) -> Error {
+    Error::new(Kind::DiskFull, "The disk is full; send the message again later, with the same 'message_sid'")
+        .with_retry_after(Duration::from_secs(5))
+        .with_cause(why.to_owned())
 }

@@ -1,271 +1,532 @@
-//! The one writer: takes all submissions that wait, commits them as one batch with one sync, then answers them.
+//! The one writer: takes what waits, decides it, makes it durable as one frame with one sync, then answers.
 //!
-//! While it waits for the disk, the next group gathers; a lone submission waits for nobody. A submission was looked up
-//! by its caller first, in everything that was durable then. The writer therefore looks only among what was accepted
-//! since, in memory: that look-up is complete because the caller's `checked` sequence is read before its look-up, and
-//! everything up to a published sequence is applied before it is published.
+//! A submission was looked up by its caller first, in everything that was durable then. So the writer looks only at what was
+//! accepted since, in memory: in the group itself, which it decides, and in what is published, where it sends the submission
+//! back to be looked up anew. It reads nothing from the disk.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use fjall::{PersistMode, Slice};
-use tokio::runtime::Handle;
+use hashbrown::HashMap;
+use tokio::sync::oneshot;
 
 use super::{
-    engine::Engine,
-    keys,
-    mark::MarkFile,
+    index::Hash,
+    log::{
+        Position, Stamp,
+        frame::{FRAME_HEADER, HEAD, Head, RecordKind, align, fold},
+        writer::{AppendError, Class, Filled, LogWriter},
+    },
     meters::Meters,
-    queue::{Import, Opening, Order, Reply, Submission, Work},
-    recent::Accepted,
-    retention,
-    shared::Shared,
-    unindexed::Entry,
+    queue::{Gathering, Order, Work},
+    sabotage::{Sabotage, is_planted},
+    shared::{Shared, Worker, disk_full},
+    state::Change,
+    submit::{Reply, Submission, Waiting, answer},
+    view::{NewEntry, Since},
 };
 use crate::{
-    domain::{Error, Timestamp},
-    store::{Outcome, record::View},
+    domain::{Error, KeyId, KeyRecord, Kind, Timestamp, ViolationCode},
+    store::Outcome,
 };
 
-/// `fdatasync` is enough: it also makes durable what is needed to read the data back, the size of a journal that grew
-/// and the blocks of one that was laid out in advance. Times of the file, which it leaves out, mean nothing here.
-const DURABLE: PersistMode = PersistMode::SyncData;
+/// After so long without a new frame an empty one vouches for the last.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
+/// A group gathers no longer than this, however many may come.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// Between two looks at whether the next segment is there.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Bytes of messages that one sync makes durable at most; bounds what a group holds in memory.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
+type Answers = Vec<(oneshot::Sender<Reply>, Reply)>;
 
-/// The writer's own state.
+/// See the module.
 pub struct Writer {
     shared: Arc<Shared>,
-    engine: Arc<Engine>,
-    mark: Arc<MarkFile>,
-    keys: keys::Digest,
-    last: u64,
-    last_placed_at: Timestamp,
+    log: LogWriter,
+    work: Work,
+    /// What was taken from the queue and is not decided.
+    pending: VecDeque<Waiting>,
+    frame: Vec<u8>,
     meters: Meters,
+    /// How many the last group had.
+    last_group: usize,
 }
 
-type Answers = Vec<(Reply<Outcome>, Result<Outcome, Error>)>;
+/// What [`Writer::step`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stepped {
+    /// There is nothing left to do.
+    Idle,
+    /// A group was decided.
+    Decided,
+    /// A group waits for the next segment.
+    Blocked,
+}
 
 impl Writer {
-    /// A writer that goes on after the sequence and the time of the last place.
-    pub fn new(
-        shared: Arc<Shared>,
-        engine: Arc<Engine>,
-        mark: Arc<MarkFile>,
-        keys: keys::Digest,
-        last_placed_at: Timestamp,
-    ) -> Self {
-        let last = shared.durable();
-        Self { shared, engine, mark, keys, last, last_placed_at, meters: Meters::new() }
+    /// A writer that goes on where `log` stands.
+    pub fn new(shared: Arc<Shared>, log: LogWriter) -> Self {
+        let (work, pending, frame) = (Work::default(), VecDeque::new(), Vec::new());
+        Self { shared, log, work, pending, frame, meters: Meters::new(), last_group: 0 }
     }
 
-    /// Works until the queue is closed and empty.
+    /// Works until the queue is closed and empty, then closes the log.
     pub fn run(mut self) {
-        let mut work = Work::default();
         loop {
-            self.shared.queue.take(&mut work);
-            for order in work.orders.drain(..) {
-                self.obey(order);
+            let gathering = Gathering {
+                // Those who were answered are likely to submit again at once.
+                enough: self.last_group.clamp(1, self.shared.options.group_messages),
+                patience: PATIENCE,
+                idle: if self.log.wants_voucher() { QUIET_AFTER } else { Duration::from_hours(1) },
+            };
+            let mut work = std::mem::take(&mut self.work);
+            self.shared.queue.gather(&mut work, gathering);
+            self.work = work;
+            let is_quiet = self.work.submissions.is_empty() && self.work.orders.is_empty() && !self.work.closed;
+            if is_quiet {
+                self.last_group = 0;
+                self.be_quiet();
+                continue;
             }
-            let mut waiting = work.submissions.drain(..).peekable();
-            while waiting.peek().is_some() {
-                let mut bytes = 0;
-                let group = std::iter::from_fn(|| {
-                    let fits = |next: &Submission| bytes == 0 || bytes + next.draft.len() <= GROUP_BYTES;
-                    let next = waiting.next_if(fits)?;
-                    bytes += next.draft.len();
-                    Some(next)
-                });
-                let limit = self.shared.options.group_messages.max(1);
-                self.accept(group.take(limit));
+            self.take_over();
+            while !self.pending.is_empty() {
+                if self.step() == Stepped::Blocked {
+                    self.shared.preparation.wait(LOOK_EVERY);
+                }
             }
-            drop(waiting);
-            if work.closed {
+            if self.work.closed {
+                self.end();
                 return;
             }
         }
     }
 
-    /// Decides a group, makes it durable and answers it.
-    fn accept(&mut self, group: impl Iterator<Item = Submission>) {
-        if let Err(refusal) = self.shared.check_acceptance() {
-            let cause = refusal.cause().map_or_else(String::new, ToString::to_string);
-            for submission in group {
-                let _ = submission.reply.send(Err(Error::store_unavailable(cause.as_str())));
-            }
-            return;
-        }
-        let clock = self.shared.clock.now();
-        // Never back along the sequence, whatever the clock does and whatever is imported: the feed finds a time by halving.
-        let mut placed_at = self.last_placed_at;
-        let first = self.last + 1;
-        let mut count = 0;
-        let mut batch = self.engine.db.batch().durability(Some(DURABLE));
-        let mut entries = Vec::new();
-        let (mut known, mut decided): (Answers, Answers) = (Vec::new(), Vec::new());
-        let (mut runtime, mut waiting) = (None, Vec::new());
-        for submission in group {
-            let sequence = first + count;
-            let found = self.find(&submission, clock.max(placed_at));
-            let Submission { hash, sender, fingerprint, draft, import, reply, runtime: callers, span, .. } = submission;
-            runtime = Some(callers);
-            match found {
-                Ok(None) => {
-                    // A time in the future, of another machine's clock, must not drag along all that follows.
-                    placed_at = placed_at.max(import.map_or(clock, |import| import.accepted_at.min(clock)));
-                    let (record, accepted_at) = match import {
-                        None => (draft.finish(sequence, placed_at), placed_at),
-                        Some(Import { accepted_at, in_feed }) => {
-                            (draft.finish_import(sequence, placed_at, accepted_at, in_feed), accepted_at)
-                        }
-                    };
-                    batch.insert(&self.engine.messages, sequence.to_be_bytes(), Slice::from(record));
-                    entries.push(Entry { sequence, place: hash.place, sender });
-                    self.shared.recent.insert(&hash, Accepted::new(&hash, sequence, accepted_at, fingerprint));
-                    count += 1;
-                    // Few are traced.
-                    if !span.is_none() {
-                        waiting.push(span);
-                    }
-                    decided.push((reply, Ok(Outcome::Accepted(self.shared.acceptance(accepted_at)))));
-                }
-                Ok(Some((outcome, named))) if named < first => known.push((reply, Ok(outcome))),
-                // It names a message of this very group, which is not durable yet.
-                Ok(Some((outcome, _))) => decided.push((reply, Ok(outcome))),
-                Err(error) => known.push((reply, Err(error))),
-            }
-        }
-        let Some(runtime) = runtime else { return };
-        answer(known, &runtime, None);
-        if count == 0 {
-            return;
-        }
-        let last = self.last + count;
-        self.shared.set_committing(true);
-        let committed = self.meters.measure(&waiting, count, || batch.commit());
-        self.shared.set_committing(false);
-        // Told to the exporter before their callers go on.
-        drop(waiting);
-        match committed {
-            Ok(()) => {
-                self.last = last;
-                self.last_placed_at = placed_at;
-                self.shared.unindexed.extend(entries);
-                self.shared.publish(last);
-                // Those who are answered now are likely to submit again at once.
-                let opening = (decided.len() > 1).then(|| self.shared.queue.opening());
-                answer(decided, &runtime, opening);
-                self.bound_memory();
-            }
-            Err(error) => {
-                // Never tried again: after a failed sync nobody knows what the disk holds.
-                let why = format!("a group of messages could not be made durable: {error}");
-                for (_, result) in &mut decided {
-                    *result = Err(Error::store_unavailable(why.as_str()));
-                }
-                self.shared.fail(why);
-                answer(decided, &runtime, None);
-            }
+    /// Takes what waits now, without waiting for it, and obeys orders.
+    pub fn poll(&mut self) {
+        let mut work = std::mem::take(&mut self.work);
+        self.shared.queue.take(&mut work);
+        self.work = work;
+        self.take_over();
+    }
+
+    fn take_over(&mut self) {
+        self.pending.extend(self.work.submissions.drain(..));
+        for order in std::mem::take(&mut self.work.orders) {
+            self.obey(order);
         }
     }
 
-    /// The message that makes `submission` a duplicate, and its sequence.
-    fn find(&self, submission: &Submission, now: Timestamp) -> Result<Option<(Outcome, u64)>, Error> {
-        let Submission { key, hash, checked, .. } = submission;
-        if let Some(known) = self.shared.find_recent(hash, || now)? {
-            return Ok(Some((self.shared.duplicate(known.accepted_at, known.fingerprint), known.sequence)));
+    /// Decides one group of what was taken.
+    pub fn step(&mut self) -> Stepped {
+        let largest = self.log.largest_frame() as usize;
+        let (mut length, mut count) = (FRAME_HEADER, 0);
+        for waiting in self.pending.iter().take(self.shared.options.group_messages.max(1)) {
+            let span = HEAD + align(waiting.submission.body.len());
+            if count > 0 && length + span > largest {
+                break;
+            }
+            length += span;
+            count += 1;
         }
-        if *checked >= self.shared.recent.floor() {
-            return Ok(None);
+        if count == 0 {
+            return Stepped::Idle;
         }
-        // It waited so long that what was accepted since is not all remembered.
-        let durable = self.shared.durable();
-        let read = |view: View<'_>| Ok(self.shared.duplicate(view.accepted_at, view.fingerprint));
-        let found = self.shared.find_indexed(&self.engine, hash, key, durable, read)?;
-        Ok(found.map(|outcome| (outcome, durable)))
+        let refusal = match self.shared.check_acceptance() {
+            Ok(()) if length > largest => Some(too_large()),
+            Ok(()) => match self.make_room(length, count, Class::Message) {
+                Ok(()) => None,
+                Err(AppendError::NotReady) => return Stepped::Blocked,
+                Err(error) => Some(self.refuse(error)),
+            },
+            Err(refusal) => Some(refusal),
+        };
+        let group: Vec<Waiting> = self.pending.drain(..count).collect();
+        let bytes = group.iter().map(|waiting| waiting.submission.bytes()).sum();
+        match refusal {
+            None => self.accept(group),
+            Some(refusal) => {
+                let refusals = group.into_iter().map(|waiting| (waiting.reply, Err(again(&refusal))));
+                answer(refusals.map(|(reply, what)| (reply, Reply::Decided(what))).collect(), None);
+            }
+        }
+        self.shared.queue.decided(count, bytes);
+        Stepped::Decided
+    }
+
+    /// Decides a group for which there is room, makes it durable and answers it.
+    fn accept(&mut self, group: Vec<Waiting>) {
+        let stamp = match self.stamp() {
+            Ok(stamp) => stamp,
+            Err(error) => return refuse_all(group, &error),
+        };
+        let runtime = group.iter().find_map(|waiting| waiting.runtime.clone());
+        let mut building = Building::new(std::mem::take(&mut self.frame), self.log.end());
+        let (mut decided, mut now): (Answers, Answers) = (Vec::with_capacity(group.len()), Vec::new());
+        let mut spans = Vec::new();
+        // What this group accepts, by the hash of its key.
+        let mut accepted: HashMap<Hash, (Timestamp, usize)> = HashMap::with_capacity(group.len());
+        let mut members: Vec<Box<Submission>> = Vec::with_capacity(group.len());
+        for Waiting { submission, reply, .. } in group {
+            if let Some((accepted_at, member)) = accepted.get(&submission.id) {
+                let outcome = match members.get(*member) {
+                    Some(first) if first.key == submission.key => Ok(Outcome::Duplicate {
+                        first: self.shared.acceptance(*accepted_at),
+                        fingerprint: Some(first.fingerprint),
+                    }),
+                    _ => Err(Error::internal("a message has another key with the same hash")),
+                };
+                decided.push((reply, Reply::Decided(outcome)));
+                continue;
+            }
+            if self.shared.view.since(&submission.id, submission.looked) == Since::LookAgain {
+                now.push((reply, Reply::Again(submission)));
+                continue;
+            }
+            let accepted_at = building.message(&self.shared, &submission, stamp);
+            accepted.insert(submission.id, (accepted_at, members.len()));
+            if !submission.span.is_none() {
+                spans.push(submission.span.clone());
+            }
+            decided.push((reply, Reply::Decided(Ok(Outcome::Accepted(self.shared.acceptance(accepted_at))))));
+            members.push(submission);
+        }
+        answer(now, runtime.clone());
+        if is_planted(Sabotage::AnswerBeforeSync) {
+            answer(std::mem::take(&mut decided), runtime.clone());
+        }
+        let count = members.len();
+        if count > 0 {
+            self.last_group = count;
+            let appended = self.append(&mut building, stamp, &spans, true);
+            // Told to the exporter before their callers go on.
+            drop(spans);
+            match appended {
+                Ok(()) => {
+                    let end = self.log.end();
+                    self.shared.view.add(&building.entries, end);
+                    self.publish(end);
+                    self.shared.set_full(None);
+                }
+                Err(error) => {
+                    let refusal = self.refuse(error);
+                    for (_, reply) in &mut decided {
+                        *reply = Reply::Decided(Err(again(&refusal)));
+                    }
+                }
+            }
+        }
+        self.frame = building.frame;
+        answer(decided, runtime);
+    }
+
+    /// Writes and syncs what was built; its place must still be the end.
+    fn append(
+        &mut self,
+        building: &mut Building,
+        stamp: Stamp,
+        spans: &[tracing::Span],
+        matters: bool,
+    ) -> Result<(), AppendError> {
+        let filled = building.filled(matters);
+        self.shared.set_working(Worker::Writer, true);
+        let (log, frame) = (&mut self.log, &mut building.frame);
+        let appended = self.meters.measure(spans, filled.records, || log.append(frame, &filled, stamp));
+        self.shared.set_working(Worker::Writer, false);
+        self.shared.used.store(self.log.used().to_bits(), Ordering::Relaxed);
+        appended.map(|_| ())
+    }
+
+    fn publish(&self, end: Position) {
+        self.shared.publish(end, self.log.newest());
+    }
+
+    /// What the clocks say; where the answer's clock went back, the log tells it first.
+    fn stamp(&mut self) -> Result<Stamp, Error> {
+        let stamp = self.shared.clock.stamp();
+        if self.shared.clock.take_went_back() {
+            self.change(Change::Clock(stamp.wall), Class::State)?;
+        }
+        Ok(stamp)
+    }
+
+    /// Goes on to the next segment if a frame does not fit into this one.
+    fn make_room(&mut self, length: usize, records: usize, class: Class) -> Result<(), AppendError> {
+        if self.log.fits(length, records, class) {
+            return Ok(());
+        }
+        self.roll(true)?;
+        if self.log.fits(length, records, class) { Ok(()) } else { Err(AppendError::NotReady) }
+    }
+
+    fn roll(&mut self, was_full: bool) -> Result<(), AppendError> {
+        // Memory holds the entries of two segments: a third waits for the first one's runs.
+        if self.shared.view.uncovered() > 1 {
+            self.shared.background.ring();
+            let problem = self.shared.uncovered.lock().clone();
+            return Err(problem.map_or(AppendError::NotReady, AppendError::NoSpace));
+        }
+        let stamp = self.shared.clock.stamp();
+        let snapshot = {
+            let mut state = self.shared.state.write();
+            state.forget(stamp.wall, self.shared.retention());
+            state.to_snapshot()
+        };
+        self.shared.set_working(Worker::Writer, true);
+        let rolled = self.log.roll(&snapshot, was_full, stamp);
+        self.shared.set_working(Worker::Writer, false);
+        rolled?;
+        let end = self.log.end();
+        self.shared.view.begin(self.log.segment(), end);
+        self.publish(end);
+        self.shared.used.store(self.log.used().to_bits(), Ordering::Relaxed);
+        self.shared.background.ring();
+        Ok(())
+    }
+
+    /// What callers are told of a frame that was not written.
+    fn refuse(&self, error: AppendError) -> Error {
+        match error {
+            AppendError::NotReady => Error::store_unavailable("the next segment of the log is not ready yet"),
+            AppendError::NoSpace(why) => {
+                self.shared.set_full(Some(why.clone()));
+                disk_full(&why)
+            }
+            AppendError::Failed(why) => {
+                self.shared.fail(why.clone());
+                Error::store_unavailable(why)
+            }
+        }
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::CreateKey(record, reply) => {
-                let result = self.change_keys(|digest, engine| keys::create(digest, engine, &record));
-                let _ = reply.send(result);
+            Order::CreateKey(record, reply) => drop(reply.send(self.create_key(*record))),
+            Order::RevokeKey(id, at, reply) => drop(reply.send(self.revoke_key(&id, at))),
+            Order::TouchKeys(mut used, reply) => {
+                let state = self.shared.state.read();
+                used.retain(|(id, _)| state.key(id).is_some());
+                drop(state);
+                let touched = if used.is_empty() { Ok(()) } else { self.change(Change::Used(used), Class::Message) };
+                let _ = reply.send(touched);
             }
-            Order::RevokeKey(id, at, reply) => {
-                let result = self.change_keys(|digest, engine| keys::revoke(digest, engine, &id, at));
-                let _ = reply.send(result);
-            }
-            Order::TouchKeys(used, reply) => {
-                let _ = reply.send(self.check().and_then(|()| keys::touch(&self.engine, &used)));
-            }
-            Order::Retain(reply) => {
-                let result = self.check().and_then(|()| retention::advance(&self.shared, &self.engine, self.last));
-                let _ = reply.send(result);
-            }
-        }
-    }
-
-    /// On a disk that is nearly full, orders are still obeyed: a key must be revocable, and retention makes room.
-    fn check(&self) -> Result<(), Error> {
-        self.shared.check_failure()
-    }
-
-    /// Changes a key durably, and the mark with it: a key is never lost unnoticed, not even the last one.
-    fn change_keys<T>(
-        &mut self,
-        change: impl FnOnce(&mut keys::Digest, &Engine) -> Result<keys::Change<T>, Error>,
-    ) -> Result<T, Error> {
-        self.check()?;
-        match change(&mut self.keys, &self.engine)? {
-            keys::Change::None(value) => Ok(value),
-            keys::Change::Batch(batch, value) => {
-                let outcome =
-                    batch.durability(Some(DURABLE)).commit().map_err(|error| error.to_string()).and_then(|()| {
-                        self.shared.key_mutations.store(self.keys.mutations, std::sync::atomic::Ordering::Release);
-                        self.mark.write(&self.shared, false).map_err(|error| error.to_string())
-                    });
-                match outcome {
-                    Ok(()) => Ok(value),
-                    Err(error) => {
-                        let why = format!("a key could not be made durable: {error}");
-                        self.shared.fail(why.clone());
-                        Err(Error::store_unavailable(why))
-                    }
+            Order::Age(reply) => {
+                let aged = self.age();
+                if let Some(reply) = reply {
+                    let _ = reply.send(aged);
                 }
             }
         }
     }
 
-    /// Has what is in memory written to tables when it is full, and waits when that takes too long.
-    fn bound_memory(&self) {
-        let is_full = |times| self.shared.fullness(&self.engine) >= times;
-        if !is_full(1.0) {
+    fn create_key(&mut self, record: KeyRecord) -> Result<(), Error> {
+        let state = self.shared.state.read();
+        let (exists, has_room) = (state.key(&record.id).is_some(), state.has_room());
+        drop(state);
+        if exists {
+            return Err(Error::internal(format!("a key {} exists", record.id)));
+        }
+        if !has_room {
+            let text = "This store holds as many keys as it can; revoked ones make room when their retention is over";
+            return Err(Error::invalid_argument("key", ViolationCode::TooLong, text));
+        }
+        self.change(Change::Key(Box::new(record)), Class::State)
+    }
+
+    fn revoke_key(&mut self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {
+        let known = self.shared.state.read().key(id).cloned();
+        let Some(mut record) = known else { return Ok(None) };
+        if record.revoked_at.is_none() {
+            record.revoked_at = Some(at);
+            self.change(Change::Key(Box::new(record.clone())), Class::State)?;
+        }
+        Ok(Some(record))
+    }
+
+    /// Forgets segments whose last record has expired, and seals this one when it is old: what expires with it would stay
+    /// too long.
+    fn age(&mut self) -> Result<(), Error> {
+        self.shared.check_failure()?;
+        let age = self.shared.clock.age();
+        let oldest = self.shared.oldest();
+        // Two segments stay, each with a snapshot of the state.
+        let last = self.log.segment().saturating_sub(1);
+        let headers = self.shared.log.headers(oldest.saturating_add(1)..=last);
+        let expired = headers.iter().take_while(|next| next.newest_expiry <= age).last();
+        if let Some(kept) = expired.map(|next| next.number) {
+            self.change(Change::Oldest(kept), Class::Oldest)?;
+            self.shared.background.ring();
+        }
+        let longest = (self.shared.retention_micros() / 30).min(24 * 3600 * 1_000_000);
+        if self.log.first_age().is_some_and(|first| age.saturating_sub(first) >= longest.max(1)) {
+            match self.roll(false) {
+                Ok(()) | Err(AppendError::NotReady) => {}
+                Err(error) => return Err(self.refuse(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a change of the state durable, and then true.
+    fn change(&mut self, change: Change, class: Class) -> Result<(), Error> {
+        self.shared.check_failure()?;
+        let body = change.to_body();
+        let length = FRAME_HEADER + HEAD + align(body.len());
+        match self.make_room(length, 1, class) {
+            Ok(()) => {}
+            Err(error) => return Err(self.refuse(error)),
+        }
+        let stamp = self.shared.clock.stamp();
+        let mut building = Building::new(std::mem::take(&mut self.frame), self.log.end());
+        building.state(&self.shared, &body, stamp);
+        let matters = !matches!(change, Change::Used(_));
+        let appended = self.append(&mut building, stamp, &[], matters);
+        self.frame = building.frame;
+        appended.map_err(|error| self.refuse(error))?;
+        self.shared.state.write().apply(change);
+        let end = self.log.end();
+        self.shared.view.add(&[], end);
+        self.publish(end);
+        Ok(())
+    }
+
+    /// Vouches for the last frame.
+    pub fn be_quiet(&mut self) {
+        if self.shared.check_failure().is_err() {
             return;
         }
-        self.shared.upkeep.ring();
-        while is_full(2.0) && !self.shared.has_failed() && self.shared.rotated.sleep(Duration::from_millis(100)) {}
+        let stamp = self.shared.clock.stamp();
+        self.shared.set_working(Worker::Writer, true);
+        let quiet = self.log.quiet(stamp);
+        self.shared.set_working(Worker::Writer, false);
+        match quiet {
+            Ok(()) => self.publish(self.log.end()),
+            Err(error) => drop(self.refuse(error)),
+        }
+    }
+
+    /// Decides what is left, and closes the log. What waits for a segment that does not come is refused.
+    pub fn end(&mut self) {
+        self.poll();
+        while self.step() == Stepped::Decided {}
+        refuse_all(self.pending.drain(..), &super::queue::closed());
+        if self.shared.check_failure().is_err() {
+            return;
+        }
+        let stamp = self.shared.clock.stamp();
+        if let Err(error) = self.log.close(stamp) {
+            drop(self.refuse(error));
+        }
+        self.publish(self.log.end());
     }
 }
 
-/// Completes a group's futures from inside the runtime: one wake-up from here instead of one a message. Then lets the
-/// next group in, when whoever was answered has had time to join it.
-fn answer(mut answers: Answers, runtime: &Handle, opening: Option<Opening>) {
-    match answers.len() {
-        0 => {}
-        1 => {
-            if let Some((reply, result)) = answers.pop() {
-                let _ = reply.send(result);
+/// A frame that is being built.
+struct Building {
+    frame: Vec<u8>,
+    place: Position,
+    entries: Vec<NewEntry>,
+    records: u32,
+    heads: u64,
+    newest_expiry: u64,
+    last_record: Position,
+}
+
+impl Building {
+    fn new(mut frame: Vec<u8>, place: Position) -> Self {
+        frame.clear();
+        frame.resize(FRAME_HEADER, 0);
+        let (entries, last_record) = (Vec::new(), Position::default());
+        Self { frame, place, entries, records: 0, heads: 0, newest_expiry: 0, last_record }
+    }
+
+    /// Adds a message; gives when it counts as accepted.
+    fn message(&mut self, shared: &Shared, submission: &Submission, stamp: Stamp) -> Timestamp {
+        let retention = shared.retention_micros();
+        let (accepted_at, in_feed, passed) = match submission.import {
+            None => (stamp.wall, true, 0),
+            Some(import) => {
+                let passed = stamp.wall.as_micros().saturating_sub(import.accepted_at.as_micros());
+                (import.accepted_at, import.in_feed, u64::try_from(passed).unwrap_or(0))
             }
-        }
-        _ => {
-            runtime.spawn(async move {
-                for (reply, result) in answers {
-                    let _ = reply.send(result);
-                }
-                if let Some(opening) = opening {
-                    opening.open_after_others().await;
-                }
-            });
+        };
+        let head = Head {
+            id: submission.id,
+            sender: submission.sender,
+            accepted_at,
+            expiry: stamp.age.saturating_add(retention).saturating_sub(passed),
+            back: self.frame.len() as u32,
+            length: submission.body.len() as u32,
+            kind: RecordKind::Message,
+            in_feed,
+            imported: submission.import.is_some(),
+            body: submission.checksum,
+        };
+        let position = self.add(shared, head, &submission.body);
+        self.entries.push(NewEntry { id: submission.id, sender: submission.sender, position });
+        accepted_at
+    }
+
+    fn state(&mut self, shared: &Shared, body: &[u8], stamp: Stamp) {
+        let head = Head {
+            id: Hash::default(),
+            sender: Hash::default(),
+            accepted_at: stamp.wall,
+            expiry: 0,
+            back: self.frame.len() as u32,
+            length: body.len() as u32,
+            kind: RecordKind::State,
+            in_feed: false,
+            imported: false,
+            body: shared.log.secret.body(body),
+        };
+        self.add(shared, head, body);
+    }
+
+    fn add(&mut self, shared: &Shared, head: Head, body: &[u8]) -> Position {
+        // A frame is smaller than its segment, whose length fits into 32 bits.
+        let position = Position::new(self.place.segment(), self.place.offset().saturating_add(head.back));
+        let checksum = head.write(&shared.log.secret, position, &mut self.frame);
+        self.heads = fold(&shared.log.secret, self.heads, checksum);
+        self.frame.extend_from_slice(body);
+        self.frame.resize(align(self.frame.len()), 0);
+        self.records += 1;
+        self.newest_expiry = self.newest_expiry.max(head.expiry);
+        self.last_record = position;
+        position
+    }
+
+    fn filled(&self, matters: bool) -> Filled {
+        Filled {
+            records: self.records,
+            messages: self.entries.len() as u32,
+            heads: self.heads,
+            newest_expiry: self.newest_expiry,
+            last_record: self.last_record,
+            matters,
         }
     }
+}
+
+fn refuse_all(group: impl IntoIterator<Item = Waiting>, refusal: &Error) {
+    let refusals = group.into_iter().map(|waiting| (waiting.reply, Reply::Decided(Err(again(refusal)))));
+    answer(refusals.collect(), None);
+}
+
+/// The same refusal for another caller.
+fn again(refusal: &Error) -> Error {
+    let mut error = Error::new(refusal.kind(), refusal.public_message().to_owned());
+    if let Some(delay) = refusal.retry_after() {
+        error = error.with_retry_after(delay);
+    }
+    match refusal.cause() {
+        Some(cause) => error.with_cause(cause.to_string()),
+        None => error,
+    }
+}
+
+fn too_large() -> Error {
+    Error::new(Kind::BodyTooLarge, "The message is larger than this store's 'body_limit' lets it be")
 }

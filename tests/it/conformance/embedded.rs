@@ -41,8 +41,7 @@ impl Fixture for Embedded {
     }
 
     async fn forget_expired(&self) {
-        let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.run_retention_now()).await.unwrap().unwrap();
+        self.store.run_retention_now().await.unwrap();
     }
 
     async fn reopen(self) -> Self {

@@ -78,19 +78,21 @@ pub fn tempdir() -> tempfile::TempDir {
 #[derive(Clone, Debug)]
 pub struct TestClock {
     micros: Arc<AtomicI64>,
+    /// By how much the wall clock was set, which the time since boot does not know.
+    set: Arc<AtomicI64>,
     /// Whether the machine's time is added.
     runs: bool,
 }
 
 impl TestClock {
-    /// Noon of a day in 2025; it stands still unless it is moved.
+    /// Noon of a day in 2027; it stands still unless it is moved.
     pub fn new() -> Self {
-        Self { micros: Arc::new(AtomicI64::new(1_748_779_200_000_000)), runs: false }
+        Self { micros: Arc::new(AtomicI64::new(1_811_851_200_000_000)), set: Arc::default(), runs: false }
     }
 
     /// The machine's clock, for a store that has dealings with other clocks.
     pub fn running() -> Self {
-        Self { micros: Arc::default(), runs: true }
+        Self { micros: Arc::default(), set: Arc::default(), runs: true }
     }
 
     pub fn advance(&self, by: Duration) {
@@ -98,14 +100,20 @@ impl TestClock {
     }
 
     pub fn turn_back(&self, by: Duration) {
-        self.micros.fetch_sub(by.as_micros() as i64, Ordering::SeqCst);
+        self.set.fetch_sub(by.as_micros() as i64, Ordering::SeqCst);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         let begin = if self.runs { SystemClock.now().as_micros() } else { 0 };
-        Timestamp::from_micros(begin + self.micros.load(Ordering::SeqCst)).unwrap()
+        let moved = self.micros.load(Ordering::SeqCst) + self.set.load(Ordering::SeqCst);
+        Timestamp::from_micros(begin + moved).unwrap()
+    }
+
+    fn since_boot(&self) -> Duration {
+        let begin = if self.runs { SystemClock.since_boot() } else { Duration::ZERO };
+        begin + Duration::from_micros(self.micros.load(Ordering::SeqCst).unsigned_abs())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use message_webhook::{
-    app::{Addresses, App, StartError, Stop, StopError, StoreSource},
+    app::{Addresses, App, Consent, StartError, Stop, StopError, StoreSource},
     config::{Config, Given, SETTINGS, Source, load},
     domain::{Environment, KeyOwner, OrgId, Scope},
     service::{KeyRequest, Keys, Readiness},
@@ -98,7 +98,7 @@ impl Builder {
         let dir = TempDir::new().expect("a directory");
         let config = config(&dir, self.settings);
         let data_dir = config.data_dir.clone();
-        let store = self.store.map_or(StoreSource::Configured { accept_loss: false }, StoreSource::Open);
+        let store = self.store.map_or(StoreSource::Configured { consent: Consent::default() }, StoreSource::Open);
         let app = App::build(config, store).await?;
         let Addresses { http, grpc, admin } = app.addresses();
         let stop = Stop::default();
