@@ -63,6 +63,8 @@ impl<'a> Forward<'a> {
                     return Ok(Some(Next::Record(record, behind)));
                 }
                 Some(Step::Lost(_, to, _)) => return Ok(Some(Next::Lost(behind(self.shared, to, walker.frame())))),
+                // The segment may have been sealed since its end was looked at.
+                None if walker.refresh(log) => {}
                 None => {
                     let next = log.headers(walker.position().segment().saturating_add(1)..).into_iter().next();
                     self.walker = match next {

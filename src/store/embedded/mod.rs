@@ -268,3 +268,21 @@ impl Drop for FailOnPanic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SystemClock;
+
+    #[tokio::test]
+    async fn a_panic_in_any_thread_of_the_store_is_a_failure_that_says_so() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, _) = EmbeddedStore::open(Options::new(dir.path()), Arc::new(SystemClock)).expect("opened");
+        assert!(store.check().await.is_ok() && store.failure().is_none());
+        let thread = start(&store.shared, "store-doomed", || panic!("on purpose")).expect("started");
+        assert!(thread.join().is_err());
+        assert_eq!(store.failure().as_deref(), Some("the thread store-doomed panicked"));
+        assert!(store.check().await.is_err());
+        assert!(store.keys(None).await.is_ok(), "what is durable is still read");
+    }
+}

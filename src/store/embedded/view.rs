@@ -44,8 +44,10 @@ pub enum Since {
 pub struct View(RwLock<Inner>);
 
 struct Inner {
-    /// Of the segments that no run covers, the oldest first; the last is of the segment that is written.
-    recents: Vec<Recent>,
+    /// Of sealed segments that no run covers, the oldest first.
+    sealed: Vec<Arc<Recent>>,
+    /// Of the segment that is written; `None` in a store that is only read.
+    current: Option<Recent>,
     /// The oldest first.
     ids: Arc<[Arc<Run>]>,
     senders: Arc<[Arc<Run>]>,
@@ -55,10 +57,12 @@ struct Inner {
 
 impl View {
     /// Of what recovery found.
-    pub fn new(recents: Vec<Recent>, runs: Vec<Run>, through: Position) -> Self {
+    pub fn new(mut recents: Vec<Recent>, runs: Vec<Run>, through: Position) -> Self {
+        let current = recents.pop();
+        let sealed = recents.into_iter().map(Arc::new).collect();
         let (ids, senders): (Vec<_>, Vec<_>) =
             runs.into_iter().map(Arc::new).partition(|run| run.kind() == RunKind::Ids);
-        let inner = Inner { recents, ids: in_order(ids), senders: in_order(senders), through };
+        let inner = Inner { sealed, current, ids: in_order(ids), senders: in_order(senders), through };
         Self(RwLock::new(inner))
     }
 
@@ -69,7 +73,7 @@ impl View {
     pub fn look(&self, id: &Hash) -> Result<Looked, RunError> {
         let (through, runs) = {
             let inner = self.0.read();
-            let found = inner.recents.iter().rev().find_map(|recent| recent.newest(id));
+            let found = inner.recents().find_map(|recent| recent.newest(id));
             if let Some(found) = found {
                 return Ok(Looked { found: Some(Position(found)), through: inner.through });
             }
@@ -90,11 +94,11 @@ impl View {
     /// What became known of `id` since a look-up that went `through` everything before that place.
     pub fn since(&self, id: &Hash, through: Position) -> Since {
         let inner = self.0.read();
-        let reaches_back = inner.recents.first().is_none_or(|oldest| oldest.segment() <= through.segment());
+        let reaches_back = inner.recents().last().is_none_or(|oldest| oldest.segment() <= through.segment());
         if !reaches_back && !is_planted(Sabotage::MemoryLetGo) {
             return Since::LookAgain;
         }
-        let newest = inner.recents.iter().rev().find_map(|recent| recent.newest(id));
+        let newest = inner.recents().find_map(|recent| recent.newest(id));
         if newest.is_some_and(|newest| newest >= through.0) { Since::LookAgain } else { Since::Nothing }
     }
 
@@ -106,7 +110,7 @@ impl View {
         let mut found = Vec::new();
         let runs = {
             let inner = self.0.read();
-            for recent in inner.recents.iter().rev() {
+            for recent in inner.recents() {
                 found.extend(recent.newest_of(sender, below.0, limit.saturating_sub(found.len())));
             }
             Arc::clone(&inner.senders)
@@ -123,7 +127,7 @@ impl View {
     /// Adds what a frame brought; from now on everything before `through` is known.
     pub fn add(&self, entries: &[NewEntry], through: Position) {
         let mut inner = self.0.write();
-        if let Some(recent) = inner.recents.last_mut() {
+        if let Some(recent) = &mut inner.current {
             for entry in entries {
                 recent.insert(entry.id, entry.sender, entry.position.0);
             }
@@ -134,28 +138,26 @@ impl View {
     /// Begins the memory of another segment.
     pub fn begin(&self, segment: u32, through: Position) {
         let mut inner = self.0.write();
-        inner.recents.push(Recent::new(segment));
+        let sealed = inner.current.replace(Recent::new(segment));
+        inner.sealed.extend(sealed.map(Arc::new));
         inner.through = through;
     }
 
     /// How many segments no run covers, the one that is written included.
     pub fn uncovered(&self) -> usize {
-        self.0.read().recents.len()
+        self.0.read().recents().count()
     }
 
     /// The oldest segment that is sealed and that no run covers.
     pub fn to_cover(&self) -> Option<u32> {
-        let inner = self.0.read();
-        match inner.recents.as_slice() {
-            [oldest, _, ..] => Some(oldest.segment()),
-            _ => None,
-        }
+        self.0.read().sealed.first().map(|oldest| oldest.segment())
     }
 
-    /// The entries of `segment`'s memory, in the order of a run of `kind`.
+    /// The entries of a sealed segment's memory, in the order of a run of `kind`.
     pub fn sorted(&self, segment: u32, kind: RunKind) -> Vec<super::index::Entry> {
-        let inner = self.0.read();
-        let Some(recent) = inner.recents.iter().find(|recent| recent.segment() == segment) else { return Vec::new() };
+        // Sorted without the lock, which the writer needs.
+        let sealed = self.0.read().sealed.iter().find(|recent| recent.segment() == segment).map(Arc::clone);
+        let Some(recent) = sealed else { return Vec::new() };
         match kind {
             RunKind::Ids => recent.ids_sorted(),
             RunKind::Senders => recent.senders_sorted(),
@@ -165,14 +167,14 @@ impl View {
     /// Puts runs of `segment` in the place of its memory.
     pub fn cover(&self, segment: u32, runs: [Run; 2]) {
         if is_planted(Sabotage::RunAfterMemory) {
-            self.0.write().recents.retain(|recent| recent.segment() != segment);
+            self.0.write().sealed.retain(|recent| recent.segment() != segment);
             return;
         }
         let mut inner = self.0.write();
         for run in runs {
             inner.put(run, &[]);
         }
-        inner.recents.retain(|recent| recent.segment() != segment);
+        inner.sealed.retain(|recent| recent.segment() != segment);
     }
 
     /// Puts `run` in the place of those that it was made of.
@@ -204,6 +206,11 @@ impl View {
 }
 
 impl Inner {
+    /// What no run covers, the newest first.
+    fn recents(&self) -> impl Iterator<Item = &Recent> {
+        self.current.iter().chain(self.sealed.iter().rev().map(AsRef::as_ref))
+    }
+
     fn of(&mut self, kind: RunKind) -> &mut Arc<[Arc<Run>]> {
         match kind {
             RunKind::Ids => &mut self.ids,

@@ -18,6 +18,7 @@ use super::{
     log::{
         Position, Stamp,
         frame::{FRAME_HEADER, HEAD, Head, RecordKind, align, fold},
+        prepare::BEGINS,
         writer::{AppendError, Class, Filled, LogWriter},
     },
     meters::Meters,
@@ -80,7 +81,10 @@ impl Writer {
                 // Those who were answered are likely to submit again at once.
                 enough: self.last_group.clamp(1, self.shared.options.group_messages),
                 patience: PATIENCE,
-                idle: if self.log.wants_voucher() { QUIET_AFTER } else { Duration::from_hours(1) },
+                idle: match self.log.wants_voucher() || self.shared.full().is_some() {
+                    true => QUIET_AFTER,
+                    false => Duration::from_hours(1),
+                },
             };
             let mut work = std::mem::take(&mut self.work);
             self.shared.queue.gather(&mut work, gathering);
@@ -135,7 +139,14 @@ impl Writer {
             return Stepped::Idle;
         }
         let refusal = match self.shared.check_acceptance() {
-            Ok(()) if length > largest => Some(too_large()),
+            Ok(()) if length > self.shared.options.largest_record.max(self.log.largest_frame()) as usize => {
+                Some(too_large())
+            }
+            // Made for smaller messages than are taken now; the next segment is not.
+            Ok(()) if length > largest => match self.roll(true) {
+                Ok(()) | Err(AppendError::NotReady) => return Stepped::Blocked,
+                Err(error) => Some(self.refuse(error)),
+            },
             Ok(()) => match self.make_room(length, count, Class::Message) {
                 Ok(()) => None,
                 Err(AppendError::NotReady) => return Stepped::Blocked,
@@ -235,7 +246,10 @@ impl Writer {
         let (log, frame) = (&mut self.log, &mut building.frame);
         let appended = self.meters.measure(spans, filled.records, || log.append(frame, &filled, stamp));
         self.shared.set_working(Worker::Writer, false);
-        self.shared.used.store(self.log.used().to_bits(), Ordering::Relaxed);
+        let before = f64::from_bits(self.shared.used.swap(self.log.used().to_bits(), Ordering::Relaxed));
+        if before < BEGINS && self.log.used() >= BEGINS {
+            self.shared.preparation.note_change();
+        }
         appended.map(|_| ())
     }
 
@@ -402,7 +416,23 @@ impl Writer {
         let quiet = self.log.quiet(stamp);
         self.shared.set_working(Worker::Writer, false);
         match quiet {
-            Ok(()) => self.publish(self.log.end()),
+            Ok(()) => {
+                self.publish(self.log.end());
+                self.look_for_room();
+            }
+            Err(error) => drop(self.refuse(error)),
+        }
+    }
+
+    /// Acceptance comes back by itself: while nobody submits, because the store is not ready, nobody else finds out.
+    fn look_for_room(&mut self) {
+        if self.shared.full().is_none() || self.shared.preparation.problem().is_some() {
+            return;
+        }
+        let has_room = self.shared.log.disk.free_bytes().is_ok_and(|free| free >= u64::from(self.log.largest_frame()));
+        match self.log.clear_leftover() {
+            Ok(()) if has_room => self.shared.set_full(None),
+            Ok(()) | Err(AppendError::NotReady | AppendError::NoSpace(_)) => {}
             Err(error) => drop(self.refuse(error)),
         }
     }

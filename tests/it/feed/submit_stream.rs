@@ -4,20 +4,23 @@ use futures_util::StreamExt;
 use message_webhook::{
     domain::{Environment, Scope},
     protocol::grpc::v1::{
-        StartPosition, SubmitMessagesRequest, SubmitOutcome, stream_messages_request::From as StreamFrom,
+        StartPosition, SubmitMessagesRequest, SubmitOutcome, message_service_client::MessageServiceClient, stream_messages_request::From as StreamFrom,
         submit_messages_response::Result as Answer,
     },
 };
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 use tonic_types::{StatusExt, pb};
 
 use crate::support::{
     TestServer,
     grpc::{client, stream, submission, take, with_key},
 };
+
+/// Far less than the deadline of a call, which would hide a wait.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 const ALL: &[Scope] = &[Scope::Submit, Scope::Stream];
 
@@ -114,4 +117,23 @@ async fn at_shutdown_what_was_taken_in_is_answered_and_the_rest_is_sent_elsewher
     server.stop().await.expect("ended in good order");
     let ended = answers.message().await.err().expect("the end");
     assert_eq!((ended.code(), ended.get_details_retry_info().is_some()), (Code::Unavailable, true));
+}
+
+#[tokio::test]
+async fn clients_that_read_no_answer_hold_up_nobody() {
+    let server = TestServer::start().await;
+    let key = server.key("acme", Environment::Dev, ALL).await;
+    let deaf = Channel::from_shared(format!("http://{}", server.grpc)).expect("a URL").initial_stream_window_size(0);
+    let mut deaf = MessageServiceClient::new(deaf.connect().await.expect("connected"));
+    let mut grpc = client(server.grpc).await;
+    let mut open = Vec::new();
+    for round in 0..20 {
+        // A new message and an invalid one, whose answers find no room.
+        let items = [item(1, &format!("deaf-{round}")), item(2, "")];
+        let pending = futures_util::stream::iter(items).chain(futures_util::stream::pending());
+        open.push(deaf.submit_messages(with_key(&key, pending)).await.expect("a stream"));
+        let normal = grpc.submit_message(with_key(&key, submission("u", &format!("normal-{round}"))));
+        let answer = tokio::time::timeout(PATIENCE, normal).await.expect("in time").expect("taken").into_inner();
+        assert!(answer.outcome() == SubmitOutcome::Accepted);
+    }
 }

@@ -13,6 +13,8 @@ use crate::store::embedded::{
 
 /// Bytes that are zeroed and synced at a time: one large burst would hold up the syncs of frames.
 const PIECE: u32 = 1024 * 1024;
+/// The next segment is begun when so much of the present one is used.
+pub const BEGINS: f64 = 0.4;
 
 /// A segment without a header.
 pub struct Prepared {
@@ -131,9 +133,9 @@ impl Preparer {
             (missing, state.is_urgent)
         };
         let Some(wanted) = wanted else { return false };
-        // Somewhat ahead of the messages, and no faster.
+        // Somewhat ahead of the messages, and no faster; a segment that hardly fills needs no successor of its size.
         let done = self.making.as_ref().map_or(0.0, |making| f64::from(making.zeroed) / f64::from(wanted.size));
-        if !is_urgent && done > used * 1.25 + 0.05 {
+        if !is_urgent && (used < BEGINS || done > (used - BEGINS) / (1.0 - BEGINS) * 1.25 + 0.1) {
             return false;
         }
         match self.piece(wanted) {

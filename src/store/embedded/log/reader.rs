@@ -240,6 +240,19 @@ impl Walker {
         Position::new(self.number, self.at)
     }
 
+    /// Goes on with what was written since it came to the end; whether there is more in this segment.
+    pub fn refresh(&mut self, log: &Log) -> bool {
+        let Some(segment) = log.segment(self.number) else { return false };
+        // In this order: the end is known before the next segment is.
+        let until = log.end_of(&segment);
+        self.closed_by = log.segment(self.number.saturating_add(1)).map(|next| next.previous);
+        let has_grown = until > self.until;
+        self.until = until;
+        self.window.until = until;
+        self.is_done &= !has_grown;
+        has_grown
+    }
+
     /// The frame that it is in.
     pub fn frame(&self) -> Option<&FrameHeader> {
         self.frame.as_ref()

@@ -270,6 +270,7 @@ impl LogWriter {
     }
 
     fn want_next(&self) {
+        // It is made only when this one is filling.
         self.want(self.tail.header.number.saturating_add(1), self.tail.header.snapshot, true);
     }
 
@@ -331,7 +332,11 @@ impl LogWriter {
         Ok(header.link())
     }
 
-    fn clear_leftover(&mut self) -> Result<(), AppendError> {
+    /// Undoes what a full disk refused, before anything else is written.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub fn clear_leftover(&mut self) -> Result<(), AppendError> {
         let Some((from, to)) = self.leftover else { return Ok(()) };
         let zeros = vec![0; to.saturating_sub(from) as usize];
         match self.tail.file.write_at(&zeros, u64::from(from)) {
