@@ -35,12 +35,14 @@ pub(super) async fn run(mut client: Client, mut output: Output) -> Result<(), Fa
         Err(status) => return Err(interrupted(status)),
     };
     let bar = super::progress();
+    let mut lost = 0;
     while let Some(page) = pages.message().await.map_err(interrupted)? {
         for message in page.messages {
             output.write(&Line::Message(message), now)?;
             output.messages += 1;
             bar.inc(1);
         }
+        lost += page.lost;
         output.write(&Line::Place(page.place), now)?;
         output.flush()?;
     }
@@ -49,5 +51,10 @@ pub(super) async fn run(mut client: Client, mut output: Output) -> Result<(), Fa
     output.write(&Line::End { messages }, now)?;
     output.finish()?;
     talk(&format!("{messages} messages exported."));
+    if lost > 0 {
+        talk(&format!(
+            "warning: the disk has damaged the store in {lost} places, and what was there is not in the export."
+        ));
+    }
     Ok(())
 }

@@ -63,9 +63,7 @@ fn serving(state: ReadinessState) -> ServingStatus {
         ReadinessState::Starting
         | ReadinessState::StoreUnavailable
         | ReadinessState::StoreFailed
-        | ReadinessState::Draining => {
-            ServingStatus::NotServing
-        }
+        | ReadinessState::Draining => ServingStatus::NotServing,
     }
 }
 

@@ -65,6 +65,7 @@ impl TransferRpcs for TransferEdge {
             let answer = ExportMessagesResponse {
                 messages: page.messages.into_iter().map(message::to_wire).collect(),
                 place: page.next.to_string(),
+                lost: page.lost,
             };
             let state = (!page.is_last).then_some((transfer, Some(page.next)));
             Ok::<_, Error>(Some((answer, state)))

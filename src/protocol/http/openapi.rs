@@ -26,7 +26,7 @@ const JSON: &str = "application/json";
 const MESSAGE: &str = "Message";
 
 /// What a submission may fail with, in the order of the contract's checks.
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     Kind::NotFound,
     Kind::MethodNotAllowed,
     Kind::Unauthenticated,
@@ -41,6 +41,7 @@ const KINDS: [Kind; 16] = [
     Kind::Overloaded,
     Kind::Draining,
     Kind::StoreUnavailable,
+    Kind::DiskFull,
     Kind::DeadlineExceeded,
     Kind::Internal,
 ];

@@ -13,9 +13,14 @@ use metrics::{counter, gauge};
 use super::{
     disk::Disk,
     index::{self, End, Entry, Recent, Run, RunError, RunKind, Span},
-    log::{self, Log, prepare::Preparer, scan::{ScanError, scan}, scrub::Scrubber},
+    log::{
+        self, Log,
+        prepare::Preparer,
+        scan::{ScanError, scan},
+        scrub::Scrubber,
+    },
     queue::Order,
-    shared::{Shared, Worker},
+    shared::{Shared, Stopped, Worker},
 };
 use crate::telemetry::names;
 
@@ -39,7 +44,7 @@ pub fn keep_ahead(shared: &Shared, mut preparer: Preparer) {
         shared.set_working(Worker::Background, false);
         watch_disk(shared);
         let before = std::mem::replace(&mut used, shared.used.load(Ordering::Relaxed));
-        let pause = match (did, shared.preparation.problem().is_some()) {
+        let pause = match (did, shared.preparation.has_problem()) {
             (true, _) => continue,
             (false, true) => PAUSE,
             (false, false) if before != used => LOOK_EVERY,
@@ -63,11 +68,11 @@ pub fn step_ahead(shared: &Shared, preparer: &mut Preparer) -> bool {
             return true;
         }
     }
-    let had_problem = shared.preparation.problem().is_some();
+    let had_problem = shared.preparation.has_problem();
     let did = preparer.step(f64::from_bits(shared.used.load(Ordering::Relaxed)));
     // Acceptance comes back by itself, also where nobody tries.
-    if had_problem && did && shared.preparation.problem().is_none() {
-        shared.set_full(None);
+    if had_problem && did && !shared.preparation.has_problem() {
+        shared.set_stopped(None);
     }
     did
 }
@@ -112,7 +117,7 @@ fn watch_disk(shared: &Shared) {
     }
     counter!(names::STORE_WRITTEN_BYTES_TOTAL).absolute(shared.log.disk.written_bytes());
     let is = |holds: bool| f64::from(u8::from(holds));
-    gauge!(names::STORE_DISK_FULL).set(is(shared.full().is_some()));
+    gauge!(names::STORE_DISK_FULL).set(is(matches!(shared.stopped(), Some(Stopped::Full(_)))));
     gauge!(names::STORE_FAILED).set(is(shared.failure().is_some()));
 }
 
@@ -228,16 +233,7 @@ fn rebuild(shared: &Shared, run: &Arc<Run>) -> Result<(), RunError> {
         if let Some(recent) = read_segment(&shared.log, segment)? {
             entries.extend(if kind == RunKind::Ids { recent.ids_sorted() } else { recent.senders_sorted() });
         }
-        entries.sort_unstable();
-        entries.dedup();
-        let (here, next) = (shared.log.segment(segment), shared.log.segment(segment.saturating_add(1)));
-        if let (Some(here), Some(next)) = (here, next) {
-            let missing = next.messages.saturating_sub(here.messages).saturating_sub(entries.len() as u64);
-            if missing > 0 {
-                counter!(names::STORE_FORGOTTEN_TOTAL).increment(missing);
-                tracing::error!(segment, missing, "ids of messages are in neither the log nor the index any more");
-            }
-        }
+        join(&shared.log, segment, &mut entries);
         let end = end_of(&shared.log, segment);
         made.push(write_run(shared.log.disk.as_ref(), &shared.identity, kind, segment, end, entries)?);
     }
@@ -248,6 +244,18 @@ fn rebuild(shared: &Shared, run: &Arc<Run>) -> Result<(), RunError> {
     }
     // A run of one segment has the name of its successor.
     if is_replaced { Ok(()) } else { remove(shared, &Run::name(kind, span)) }
+}
+
+/// Puts entries from several sources in order; ids of messages that none of them has are counted.
+pub fn join(log: &Log, segment: u32, entries: &mut Vec<Entry>) {
+    entries.sort_unstable();
+    entries.dedup();
+    let (Some(here), Some(next)) = (log.segment(segment), log.segment(segment.saturating_add(1))) else { return };
+    let missing = next.messages.saturating_sub(here.messages).saturating_sub(entries.len() as u64);
+    if missing > 0 {
+        counter!(names::STORE_FORGOTTEN_TOTAL).increment(missing);
+        tracing::error!(segment, missing, "ids of messages are in neither the log nor the index any more");
+    }
 }
 
 /// The entries of a segment, as far as its heads are whole.

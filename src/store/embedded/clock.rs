@@ -145,7 +145,13 @@ impl State {
         let expected = self.wall.saturating_add(passed);
         let difference = wall.saturating_sub(expected);
         let mut answer = expected;
-        if difference.abs() <= STEP {
+        if self.distrusted.is_some() && difference >= -STEP && wall >= NOT_BEFORE {
+            // It was set right: as at a start with a good clock.
+            self.agree(wall, boot);
+            self.distrusted = None;
+            self.debt = self.debt.saturating_add(u64::try_from(difference).unwrap_or(0));
+            answer = wall;
+        } else if difference.abs() <= STEP {
             self.agree(wall, boot);
             answer = wall;
             if self.distrusted.is_some_and(|since| boot.saturating_sub(since) >= STANDS) {
@@ -155,7 +161,10 @@ impl State {
             match self.step {
                 Some((by, since)) if difference.abs_diff(by) <= STEP.unsigned_abs() => {
                     if boot.saturating_sub(since) >= STANDS {
-                        tracing::warn!(seconds = difference / SECOND, "the clock's step has stood for 10 minutes and is followed");
+                        tracing::warn!(
+                            seconds = difference / SECOND,
+                            "the clock's step has stood for 10 minutes and is followed"
+                        );
                         self.agree(wall, boot);
                         answer = wall;
                         if difference < 0 {

@@ -111,7 +111,7 @@ pub struct Directory {
 
 /// Holds a directory for this process until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
+pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] Option<File>);
 
 const LOCK: &str = "LOCK";
 
@@ -124,11 +124,33 @@ impl Directory {
         if make {
             DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(root.join(LOCK))?;
-        match lock.try_lock() {
+        let path = root.join(LOCK);
+        let lock = match make {
+            true => OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path),
+            false => File::open(path),
+        };
+        let lock = match lock {
+            // A store that nobody has opened yet, or a copy without the file: then nobody has it.
+            Err(error) if !make && error.kind() == io::ErrorKind::NotFound && root.is_dir() => None,
+            lock => Some(lock?),
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock) {
             Ok(()) => Ok((Self { root, written: Arc::default() }, Lock(lock))),
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// What kind of file system it is on, if that is one which may not keep what was synced, or is shared with others.
+    pub fn doubtful_file_system(&self) -> Option<&'static str> {
+        // As Linux numbers them in <linux/magic.h>.
+        match rustix::fs::statfs(&self.root).ok()?.f_type as u32 {
+            0x6969 => Some("nfs"),
+            0xFF53_4D42 | 0xFE53_4D42 => Some("cifs"),
+            0x0102_1997 => Some("9p"),
+            0x0102_1994 => Some("tmpfs"),
+            0x794C_7630 => Some("overlayfs"),
+            _ => None,
         }
     }
 

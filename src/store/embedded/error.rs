@@ -99,7 +99,10 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             OpenError::Disk { error, .. } | OpenError::Threads { error } => Some(error),
-            OpenError::Locked { .. } | OpenError::Missing { .. } | OpenError::Damaged { .. } | OpenError::Newer { .. } => None,
+            OpenError::Locked { .. }
+            | OpenError::Missing { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Newer { .. } => None,
         }
     }
 }

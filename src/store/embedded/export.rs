@@ -27,12 +27,13 @@ pub fn export(shared: &Shared, after: Option<&PageToken>, limit: PageLimit) -> R
     };
     let age = shared.clock.age();
     let mut forward = Forward::new(shared, place)?;
-    let (mut messages, mut bytes, mut is_last) = (Vec::new(), 0, true);
+    let (mut messages, mut bytes, mut lost, mut is_last) = (Vec::new(), 0, 0, true);
     let mut begun = false;
     while let Some(step) = forward.step()? {
         let (record, behind) = match step {
             Next::Record(record, behind) => (record, behind),
             Next::Lost(behind) => {
+                lost += 1;
                 place = behind;
                 continue;
             }
@@ -48,10 +49,11 @@ pub fn export(shared: &Shared, after: Option<&PageToken>, limit: PageLimit) -> R
             continue;
         }
         if record.body.is_none() {
+            lost += 1;
             shared.found_damage(record.position);
             continue;
         }
         messages.push(message_of(&record)?);
     }
-    Ok(ExportPage { messages, next: PageToken(place.to_bytes(&shared.log, Purpose::Export)), is_last })
+    Ok(ExportPage { messages, next: PageToken(place.to_bytes(&shared.log, Purpose::Export)), lost, is_last })
 }

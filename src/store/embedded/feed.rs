@@ -62,15 +62,21 @@ impl<'a> Forward<'a> {
                     let behind = Place::after(log, record.position, checksum);
                     return Ok(Some(Next::Record(record, behind)));
                 }
-                Some(Step::Lost(_, to, _)) => return Ok(Some(Next::Lost(behind(self.shared, to, walker.frame())))),
+                Some(Step::Lost(_, to)) => return Ok(Some(Next::Lost(behind(self.shared, to, walker.frame())))),
                 // The segment may have been sealed since its end was looked at.
                 None if walker.refresh(log) => {}
                 None => {
-                    let next = log.headers(walker.position().segment().saturating_add(1)..).into_iter().next();
+                    let number = walker.position().segment().saturating_add(1);
+                    let next = log.headers(number..).into_iter().next();
+                    let is_missing = next.as_ref().filter(|next| next.number > number);
+                    let lost = is_missing.map(|next| Place::at_segment(log, next.number, next.previous));
                     self.walker = match next {
                         Some(next) => Some(Walker::new(log, &next).map_err(|e| place::unreadable(self.shared, e))?),
                         None => None,
                     };
+                    if let Some(lost) = lost {
+                        return Ok(Some(Next::Lost(lost)));
+                    }
                 }
             }
         }
@@ -85,7 +91,9 @@ fn behind(shared: &Shared, to: Position, frame: Option<&FrameHeader>) -> Place {
         // It was found behind the loss.
         Some(frame) if to == frame.position => Place::at_frame(log, frame),
         Some(frame) if to.offset() < frame.end() => Place::before(log, to, frame.checksum),
-        Some(frame) => shared.after_frame(frame).map_or_else(|| shared.newest_place(), |next| Place::at_frame(log, &next)),
+        Some(frame) => {
+            shared.after_frame(frame).map_or_else(|| shared.newest_place(), |next| Place::at_frame(log, &next))
+        }
         None => match log.headers(to.segment()..).into_iter().next() {
             Some(next) => Place::at_segment(log, next.number, next.previous),
             None => shared.newest_place(),
@@ -275,4 +283,3 @@ impl FeedFollower for Follower {
         Cursor(self.place.to_bytes(&self.shared.log, Purpose::Cursor))
     }
 }
-

@@ -1,7 +1,8 @@
 //! One message by its key.
 
 use super::{
-    hash, log::reader::Record,
+    hash,
+    log::reader::Record,
     shared::Shared,
     submit::{Known, look_up},
 };

@@ -81,7 +81,10 @@ use super::{
     ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
     PageToken,
 };
-use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
+use crate::{
+    domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp},
+    telemetry::names,
+};
 
 /// A store in a directory that this process owns until [`MessageStore::close`]. Dropped without it, the store is left
 /// as a crash would leave it.
@@ -111,6 +114,13 @@ impl EmbeddedStore {
             io::ErrorKind::NotFound if !make => OpenError::Missing { dir },
             _ => OpenError::disk(&dir, error),
         })?;
+        if let Some(kind) = disk.doubtful_file_system().filter(|_| make) {
+            tracing::warn!(kind, "the data directory is on a file system that may lose what was synced, or be shared");
+        }
+        for counter in [names::STORE_DAMAGED_TOTAL, names::STORE_FORGOTTEN_TOTAL, names::STORE_LOST_CURSORS_TOTAL] {
+            // So that its first event is an increase.
+            metrics::counter!(counter).increment(0);
+        }
         let Parts { shared, writer, preparer, scrubber, report } =
             open::open(Arc::new(disk) as Arc<dyn Disk>, options, clock)?;
         if writer.is_none() {

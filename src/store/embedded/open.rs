@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-
     sync::Arc,
 };
 
@@ -73,7 +72,8 @@ struct Runs {
     damaged: Vec<(RunKind, Span)>,
     /// Covered by wider ones.
     obsolete: Vec<(RunKind, Span)>,
-    /// What they say of a log that this one is not.
+    /// Those of a log that this one is not, and what that says.
+    foreign: Vec<(RunKind, Span)>,
     lost: Vec<String>,
 }
 
@@ -144,7 +144,8 @@ impl Opener {
             return Err(self.unusable("the log is missing, though there is an index of it".to_owned()));
         }
         let made = self.disk.random().and_then(|store| {
-            let identity = segment::Identity { store, secret: super::checksum::Secret::from_bytes(self.disk.random()?) };
+            let identity =
+                segment::Identity { store, secret: super::checksum::Secret::from_bytes(self.disk.random()?) };
             let snapshot = State::new().to_snapshot();
             recovery::create(self.disk.as_ref(), identity, self.options.largest_record, &snapshot)
         });
@@ -181,12 +182,13 @@ impl Opener {
     fn judge_run(&self, finder: &Finder, run: Run, runs: &mut Runs) {
         let (span, end) = (run.span(), run.end());
         let next = finder.headers.get(&span.to.saturating_add(1));
-        let is_ours = |next: &SegmentHeader| {
-            next.previous.position.0 == end.position && next.previous.checksum == end.checksum
-        };
+        let is_ours =
+            |next: &SegmentHeader| next.previous.position.0 == end.position && next.previous.checksum == end.checksum;
         if span.to >= finder.newest {
+            runs.foreign.push((run.kind(), span));
             runs.lost.push(format!("the index names segment {}, which is beyond the end of the log", span.to));
         } else if next.is_some_and(|next| !is_ours(next)) {
+            runs.foreign.push((run.kind(), span));
             runs.lost.push(format!("the index of segments {} to {} is of another log", span.from, span.to));
         } else {
             runs.whole.push(run);
@@ -208,7 +210,8 @@ impl Opener {
         let moves_on = !found.gaps.is_empty() || found.tail.last == Some(FrameKind::Seal);
         let mut indexed = 0;
         if !is_read {
-            indexed = self.complete_index(&log, &mut found, &mut runs, moves_on).map_err(|error| self.run_error(error))?;
+            indexed =
+                self.complete_index(&log, &mut found, &mut runs, moves_on).map_err(|error| self.run_error(error))?;
         }
         let clock = StoreClock::new(Arc::clone(&self.clock), last_stamp(left, found.stamp), self.options.trust_clock);
         let newest_record = (found.tail.last_record, found.tail.previous_records.checksum);
@@ -226,8 +229,7 @@ impl Opener {
         let recents = std::mem::take(&mut found.recents);
         let view = View::new(recents, std::mem::take(&mut runs.whole), end);
         let state = std::mem::take(&mut found.state);
-        let shared =
-            Arc::new(Shared::new(self.options.clone(), clock, Arc::clone(&log), view, state, newest_record));
+        let shared = Arc::new(Shared::new(self.options.clone(), clock, Arc::clone(&log), view, state, newest_record));
         let mut preparer =
             Preparer::new(Arc::clone(&self.disk), Arc::clone(&shared.preparation), self.options.min_free_bytes);
         let writer = if is_read { None } else { Some(self.begin_writing(&shared, &mut preparer, found, moves_on)?) };
@@ -236,26 +238,26 @@ impl Opener {
     }
 
     /// Writes the runs that are missing, and removes files that are of no use.
-    fn complete_index(
-        &self,
-        log: &Log,
-        found: &mut Found,
-        runs: &mut Runs,
-        moves_on: bool,
-    ) -> Result<u64, RunError> {
+    fn complete_index(&self, log: &Log, found: &mut Found, runs: &mut Runs, moves_on: bool) -> Result<u64, RunError> {
         let (identity, oldest, newest) = (run_identity(found.identity), found.state.oldest, found.tail.header.number);
-        let mut kept: HashMap<(u32, u8), Vec<Entry>> = HashMap::new();
+        let mut kept: HashMap<(u32, bool), Vec<Entry>> = HashMap::new();
         for (kind, span) in &runs.damaged {
             for entry in Run::salvage(self.disk.as_ref(), &identity, *kind, *span)? {
-                kept.entry((Position(entry.position).segment(), kind.number())).or_default().push(entry);
+                kept.entry((Position(entry.position).segment(), *kind == RunKind::Ids)).or_default().push(entry);
             }
         }
         let is_lossy = !found.gaps.is_empty();
         // Memory is for the segment that is written and one more; after a loss the run comes first.
-        let in_memory = if is_lossy { newest.saturating_add(1) } else if moves_on { newest } else { newest.saturating_sub(1) };
+        let in_memory = if is_lossy {
+            newest.saturating_add(1)
+        } else if moves_on {
+            newest
+        } else {
+            newest.saturating_sub(1)
+        };
         let mut indexed = 0;
         for segment in oldest..=newest {
-            let has_kept = KINDS.iter().any(|kind| kept.contains_key(&(segment, kind.number())));
+            let has_kept = KINDS.iter().any(|kind| kept.contains_key(&(segment, *kind == RunKind::Ids)));
             let covers = KINDS.map(|kind| runs.cover(kind, segment));
             if covers == [true, true] || (segment >= in_memory && covers == [false, false] && !has_kept) {
                 continue;
@@ -268,10 +270,9 @@ impl Opener {
                 if is_covered {
                     continue;
                 }
-                let mut entries = kept.remove(&(segment, kind.number())).unwrap_or_default();
+                let mut entries = kept.remove(&(segment, kind == RunKind::Ids)).unwrap_or_default();
                 entries.extend(if kind == RunKind::Ids { recent.ids_sorted() } else { recent.senders_sorted() });
-                entries.sort_unstable();
-                entries.dedup();
+                background::join(log, segment, &mut entries);
                 let end = match segment == newest {
                     true => End { position: found.tail.previous.position.0, checksum: found.tail.previous.checksum },
                     false => background::end_of(log, segment),
@@ -283,7 +284,7 @@ impl Opener {
         }
         let is_made = |kind, span: Span| span.from == span.to && runs.cover(kind, span.from);
         let damaged = runs.damaged.iter().filter(|(kind, span)| !is_made(*kind, *span));
-        for (kind, span) in damaged.chain(&runs.obsolete) {
+        for (kind, span) in damaged.chain(&runs.obsolete).chain(&runs.foreign) {
             self.disk.remove(&Run::name(*kind, *span))?;
         }
         self.remove_old(log, oldest)?;
@@ -328,7 +329,7 @@ impl Opener {
                 match log.roll(&snapshot, false, stamp) {
                     Ok(()) => break,
                     Err(AppendError::NotReady) if preparer.step(1.0) => {}
-                    Err(AppendError::NotReady | AppendError::NoSpace(_)) => {
+                    Err(AppendError::NotReady | AppendError::NoSpace(_) | AppendError::NoSegment(_)) => {
                         return Err(self.disk_error(io::ErrorKind::StorageFull.into()));
                     }
                     Err(AppendError::Failed(why)) => return Err(self.disk_error(io::Error::other(why))),
@@ -393,4 +394,3 @@ fn first_time(log: &Log) -> Option<Timestamp> {
     let first = window.next_header(header.first_frame()).ok()?.ok()??;
     Some(first.stamp.wall)
 }
-

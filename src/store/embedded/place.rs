@@ -177,7 +177,9 @@ pub fn begin(shared: &Shared, place: Place) -> Result<Begin, Error> {
             }
             return Walker::new(log, &segment).map(Begin::Walk).map_err(|error| unreadable(shared, error));
         }
-        Anchor::AtFrame => log.frame(position).map(|frame| (frame, position.offset().saturating_add(FRAME_HEADER as u32))),
+        Anchor::AtFrame => {
+            log.frame(position).map(|frame| (frame, position.offset().saturating_add(FRAME_HEADER as u32)))
+        }
         Anchor::AfterRecord | Anchor::BeforeRecord => log.record(position).and_then(|record| {
             let at = position.offset().checked_sub(record.head.back).ok_or(ReadError::Damaged)?;
             let frame = log.frame(Position::new(position.segment(), at))?;
@@ -202,7 +204,8 @@ fn behind_damage(shared: &Shared, position: Position, is_ours: impl Fn(u64) -> b
     let segment = log.segment(number).ok_or_else(left)?;
     let file = log.file(number).map_err(|error| unreadable(shared, error.into()))?;
     let mut window = Window::new(file, log.secret, number, log.end_of(&segment));
-    let next = window.next_header(position.offset().saturating_add(1)).map_err(|error| unreadable(shared, error.into()))?;
+    let next =
+        window.next_header(position.offset().saturating_add(1)).map_err(|error| unreadable(shared, error.into()))?;
     if let Ok(Some(next)) = next {
         return if is_ours(next.previous.checksum) { Ok(Begin::Lost(next)) } else { Err(left()) };
     }

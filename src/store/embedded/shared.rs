@@ -61,12 +61,21 @@ pub struct Shared {
     /// Why nothing is accepted any more.
     failure: OnceLock<String>,
     /// Why nothing is accepted now.
-    full: Mutex<Option<String>>,
+    stopped: Mutex<Option<Stopped>>,
     /// Why the runs of a sealed segment cannot be written, for now.
     pub uncovered: Mutex<Option<String>>,
     began: Instant,
     /// When the writer's or the background's present call to the disk began, in milliseconds since `began`; 0 for none.
     working: [AtomicU64; 2],
+}
+
+/// Why nothing is accepted for now; it passes by itself.
+#[derive(Debug, Clone)]
+pub enum Stopped {
+    /// The disk has no room.
+    Full(String),
+    /// Anything else that keeps the next segment from being made.
+    Otherwise(String),
 }
 
 /// Which thread works.
@@ -115,7 +124,7 @@ impl Shared {
             newest: RwLock::new((newest.0, newest.1)),
             is_closed: AtomicBool::new(false),
             failure: OnceLock::new(),
-            full: Mutex::new(None),
+            stopped: Mutex::new(None),
             uncovered: Mutex::new(None),
             began: Instant::now(),
             working: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -179,8 +188,10 @@ impl Shared {
     /// The same, and whether the disk has room and answers.
     pub fn check(&self) -> Result<(), Error> {
         self.check_acceptance()?;
-        if let Some(why) = self.full() {
-            return Err(disk_full(&why));
+        match self.stopped() {
+            Some(Stopped::Full(why)) => return Err(disk_full(&why)),
+            Some(Stopped::Otherwise(why)) => return Err(Error::store_unavailable(why)),
+            None => {}
         }
         if self.longest_call() > HANGS {
             return Err(Error::store_unavailable("the disk does not answer"));
@@ -188,20 +199,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Notes that there is no room, or that there is again.
-    pub fn set_full(&self, why: Option<String>) {
-        let mut full = self.full.lock();
-        match (&*full, &why) {
-            (None, Some(why)) => tracing::error!(why, "nothing is accepted until the disk has room"),
-            (Some(_), None) => tracing::info!("the disk has room again"),
+    /// Notes why nothing can be accepted for now, or that it can again.
+    pub fn set_stopped(&self, why: Option<Stopped>) {
+        let mut stopped = self.stopped.lock();
+        match (&*stopped, &why) {
+            (None, Some(Stopped::Full(why) | Stopped::Otherwise(why))) => {
+                tracing::error!(why, "nothing is accepted until this has passed");
+            }
+            (Some(_), None) => tracing::info!("messages are accepted again"),
             _ => {}
         }
-        *full = why;
+        *stopped = why;
     }
 
-    /// Why there is no room.
-    pub fn full(&self) -> Option<String> {
-        self.full.lock().clone()
+    /// Why nothing can be accepted for now.
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.stopped.lock().clone()
     }
 
     /// Notes that `worker` is about to call the disk, or has.
@@ -252,9 +265,14 @@ impl Shared {
         u64::try_from(self.options.retention.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The times of an acceptance at `accepted_at`.
-    pub fn acceptance(&self, accepted_at: Timestamp) -> Acceptance {
-        Acceptance { accepted_at, duplicates_until: accepted_at.saturating_add(self.retention()) }
+    /// The retention as a record keeps it.
+    pub fn retention_millis(&self) -> u64 {
+        u64::try_from(self.options.retention.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The times of an acceptance at `accepted_at`, when the retention was so many milliseconds.
+    pub fn acceptance(&self, accepted_at: Timestamp, retention: u64) -> Acceptance {
+        Acceptance { accepted_at, duplicates_until: accepted_at.saturating_add(Duration::from_millis(retention)) }
     }
 
     /// Counts and logs what the disk has damaged.

@@ -6,7 +6,10 @@ use tracing::Span;
 use super::{
     hash,
     index::Hash,
-    log::{Position, reader::{ReadError, Record}},
+    log::{
+        Position,
+        reader::{ReadError, Record},
+    },
     shared::Shared,
 };
 use crate::{
@@ -143,15 +146,15 @@ pub enum Known {
 
 impl Known {
     fn outcome(self, shared: &Shared) -> Result<Outcome, Error> {
-        let (accepted_at, fingerprint) = match &self {
-            Known::Damaged(accepted_at) => (*accepted_at, None),
+        let (accepted_at, retention, fingerprint) = match &self {
+            Known::Damaged(accepted_at) => (*accepted_at, shared.retention_millis(), None),
             Known::Record(record) => {
                 let view = record.body.as_ref().map(|body| View::of_content(record.head.accepted_at, body));
                 let view = view.transpose().map_err(Error::internal)?;
-                (record.head.accepted_at, view.map(|view| view.fingerprint))
+                (record.head.accepted_at, record.head.retention, view.map(|view| view.fingerprint))
             }
         };
-        Ok(Outcome::Duplicate { first: shared.acceptance(accepted_at), fingerprint })
+        Ok(Outcome::Duplicate { first: shared.acceptance(accepted_at, retention), fingerprint })
     }
 }
 
@@ -201,4 +204,3 @@ pub fn answer(mut answers: Vec<(oneshot::Sender<Reply>, Reply)>, runtime: Option
         _ => send(std::mem::take(&mut answers)),
     }
 }
-

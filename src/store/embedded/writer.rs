@@ -24,7 +24,7 @@ use super::{
     meters::Meters,
     queue::{Gathering, Order, Work},
     sabotage::{Sabotage, is_planted},
-    shared::{Shared, Worker, disk_full},
+    shared::{Shared, Stopped, Worker, disk_full},
     state::Change,
     submit::{Reply, Submission, Waiting, answer},
     view::{NewEntry, Since},
@@ -81,7 +81,7 @@ impl Writer {
                 // Those who were answered are likely to submit again at once.
                 enough: self.last_group.clamp(1, self.shared.options.group_messages),
                 patience: PATIENCE,
-                idle: match self.log.wants_voucher() || self.shared.full().is_some() {
+                idle: match self.log.wants_voucher() || self.shared.stopped().is_some() {
                     true => QUIET_AFTER,
                     false => Duration::from_hours(1),
                 },
@@ -184,7 +184,7 @@ impl Writer {
             if let Some((accepted_at, member)) = accepted.get(&submission.id) {
                 let outcome = match members.get(*member) {
                     Some(first) if first.key == submission.key => Ok(Outcome::Duplicate {
-                        first: self.shared.acceptance(*accepted_at),
+                        first: self.shared.acceptance(*accepted_at, self.shared.retention_millis()),
                         fingerprint: Some(first.fingerprint),
                     }),
                     _ => Err(Error::internal("a message has another key with the same hash")),
@@ -201,7 +201,12 @@ impl Writer {
             if !submission.span.is_none() {
                 spans.push(submission.span.clone());
             }
-            decided.push((reply, Reply::Decided(Ok(Outcome::Accepted(self.shared.acceptance(accepted_at))))));
+            decided.push((
+                reply,
+                Reply::Decided(Ok(Outcome::Accepted(
+                    self.shared.acceptance(accepted_at, self.shared.retention_millis()),
+                ))),
+            ));
             members.push(submission);
         }
         answer(now, runtime.clone());
@@ -219,7 +224,7 @@ impl Writer {
                     let end = self.log.end();
                     self.shared.view.add(&building.entries, end);
                     self.publish(end);
-                    self.shared.set_full(None);
+                    self.shared.set_stopped(None);
                 }
                 Err(error) => {
                     let refusal = self.refuse(error);
@@ -280,7 +285,7 @@ impl Writer {
         if self.shared.view.uncovered() > 1 {
             self.shared.background.ring();
             let problem = self.shared.uncovered.lock().clone();
-            return Err(problem.map_or(AppendError::NotReady, AppendError::NoSpace));
+            return Err(problem.map_or(AppendError::NotReady, AppendError::NoSegment));
         }
         let stamp = self.shared.clock.stamp();
         let snapshot = {
@@ -305,8 +310,12 @@ impl Writer {
         match error {
             AppendError::NotReady => Error::store_unavailable("the next segment of the log is not ready yet"),
             AppendError::NoSpace(why) => {
-                self.shared.set_full(Some(why.clone()));
+                self.shared.set_stopped(Some(Stopped::Full(why.clone())));
                 disk_full(&why)
+            }
+            AppendError::NoSegment(why) => {
+                self.shared.set_stopped(Some(Stopped::Otherwise(why.clone())));
+                Error::store_unavailable(why)
             }
             AppendError::Failed(why) => {
                 self.shared.fail(why.clone());
@@ -426,13 +435,13 @@ impl Writer {
 
     /// Acceptance comes back by itself: while nobody submits, because the store is not ready, nobody else finds out.
     fn look_for_room(&mut self) {
-        if self.shared.full().is_none() || self.shared.preparation.problem().is_some() {
+        if self.shared.stopped().is_none() || self.shared.preparation.has_problem() {
             return;
         }
         let has_room = self.shared.log.disk.free_bytes().is_ok_and(|free| free >= u64::from(self.log.largest_frame()));
         match self.log.clear_leftover() {
-            Ok(()) if has_room => self.shared.set_full(None),
-            Ok(()) | Err(AppendError::NotReady | AppendError::NoSpace(_)) => {}
+            Ok(()) if has_room => self.shared.set_stopped(None),
+            Ok(()) | Err(AppendError::NotReady | AppendError::NoSpace(_) | AppendError::NoSegment(_)) => {}
             Err(error) => drop(self.refuse(error)),
         }
     }
@@ -487,6 +496,7 @@ impl Building {
             sender: submission.sender,
             accepted_at,
             expiry: stamp.age.saturating_add(retention).saturating_sub(passed),
+            retention: shared.retention_millis(),
             back: self.frame.len() as u32,
             length: submission.body.len() as u32,
             kind: RecordKind::Message,
@@ -505,6 +515,7 @@ impl Building {
             sender: Hash::default(),
             accepted_at: stamp.wall,
             expiry: 0,
+            retention: 0,
             back: self.frame.len() as u32,
             length: body.len() as u32,
             kind: RecordKind::State,

@@ -54,7 +54,7 @@ pub async fn export(core: &Core, after: Option<&PageToken>, limit: PageLimit) ->
             }
         }
         if is_last || is_full {
-            return Ok(ExportPage { messages, next: write(core, place), is_last: is_last && !is_full });
+            return Ok(ExportPage { messages, next: write(core, place), lost: 0, is_last: is_last && !is_full });
         }
     }
 }

@@ -4,8 +4,8 @@ use futures_util::StreamExt;
 use message_webhook::{
     domain::{Environment, Scope},
     protocol::grpc::v1::{
-        StartPosition, SubmitMessagesRequest, SubmitOutcome, message_service_client::MessageServiceClient, stream_messages_request::From as StreamFrom,
-        submit_messages_response::Result as Answer,
+        StartPosition, SubmitMessagesRequest, SubmitOutcome, message_service_client::MessageServiceClient,
+        stream_messages_request::From as StreamFrom, submit_messages_response::Result as Answer,
     },
 };
 use prost::Message as _;

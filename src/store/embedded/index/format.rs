@@ -7,8 +7,7 @@
 //! | 0..8 | `mwh-run` and a line feed |
 //! | 8..10 | the version, 1; what stands before and this never move |
 //! | 10 | 1 `ids`, 2 `senders` |
-//! | 11 | hashes of the filter, 8 |
-//! | 12..16 | 0 |
+//! | 11..16 | 0 |
 //! | 16..32 | the store's id |
 //! | 32..40 | first and last segment |
 //! | 40..48 | entries |
@@ -17,7 +16,7 @@
 //!
 //! Which pages each part has follows from the two numbers.
 
-use std::{fmt, io, ops::Range};
+use std::{cmp::Ordering, fmt, io, ops::Range};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -36,16 +35,12 @@ pub const ENTRY: usize = 24;
 /// Entries of every page but the last.
 pub const ENTRIES_A_PAGE: u64 = (PAYLOAD / ENTRY) as u64;
 const WORDS_A_PAGE: u64 = PAYLOAD as u64 / 8;
-/// With [`FILTER_HASHES`], 3 of 1,000 hashes that a run does not have seem to be there.
-const FILTER_BITS: u64 = 12;
-/// Bits that an entry sets in the filter.
-pub const FILTER_HASHES: u32 = 8;
 
 /// The first 16 bytes of a SHA-256.
 pub type Hash = [u8; 16];
 
 /// That the record at `position` has `hash`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// Of its key, or of its sender.
     pub hash: Hash,
@@ -57,9 +52,9 @@ pub struct Entry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RunKind {
     /// Of keys of messages: uniform, mostly one entry each, mostly looked up in vain.
-    Ids,
+    Ids = 1,
     /// Of senders: any number of entries each.
-    Senders,
+    Senders = 2,
 }
 
 /// What is the same for all runs of a store. The seed is secret, so this has no `Debug`.
@@ -143,21 +138,19 @@ impl RunKind {
             Self::Senders => "senders",
         }
     }
+}
 
-    /// In the header.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Ids => 1,
-            Self::Senders => 2,
-        }
+impl Ord for Entry {
+    /// By hash, byte by byte, and then by position. As numbers: runs are sorted and merged by this.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let [a, b] = [self, other].map(|entry| (u128::from_be_bytes(entry.hash), entry.position));
+        a.cmp(&b)
     }
+}
 
-    /// Words of the filter for this many entries.
-    pub const fn filter_words(self, entries: u64) -> u64 {
-        match self {
-            Self::Ids => entries.saturating_mul(FILTER_BITS).div_ceil(64),
-            Self::Senders => 0,
-        }
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -195,22 +188,12 @@ pub struct Header {
     pub end: End,
 }
 
-/// Numbers of the pages of each part.
-pub struct Layout {
-    /// Of [`Part::Entries`].
-    pub entries: Range<u32>,
-    /// Of [`Part::Filter`].
-    pub filter: Range<u32>,
-    /// Of [`Part::Directory`].
-    pub directory: Range<u32>,
-}
-
 impl Header {
     /// The payload of the first page.
     pub fn encode(&self, identity: &Identity, kind: RunKind, span: Span) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
-        bytes.extend([kind.number(), FILTER_HASHES as u8, 0, 0, 0, 0]);
+        bytes.extend([kind as u8, 0, 0, 0, 0, 0]);
         bytes.extend(identity.store);
         bytes.extend([span.from, span.to].iter().flat_map(|segment| segment.to_le_bytes()));
         let numbers = [self.entries, self.filter_words, self.end.position, self.end.checksum];
@@ -234,8 +217,8 @@ impl Header {
             later if later > VERSION => return Err(RunError::Newer),
             _ => return Err(RunError::Damaged("there is no such version")),
         }
-        // Version 1 has a fixed number of hashes, and kind and segments are in the seed.
-        let _kind_and_hashes: [u8; 6] = take(&mut rest)?;
+        // Kind and segments are in the seed already.
+        let _kind: [u8; 6] = take(&mut rest)?;
         if take(&mut rest)? != identity.store {
             return Err(RunError::Damaged("it is of another store"));
         }
@@ -245,11 +228,11 @@ impl Header {
         Ok(Self { entries, filter_words, end: End { position: number()?, checksum: number()? } })
     }
 
-    /// Where the parts are.
+    /// The numbers of the pages of entries, of the filter and of the directory.
     ///
     /// # Errors
     /// [`RunError::Damaged`], of numbers that no file can have.
-    pub fn layout(&self) -> Result<Layout, RunError> {
+    pub fn layout(&self) -> Result<[Range<u32>; 3], RunError> {
         let pages = self.entries.div_ceil(ENTRIES_A_PAGE);
         let (filter, directory) = (self.filter_words.div_ceil(WORDS_A_PAGE), pages.div_ceil(WORDS_A_PAGE));
         // Each is far from the end of u64.
@@ -257,7 +240,7 @@ impl Header {
         let [Ok(pages), Ok(filter), Ok(directory)] = ends else {
             return Err(RunError::Damaged("the header's numbers are beyond any file"));
         };
-        Ok(Layout { entries: 1..pages, filter: pages..filter, directory: filter..directory })
+        Ok([1..pages, pages..filter, filter..directory])
     }
 }
 
@@ -269,7 +252,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RunError> {
 
 /// The seed of a run's checksums and filter: a file under another's name is damage.
 pub fn file_seed(identity: &Identity, kind: RunKind, span: Span) -> u64 {
-    let mut bytes = vec![kind.number()];
+    let mut bytes = vec![kind as u8];
     bytes.extend([span.from, span.to].iter().flat_map(|segment| segment.to_le_bytes()));
     xxh3_64_with_seed(&bytes, identity.seed)
 }

@@ -13,28 +13,29 @@ use super::{
     run::Run,
 };
 
-/// Which of the runs of one kind, in the order of their segments, are to be merged next, if any. Runs of one tier have as
-/// many segments to within a factor of `fan_out`; where so many neighbours are of one tier, the oldest of them become one
-/// run: all, or as many as fit into `longest` segments. So an entry is written again about once a tier, and a tier keeps
-/// fewer than `fan_out` runs, but for those that cannot grow.
+/// Which of the runs of one kind, in the order of their segments, are to be merged next, if any. Runs of one tier have
+/// as many segments to within a factor of `fan_out`; where so many neighbours are of one tier, the oldest of them
+/// become one run: all, or as many as fit into `longest` segments. So an entry is written again about once a tier, and
+/// a tier keeps fewer than `fan_out` runs, but for those that cannot grow.
 pub fn plan(spans: &[Span], fan_out: usize, longest: u32) -> Option<Range<usize>> {
     let tier = |span: &Span| span.segments().checked_ilog(fan_out as u64);
     (0..spans.len()).find_map(|start| {
-        let window = spans.get(start..start.checked_add(fan_out.max(2))?)?;
+        let window = spans.get(start..start.checked_add(fan_out)?)?;
         let oldest = window.first()?;
+        let tier_of_all = tier(oldest)?;
         // A run must not say that it covers segments that none of its parts covers.
         let neighbours = window.windows(2).all(|pair| matches!(pair, [a, b] if a.to.checked_add(1) == Some(b.from)));
-        if !neighbours || window.iter().any(|span| tier(span) != tier(oldest)) {
+        if !neighbours || window.iter().any(|span| tier(span) != Some(tier_of_all)) {
             return None;
         }
-        let fitting = window.iter().take_while(|span| span.to - oldest.from < longest).count();
+        let fitting = window.iter().take_while(|span| span.to.saturating_sub(oldest.from) < longest).count();
         (fitting >= 2).then_some(start..start + fitting)
     })
 }
 
-/// Makes one run of neighbours of one kind, the oldest first, and leaves out what is below the position `oldest`. One run
-/// alone is written anew. Reads and writes in order; needs their size on the disk, and in memory the new filter and 256 KiB a
-/// run. The inputs stay.
+/// Makes one run of neighbours of one kind, the oldest first, and leaves out what is below the position `oldest`. One
+/// run alone is written anew. Reads and writes in order; needs their size on the disk, and in memory the new filter and
+/// 256 KiB a run. The inputs stay.
 ///
 /// # Errors
 /// [`RunError`]; nothing is written then.
@@ -53,8 +54,8 @@ pub fn merge(disk: &dyn Disk, identity: &Identity, inputs: &[Arc<Run>], oldest: 
     Run::write(disk, identity, first.kind(), span, last.end(), count, &mut kept)
 }
 
-/// Which runs another one of the same kind covers. Those are inputs of a merge after which the process ended. Give it runs
-/// that could be opened: one that cannot speak must not take the place of those that can.
+/// Which runs another one of the same kind covers. Those are inputs of a merge after which the process ended. Give it
+/// runs that could be opened: one that cannot speak must not take the place of those that can.
 pub fn obsolete(runs: &[(RunKind, Span)]) -> Vec<usize> {
     let covers =
         |a: &(RunKind, Span), b: &(RunKind, Span)| a != b && a.0 == b.0 && a.1.from <= b.1.from && a.1.to >= b.1.to;

@@ -82,7 +82,8 @@ fn no_run_is_longer_than_allowed_and_there_are_few_all_the_same() {
 
 #[test]
 fn a_plan_of_nonsense_is_no_plan() {
-    let nonsense = [Span { from: 9, to: 1 }, Span { from: u32::MAX, to: u32::MAX }, Span { from: 0, to: u32::MAX }];
+    let span = |from, to| Span { from, to };
+    let nonsense = [span(9, 1), span(2, 1), span(2, 0), span(u32::MAX, u32::MAX), span(0, u32::MAX)];
     for fan_out in [0, 1, 2, usize::MAX] {
         for longest in [0, 1, u32::MAX] {
             assert_eq!(plan(&nonsense, fan_out, longest), None);
@@ -140,6 +141,10 @@ fn a_merge_leaves_out_what_is_below_the_oldest() {
     assert_eq!(merged.newest(&hash(1)).unwrap(), Some(5 << 32 | 16));
     assert_eq!(merged.newest(&hash(2)).unwrap(), None);
     assert_eq!(merged.newest(&hash(3)).unwrap(), Some(5 << 32 | 32));
+    // What is at the oldest is kept.
+    assert_eq!(merge(&disk, &IDENTITY, &runs, 5 << 32 | 16).unwrap().len(), 2);
+    assert_eq!(merge(&disk, &IDENTITY, &runs, 5 << 32 | 17).unwrap().len(), 1);
+    let merged = merge(&disk, &IDENTITY, &runs, 5 << 32).unwrap();
     // The inputs are there until the caller lets them go.
     assert_eq!(disk.names().len(), 4);
     let opened = Run::open(&disk, &IDENTITY, RunKind::Ids, merged.span()).unwrap();
@@ -183,6 +188,18 @@ fn a_damaged_page_stops_a_merge_and_what_can_be_salvaged_goes_on_with_the_log() 
     drop(entries);
     assert_eq!(salvage.bad_pages(), 1);
     assert_eq!(all(&anew), expected);
+}
+
+#[test]
+fn nothing_comes_after_the_error_of_a_source() {
+    let entry = |key| Entry { hash: [key; 16], position: 1 };
+    let good = vec![Ok(entry(1)), Ok(entry(3)), Ok(entry(5))];
+    let bad = vec![Ok(entry(2)), Err(RunError::Newer), Ok(entry(4))];
+    let mut merged = Merged::new(vec![good.into_iter(), bad.into_iter()]).unwrap();
+    assert_eq!(merged.next().unwrap().unwrap(), entry(1));
+    assert!(matches!(merged.next(), Some(Err(RunError::Newer))));
+    assert!(merged.next().is_none());
+    assert!(matches!(Merged::new(vec![[Err(RunError::Newer)].into_iter()]).map(drop), Err(RunError::Newer)));
 }
 
 #[test]

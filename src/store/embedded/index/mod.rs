@@ -1,9 +1,10 @@
 //! The indexes: from the hash of a message's key, and of its sender, to positions in the log.
 //!
-//! Derived from the log, and never believed where the log says otherwise. Sealed segments are in sorted files ([`run`], with
-//! the bytes in [`format`](self::format) and [`page`]), which are merged as they grow in number ([`merge`](self::merge));
-//! what no run covers is in memory ([`recent`]).
+//! Derived from the log, and never believed where the log says otherwise. Sealed segments are in sorted files ([`run`],
+//! with the bytes in [`mod@format`] and [`page`]), which are merged as they grow in number
+//! ([`mod@merge`]); what no run covers is in memory ([`recent`]).
 
+pub mod filter;
 pub mod format;
 pub mod merge;
 pub mod page;
@@ -11,9 +12,9 @@ pub mod recent;
 pub mod run;
 
 pub use format::{DIR, End, Entry, Hash, Identity, RunError, RunKind, Span};
-pub use merge::{Merged, merge, obsolete, plan};
+pub use merge::{merge, obsolete, plan};
 pub use recent::Recent;
-pub use run::{Entries, Run, Salvage};
+pub use run::Run;
 
 #[cfg(test)]
 mod merge_tests;

@@ -9,8 +9,8 @@
 //! | 14..16 | bytes of payload |
 //! | 16..4096 | the payload, zeros behind it |
 //!
-//! All numbers are little endian. The number stands under the checksum and the seed is the file's, so a page that is found
-//! at another's place, or in another file, is damage.
+//! All numbers are little endian. The number stands under the checksum and the seed is the file's, so a page that is
+//! found at another's place, or in another file, is damage.
 
 use std::{ops::Range, sync::Arc};
 
@@ -100,8 +100,8 @@ impl Reader {
         Self { file, seed, pages, chunk: Vec::new(), at: 0, step: CHUNK }
     }
 
-    /// Part and payload of the next page; `None` behind the last one. An error is of that page alone: the next call goes on
-    /// behind it.
+    /// Part and payload of the next page; `None` behind the last one. An error is of that page alone: the next call
+    /// goes on behind it.
     pub fn next_page(&mut self) -> Option<Result<(Part, &[u8]), RunError>> {
         let left = self.pages.len();
         let number = self.pages.next()?;

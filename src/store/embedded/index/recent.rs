@@ -6,8 +6,8 @@ use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 
 use super::format::{Entry, Hash};
 
-/// Rows that are allocated at once: 160 KiB. Rows never move, so an insert never waits for a copy of them, and at most one
-/// block is partly empty.
+/// Rows that are allocated at once: 160 KiB. Rows never move, so an insert never waits for a copy of them, and at most
+/// one block is partly empty.
 const BLOCK: usize = 4096;
 /// No row.
 const NONE: u32 = u32::MAX;
@@ -35,6 +35,14 @@ impl Recent {
     /// Nothing of `segment`.
     pub fn new(segment: u32) -> Self {
         Self { segment, rows: Rows(Vec::new()), ids: Table::default(), senders: Table::default() }
+    }
+
+    /// Nothing of `segment`, with room for this many records. More are taken in too, but then a table grows, and the
+    /// insert that makes it grow takes milliseconds.
+    #[cfg(test)]
+    pub fn with_room(segment: u32, records: usize) -> Self {
+        let table = || Table { rows: HashTable::with_capacity(records), hasher: DefaultHashBuilder::default() };
+        Self { ids: table(), senders: table(), ..Self::new(segment) }
     }
 
     /// Adds a record. `position` must be in this segment and above all that were inserted.
@@ -80,6 +88,7 @@ impl Recent {
     }
 
     /// Whether there are no records.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.rows.len() == 0
     }
@@ -90,6 +99,7 @@ impl Recent {
     }
 
     /// Bytes in memory.
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         let blocks: usize = self.rows.0.iter().map(|block| block.capacity() * size_of::<Row>()).sum();
         blocks + self.ids.rows.allocation_size() + self.senders.rows.allocation_size()

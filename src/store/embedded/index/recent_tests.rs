@@ -70,7 +70,13 @@ fn what_a_run_is_made_of_is_sorted_and_whole() {
 #[test]
 fn a_record_needs_no_more_than_60_bytes() {
     let records: Vec<_> = (0..150_000).map(|n| (hash(n), hash(n + 1_000_000))).collect();
-    let recent = of(&records);
+    let mut recent = Recent::with_room(7, records.len());
+    let room = recent.bytes();
+    for (number, (id, sender)) in records.iter().enumerate() {
+        recent.insert(*id, *sender, position(number));
+    }
+    assert!(room > 0 && recent.bytes() - room < 41 * records.len(), "the tables grew");
+    assert_eq!(recent.bytes(), room + of(&records).bytes() - room);
     let bytes = recent.bytes() as f64 / recent.len() as f64;
     assert!(bytes <= 60.0, "{bytes}");
 }

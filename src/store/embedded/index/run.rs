@@ -7,20 +7,18 @@
 //! | then, of `ids` | a Bloom filter, 12 bits an entry, as u64 words |
 //! | then | the directory: the first 8 bytes of the first hash of each page of entries, as u64 words |
 //!
-//! All numbers are little endian. Filter and directory are held in memory, 12.4 bits an entry, so a look-up reads one page,
-//! and none where the filter knows that there is nothing. Where one hash fills more pages than one (a busy sender), it
-//! halves among these. Both only make look-ups fast: a run whose filter or directory is damaged answers right without it.
+//! All numbers are little endian. Filter and directory are held in memory, 12.4 bits an entry, so a look-up reads one
+//! page, and none where the filter knows that there is nothing. Where one hash fills more pages than one (a busy
+//! sender), it halves among these. Both only make look-ups fast: a run whose filter or directory is damaged answers
+//! right without it.
 
 use std::{ops::Range, sync::Arc};
 
-use fastbloom::BloomFilter;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use super::{
     super::disk::{Disk, DiskFile},
+    filter::Filter,
     format::{
-        DIR, ENTRIES_A_PAGE, ENTRY, End, Entry, FILTER_HASHES, Hash, Header, Identity, Layout, RunError, RunKind, Span,
-        file_seed, prefix,
+        DIR, ENTRIES_A_PAGE, ENTRY, End, Entry, Hash, Header, Identity, RunError, RunKind, Span, file_seed, prefix,
     },
     page::{self, PAGE, Part, Reader, Writer},
 };
@@ -38,8 +36,9 @@ pub struct Run {
     end: End,
     entries: u64,
     pages: Range<u32>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "what a run costs is held by a test"))]
     bytes: u64,
-    filter: Option<BloomFilter>,
+    filter: Option<Filter>,
     /// A word for each page of entries; none if it is damaged.
     directory: Vec<u64>,
     damage: Option<&'static str>,
@@ -62,9 +61,9 @@ impl Run {
         (same && span.from <= span.to).then_some((kind, span))
     }
 
-    /// Makes a run of `entries`, which must ascend and be of segments in `span`; at most `count`, which its filter is made
-    /// for. [`DIR`] must be there. Durable when this returns; an older run of the same name is replaced. Memory: the filter,
-    /// the directory and 256 KiB.
+    /// Makes a run of `entries`, which must ascend and be of segments in `span`; at most `count`, which its filter is
+    /// made for. [`DIR`] must be there. Durable when this returns; an older run of the same name is replaced. Memory:
+    /// the filter, the directory and 256 KiB.
     ///
     /// # Errors
     /// [`RunError`], also one that `entries` gives. Then nothing is there, or, if only the last sync failed, all of it.
@@ -79,61 +78,53 @@ impl Run {
     ) -> Result<Self, RunError> {
         let name = Self::name(kind, span);
         let temporary = format!("{name}.tmp");
-        let written = Self::write_file(disk.create(&temporary)?, identity, kind, span, end, count, entries)
-            .and_then(|run| disk.rename(&temporary, &name).map(|()| run).map_err(RunError::Io));
-        if written.is_err() {
+        let make = || {
+            let seed = file_seed(identity, kind, span);
+            let file = disk.create(&temporary)?;
+            let mut writer = Writer::new(Arc::clone(&file), seed);
+            let mut filter = (kind == RunKind::Ids).then(|| Filter::new(count, seed));
+            let mut directory = Vec::new();
+            let mut last = None;
+            let mut written = 0;
+            for entry in entries {
+                let entry = entry?;
+                if last.replace(entry).is_some_and(|last| last >= entry) {
+                    return Err(RunError::Input("entries are out of order"));
+                }
+                if !(span.from..=span.to).contains(&((entry.position >> 32) as u32)) {
+                    return Err(RunError::Input("an entry is of another segment"));
+                }
+                if written == count {
+                    return Err(RunError::Input("there are more entries than were announced"));
+                }
+                if written % ENTRIES_A_PAGE == 0 {
+                    directory.push(prefix(&entry.hash));
+                }
+                if let Some(filter) = &mut filter {
+                    filter.insert(&entry.hash);
+                }
+                writer.put(Part::Entries, &entry.encode())?;
+                written += 1;
+            }
+            writer.end_page(Part::Entries)?;
+            writer.put_words(Part::Filter, filter.iter().flat_map(Filter::words))?;
+            writer.put_words(Part::Directory, directory.iter().copied())?;
+            let filter_words = filter.as_ref().map_or(0, |filter| filter.bytes() as u64 / 8);
+            let header = Header { entries: written, filter_words, end };
+            let [pages, _, directory_pages] = header.layout()?;
+            writer.finish(&header.encode(identity, kind, span))?;
+            disk.rename(&temporary, &name)?;
+            let bytes = page::place(directory_pages.end);
+            Ok(Self { file, kind, span, seed, end, entries: written, pages, bytes, filter, directory, damage: None })
+        };
+        let made = make();
+        if made.is_err() {
             // One that stays is removed at the next start.
             let _ = disk.remove(&temporary);
         }
-        let run = written?;
+        let run = made?;
         disk.sync_dir(DIR)?;
         Ok(run)
-    }
-
-    fn write_file(
-        file: Arc<dyn DiskFile>,
-        identity: &Identity,
-        kind: RunKind,
-        span: Span,
-        end: End,
-        count: u64,
-        entries: &mut dyn Iterator<Item = Result<Entry, RunError>>,
-    ) -> Result<Self, RunError> {
-        let seed = file_seed(identity, kind, span);
-        let mut writer = Writer::new(Arc::clone(&file), seed);
-        let mut filter = new_filter(vec![0; kind.filter_words(count) as usize]);
-        let mut directory = Vec::new();
-        let mut last = None;
-        let mut written = 0;
-        for entry in entries {
-            let entry = entry?;
-            if last.replace(entry).is_some_and(|last| last >= entry) {
-                return Err(RunError::Input("entries are out of order"));
-            }
-            if !(span.from..=span.to).contains(&((entry.position >> 32) as u32)) {
-                return Err(RunError::Input("an entry is of another segment"));
-            }
-            if written == count {
-                return Err(RunError::Input("there are more entries than were announced"));
-            }
-            if written % ENTRIES_A_PAGE == 0 {
-                directory.push(prefix(&entry.hash));
-            }
-            if let Some(filter) = &mut filter {
-                filter.insert_hash(filter_hash(&entry.hash, seed));
-            }
-            writer.put(Part::Entries, &entry.encode())?;
-            written += 1;
-        }
-        writer.end_page(Part::Entries)?;
-        let words = filter.as_ref().map_or(&[][..], BloomFilter::as_slice);
-        writer.put_words(Part::Filter, words.iter().copied())?;
-        writer.put_words(Part::Directory, directory.iter().copied())?;
-        let header = Header { entries: written, filter_words: words.len() as u64, end };
-        let layout = header.layout()?;
-        writer.finish(&header.encode(identity, kind, span))?;
-        let (pages, bytes) = (layout.entries, page::place(layout.directory.end));
-        Ok(Self { file, kind, span, seed, end, entries: written, pages, bytes, filter, directory, damage: None })
     }
 
     /// Opens a run that is there, and verifies its header, filter and directory. Without the latter two, see
@@ -144,8 +135,9 @@ impl Run {
     pub fn open(disk: &dyn Disk, identity: &Identity, kind: RunKind, span: Span) -> Result<Self, RunError> {
         let file = disk.open(&Self::name(kind, span))?;
         let seed = file_seed(identity, kind, span);
-        let Header { entries, filter_words, end } = Header::read(file.as_ref(), identity, seed)?;
-        let Layout { entries: pages, filter, directory } = Header { entries, filter_words, end }.layout()?;
+        let header = Header::read(file.as_ref(), identity, seed)?;
+        let [pages, filter, directory] = header.layout()?;
+        let Header { entries, filter_words, end } = header;
         let bytes = page::place(directory.end);
         let words = |pages, part| Reader::new(Arc::clone(&file), seed, pages).words(part).ok();
         let filter = words(filter, Part::Filter).filter(|words| words.len() as u64 == filter_words);
@@ -156,7 +148,8 @@ impl Run {
             _ if file.size()? != bytes => Some("the file has another length"),
             _ => None,
         };
-        let (filter, directory) = (filter.and_then(new_filter), directory.unwrap_or_default());
+        let filter = filter.and_then(|words| Filter::of_words(&words, seed));
+        let directory = directory.unwrap_or_default();
         Ok(Self { kind, span, seed, end, entries, pages, bytes, filter, directory, damage, file })
     }
 
@@ -211,7 +204,7 @@ impl Run {
         let file = disk.open(&Self::name(kind, span))?;
         let seed = file_seed(identity, kind, span);
         let pages = match Header::read(file.as_ref(), identity, seed).and_then(|header| header.layout()) {
-            Ok(layout) => layout.entries,
+            Ok([entries, _, _]) => entries,
             Err(RunError::Newer) => return Err(RunError::Newer),
             // Pages vouch for themselves.
             Err(_) => 1..u32::try_from(file.size()?.div_ceil(PAGE as u64)).unwrap_or(u32::MAX),
@@ -240,21 +233,25 @@ impl Run {
     }
 
     /// Whether it has no entries.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.entries == 0
     }
 
     /// Bytes of the file.
+    #[cfg(test)]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Bytes in memory of the filter.
+    #[cfg(test)]
     pub fn filter_bytes(&self) -> usize {
-        self.filter.as_ref().map_or(0, |filter| filter.num_bits() / 8)
+        self.filter.as_ref().map_or(0, Filter::bytes)
     }
 
     /// Bytes in memory of the directory.
+    #[cfg(test)]
     pub fn directory_bytes(&self) -> usize {
         self.directory.len() * 8
     }
@@ -265,7 +262,7 @@ impl Run {
     }
 
     fn may_have(&self, hash: &Hash) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.contains_hash(filter_hash(hash, self.seed)))
+        self.filter.as_ref().is_none_or(|filter| filter.may_have(hash))
     }
 
     /// The last page whose first entry is not above `sought`, and its index among the pages of entries.
@@ -274,7 +271,8 @@ impl Run {
         let (mut low, mut high) = if self.directory.is_empty() {
             (0, self.pages.len() as u32)
         } else {
-            // There are no more pages than a u32 has numbers. Only pages that begin with the same 8 bytes leave a choice.
+            // There are no more pages than a u32 has numbers. Only pages that begin with the same 8 bytes leave a
+            // choice.
             let low = self.directory.partition_point(|word| *word < first) as u32;
             (low.saturating_sub(1), self.directory.partition_point(|word| *word <= first) as u32)
         };
@@ -304,16 +302,6 @@ impl Run {
             _ => Err(RunError::Damaged("a page is of another part")),
         }
     }
-}
-
-/// `None` of no words.
-fn new_filter(words: Vec<u64>) -> Option<BloomFilter> {
-    (!words.is_empty()).then(|| BloomFilter::from_vec(words).hashes(FILTER_HASHES))
-}
-
-/// Seeded: nobody outside can make ids that the filters let through.
-fn filter_hash(hash: &Hash, seed: u64) -> u64 {
-    xxh3_64_with_seed(hash, seed)
 }
 
 /// See [`Run::entries`].
@@ -352,8 +340,9 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// Pages that were passed over so far; each had up to 170 entries. Where the header is damaged too, pages that were cut
-    /// off are not among them, and some of the filter may be.
+    /// Pages that were passed over so far; each had up to 170 entries. Where the header is damaged too, pages that were
+    /// cut off are not among them, and some of the filter may be.
+    #[cfg(test)]
     pub fn bad_pages(&self) -> u64 {
         self.bad_pages
     }

@@ -92,8 +92,8 @@ fn is_damage(error: &RunError, allowed: bool) -> bool {
     true
 }
 
-/// That a damaged file of `kind`, if it opens at all, gives right answers or says so, and that salvage gives nothing else
-/// than what was written.
+/// That a damaged file of `kind`, if it opens at all, gives right answers or says so, and that salvage gives nothing
+/// else than what was written.
 fn assert_never_wrong(disk: &TestDisk, kind: RunKind, entries: &[Entry]) {
     match opened(disk, kind) {
         Ok(run) => {
@@ -108,7 +108,9 @@ fn assert_never_wrong(disk: &TestDisk, kind: RunKind, entries: &[Entry]) {
     assert!(salvaged.is_sorted());
     assert!(salvaged.iter().all(|entry| entries.binary_search(entry).is_ok()));
     let missing = entries.len() - salvaged.len();
-    assert!(missing as u64 <= salvage.bad_pages() * 170 || disk.bytes(&Run::name(kind, SPAN)).len() % PAGE != 0);
+    assert!(
+        missing as u64 <= salvage.bad_pages() * 170 || !disk.bytes(&Run::name(kind, SPAN)).len().is_multiple_of(PAGE)
+    );
 }
 
 fn ids(count: u64) -> Vec<Entry> {
@@ -161,7 +163,7 @@ fn a_look_up_of_an_id_reads_one_page_and_mostly_none_where_it_is_absent() {
         assert_eq!(run.newest(&hash(1_000_000 + n)).unwrap(), None);
     }
     let reads = disk.reads();
-    assert!((150..600).contains(&reads), "{reads} of 100,000");
+    assert!((250..550).contains(&reads), "{reads} of 100,000");
 }
 
 #[test]
@@ -180,8 +182,8 @@ fn a_list_of_a_busy_sender_reads_few_pages() {
 
 #[test]
 fn a_file_is_hardly_larger_than_its_entries_and_so_is_its_part_in_memory() {
-    let count = 300_000;
-    for (kind, most) in [(RunKind::Ids, 25.66), (RunKind::Senders, 24.15)] {
+    let count = 200_000;
+    for (kind, most) in [(RunKind::Ids, 25.73), (RunKind::Senders, 24.20)] {
         let (_, run) = written(kind, &ids(count));
         let a_entry = run.bytes() as f64 / count as f64;
         assert!(a_entry < most, "{a_entry}");
@@ -192,21 +194,22 @@ fn a_file_is_hardly_larger_than_its_entries_and_so_is_its_part_in_memory() {
 }
 
 #[test]
-fn a_run_is_written_in_short_writes_with_syncs_between() {
-    let (disk, _) = written(RunKind::Ids, &ids(600_000));
+fn a_run_is_written_in_short_writes_with_syncs_between_and_is_durable_at_the_end() {
+    let (disk, _) = written(RunKind::Ids, &ids(200_000));
     let (longest_write, most_unsynced) = disk.most();
     assert!(longest_write <= 256 << 10 && most_unsynced <= (4 << 20) + (256 << 10));
+    assert!(disk.is_durable());
 }
 
 #[test]
 fn an_error_of_any_call_leaves_no_run_or_the_whole_one() {
-    let all = ids(200_000);
+    let all = ids(20_000);
     for call in 1.. {
         let disk = TestDisk::default();
         disk.fail(call);
         let written = write_to(&disk, RunKind::Ids, &all);
         if !disk.failed() {
-            assert!(call > 15 && written.is_ok());
+            assert!(call > 7 && written.is_ok());
             break;
         }
         assert!(matches!(written.map(drop), Err(RunError::Io(_))));
@@ -310,7 +313,7 @@ fn a_run_of_a_later_version_is_not_called_damaged() {
 
 #[test]
 fn any_zeroed_or_exchanged_page_is_noticed() {
-    for (kind, all) in [(RunKind::Ids, ids(1_500)), (RunKind::Senders, senders(1_500))] {
+    for (kind, all) in [(RunKind::Ids, ids(900)), (RunKind::Senders, senders(900))] {
         let (disk, run) = written(kind, &all);
         let name = Run::name(kind, SPAN);
         let whole = disk.bytes(&name);
@@ -323,7 +326,7 @@ fn any_zeroed_or_exchanged_page_is_noticed() {
             let noticed =
                 opened(&disk, kind).map_or(true, |run| run.damage().is_some() || assert_right(&run, &all, true) > 0);
             assert!(noticed, "page {page}");
-            for other in (0..pages).filter(|other| *other != page) {
+            for other in [(page + 1) % pages, (page + pages - 1) % pages] {
                 let mut bytes = whole.clone();
                 bytes.copy_within(other * PAGE..(other + 1) * PAGE, page * PAGE);
                 disk.put(&name, bytes);
@@ -355,6 +358,25 @@ fn a_run_without_its_filter_or_directory_answers_right_and_says_so() {
     let run = opened(&disk, RunKind::Ids).unwrap();
     assert_eq!(run.damage(), Some("the file has another length"));
     assert_right(&run, &all, false);
+}
+
+#[test]
+fn a_page_that_verifies_as_another_part_or_has_another_length_is_damage() {
+    let all = ids(900);
+    let (disk, run) = written(RunKind::Ids, &all);
+    let name = Run::name(RunKind::Ids, SPAN);
+    let whole = disk.bytes(&name);
+    let seed = file_seed(&IDENTITY, RunKind::Ids, SPAN);
+    let last = run.bytes() as usize / PAGE - 1;
+    let (_, words) = page::check(&whole[last * PAGE..], seed, last as u32).unwrap();
+    for (part, payload) in [(Part::Filter, words), (Part::Directory, &words[8..]), (Part::Directory, &[])] {
+        let mut bytes = whole[..last * PAGE].to_vec();
+        page::seal(&mut bytes, seed, last as u32, part, payload);
+        disk.put(&name, bytes);
+        let run = opened(&disk, RunKind::Ids).unwrap();
+        assert_eq!(run.damage(), Some("the directory is damaged"));
+        assert_right(&run, &all, false);
+    }
 }
 
 #[test]
@@ -404,24 +426,23 @@ fn any_flipped_bit_of_the_header_is_noticed() {
     }
 }
 
-/// The bytes of version 1. They must never change, and neither must where `fastbloom` puts an entry's bits: with another
-/// place for them, a filter on disk would deny ids that are there.
+/// The bytes of version 1, which must never change: a filter whose bits are elsewhere denies ids that are there.
 #[test]
 fn the_bytes_of_a_run_are_those_of_version_1() {
     let sums = [(RunKind::Ids, ids(2_000)), (RunKind::Senders, senders(2_000))].map(|(kind, all)| {
         let (disk, _) = written(kind, &all);
         xxh3_64(&disk.bytes(&Run::name(kind, SPAN)))
     });
-    assert_eq!(sums, [0, 0], "{sums:#x?}");
+    assert_eq!(sums, [0x57b4_f872_da6b_7c8f, 0x755a_50f5_5bd5_18bb], "{sums:#x?}");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn flipped_bits_and_cut_files_never_give_a_wrong_answer(
         is_ids: bool,
-        count in 0_u64..1_200,
+        count in 0_u64..800,
         flips in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
         cut in prop::option::weighted(0.3, any::<prop::sample::Index>()),
     ) {

@@ -29,6 +29,8 @@ struct State {
     longest_write: AtomicU64,
     unsynced: AtomicU64,
     most_unsynced: AtomicU64,
+    /// Changes of names that no sync of the directory followed.
+    names: AtomicU64,
 }
 
 struct TestFile {
@@ -86,6 +88,11 @@ impl TestDisk {
         (self.state.longest_write.load(Ordering::Relaxed), self.state.most_unsynced.load(Ordering::Relaxed))
     }
 
+    /// Whether nothing would be lost by a power cut.
+    pub fn is_durable(&self) -> bool {
+        [&self.state.unsynced, &self.state.names].iter().all(|pending| pending.load(Ordering::Relaxed) == 0)
+    }
+
     fn file(&self, bytes: &Arc<Mutex<Vec<u8>>>) -> Arc<dyn DiskFile> {
         Arc::new(TestFile { bytes: Arc::clone(bytes), state: Arc::clone(&self.state) })
     }
@@ -116,6 +123,8 @@ impl Disk for TestDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.state.call()?;
+        assert_eq!(self.state.unsynced.load(Ordering::Relaxed), 0, "renamed before it was synced");
+        self.state.names.fetch_add(1, Ordering::Relaxed);
         let mut files = self.files();
         let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         files.insert(to.to_owned(), file);
@@ -128,7 +137,9 @@ impl Disk for TestDisk {
     }
 
     fn sync_dir(&self, _: &str) -> io::Result<()> {
-        self.state.call()
+        self.state.call()?;
+        self.state.names.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -137,6 +148,10 @@ impl Disk for TestDisk {
 
     fn written_bytes(&self) -> u64 {
         self.state.written.load(Ordering::Relaxed)
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        Ok([7; 16])
     }
 }
 

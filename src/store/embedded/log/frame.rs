@@ -10,7 +10,7 @@
 //! | 12 | number of records | u32 | 52 | length of the body | u32 |
 //! | 16 | position of the frame | u64 | 56 | kind: 1 message, 2 change of state | u8 |
 //! | 24 | ordinal of its first record | u64 | 57 | flags: 1 in the feed, 2 imported | u8 |
-//! | 32 | wall time, microseconds since 1970 | i64 | 58 | 0 | 6 bytes |
+//! | 32 | wall time, microseconds since 1970 | i64 | 58 | retention when it was accepted, milliseconds | u48 |
 //! | 40 | age clock, microseconds | u64 | 64 | checksum of the body | u64 |
 //! | 48 | debt of the age clock, microseconds | u64 | 72 | checksum of the head, by position | u64 |
 //! | 56 | position of the frame before | u64 | | | |
@@ -163,17 +163,7 @@ impl FrameHeader {
                 _ => return Ok(None),
             };
             let is_ours = version == VERSION && own == position && length as usize >= FRAME_HEADER;
-            Ok(is_ours.then_some(Self {
-                position,
-                kind,
-                length,
-                records,
-                ordinal,
-                stamp,
-                previous,
-                heads,
-                checksum,
-            }))
+            Ok(is_ours.then_some(Self { position, kind, length, records, ordinal, stamp, previous, heads, checksum }))
         };
         read().map_err(|_| NoFrame::Absent)?.ok_or(NoFrame::Newer)
     }
@@ -190,6 +180,8 @@ pub struct Head {
     pub accepted_at: Timestamp,
     /// From when on it counts as absent, on the age clock, in microseconds.
     pub expiry: u64,
+    /// The retention when it was accepted, in milliseconds, of which 48 bits are kept.
+    pub retention: u64,
     /// How many bytes before it its frame begins.
     pub back: u32,
     /// Bytes of its body.
@@ -216,7 +208,8 @@ impl Head {
         at.put(&self.back.to_le_bytes());
         at.put(&self.length.to_le_bytes());
         let flags = if self.in_feed { IN_FEED } else { 0 } | if self.imported { IMPORTED } else { 0 };
-        at.put(&[self.kind as u8, flags, 0, 0, 0, 0, 0, 0]);
+        at.put(&[self.kind as u8, flags]);
+        at.put(self.retention.to_le_bytes().get(..6).unwrap_or_default());
         at.put(&self.body.to_le_bytes());
         let checksum = seal(&mut bytes, secret, position);
         frame.extend_from_slice(&bytes);
@@ -238,10 +231,11 @@ impl Head {
             _ => return None,
         };
         let flags = reader.byte().ok()?;
-        reader.bytes(6).ok()?;
+        let [a, b, c, d, e, f] = reader.array().ok()?;
+        let retention = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
         let body = reader.u64().ok()?;
         let (in_feed, imported) = (flags & IN_FEED != 0, flags & IMPORTED != 0);
-        let head = Self { id, sender, accepted_at, expiry, back, length, kind, in_feed, imported, body };
+        let head = Self { id, sender, accepted_at, expiry, retention, back, length, kind, in_feed, imported, body };
         Some((head, checksum))
     }
 

@@ -124,7 +124,12 @@ pub struct Log {
 
 impl Log {
     /// A log of these segments, durable up to `end`.
-    pub fn new(disk: Arc<dyn Disk>, segments: BTreeMap<u32, SegmentHeader>, identity: segment::Identity, end: Position) -> Self {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        segments: BTreeMap<u32, SegmentHeader>,
+        identity: segment::Identity,
+        end: Position,
+    ) -> Self {
         Self {
             disk,
             secret: identity.secret,
@@ -160,6 +165,13 @@ impl Log {
         let segments = self.segments.read();
         let first = segments.keys().next().copied().unwrap_or(1);
         (first, segments.keys().next_back().copied().unwrap_or(first))
+    }
+
+    /// Whether the end of a segment is lost, and the operator has agreed to go on.
+    pub fn ends_in_gap(&self, number: u32) -> bool {
+        let segments = self.segments.read();
+        let gaps = segments.values().next_back().map(|newest| newest.gaps.as_slice()).unwrap_or_default();
+        gaps.iter().any(|gap| gap.from.segment() == number && gap.to.segment() > number)
     }
 
     /// The headers of `range`, in order.

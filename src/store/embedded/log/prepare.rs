@@ -5,7 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{file_name, writer::{AppendError, is_no_space}};
+use super::{
+    file_name,
+    writer::{AppendError, is_no_space},
+};
 use crate::store::embedded::{
     disk::{Disk, DiskFile},
     sabotage::{Sabotage, is_planted},
@@ -38,8 +41,13 @@ struct State {
     wanted: Option<Wanted>,
     ready: Option<Prepared>,
     /// Why there is none, for now.
-    problem: Option<String>,
+    problem: Option<Problem>,
     is_urgent: bool,
+}
+
+struct Problem {
+    why: String,
+    is_full: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +70,7 @@ impl Preparation {
     /// Takes the segment that is ready; `None` while it is being made, which is urgent from now on.
     ///
     /// # Errors
-    /// [`AppendError::NoSpace`] when it cannot be made for now.
+    /// [`AppendError::NoSpace`] or [`AppendError::NoSegment`] when it cannot be made for now.
     pub fn take_ready(&self, number: u32) -> Result<Option<Prepared>, AppendError> {
         let mut state = self.state.lock();
         if state.ready.as_ref().is_some_and(|ready| ready.number == number) {
@@ -71,7 +79,11 @@ impl Preparation {
         }
         state.is_urgent = true;
         self.changed.notify_all();
-        state.problem.clone().map_or(Ok(None), |problem| Err(AppendError::NoSpace(problem)))
+        match &state.problem {
+            None => Ok(None),
+            Some(Problem { why, is_full: true }) => Err(AppendError::NoSpace(why.clone())),
+            Some(Problem { why, is_full: false }) => Err(AppendError::NoSegment(why.clone())),
+        }
     }
 
     /// Puts back what [`Preparation::take_ready`] gave.
@@ -84,9 +96,9 @@ impl Preparation {
         self.give_back(prepared);
     }
 
-    /// Why the next segment cannot be made, for now.
-    pub fn problem(&self) -> Option<String> {
-        self.state.lock().problem.clone()
+    /// Whether the next segment cannot be made, for now.
+    pub fn has_problem(&self) -> bool {
+        self.state.lock().problem.is_some()
     }
 
     /// Waits until something has changed, for `patience` at most.
@@ -145,10 +157,8 @@ impl Preparer {
                 state.ready = Some(ready);
             }),
             Err(error) => {
-                let problem = match is_no_space(&error) {
-                    true => format!("the disk is full: {error}"),
-                    false => format!("the next segment cannot be made: {error}"),
-                };
+                let is_full = is_no_space(&error);
+                let problem = Problem { why: format!("the next segment cannot be made: {error}"), is_full };
                 self.give_up(wanted.number);
                 self.preparation.note(|state| state.problem = Some(problem));
                 return false;

@@ -185,8 +185,8 @@ impl Window {
 pub enum Step {
     /// A record, and the checksum of its frame.
     Record(Record, u64),
-    /// Acknowledged records are missing or unreadable from one place to the other; how many, where that can be told.
-    Lost(Position, Position, Option<u64>),
+    /// Acknowledged records are missing or unreadable from one place to the other.
+    Lost(Position, Position),
 }
 
 /// Reads one segment forward, past whatever is damaged.
@@ -200,6 +200,7 @@ pub struct Walker {
     previous: Option<(Link, u64)>,
     /// What the next segment says of the last frame of this one.
     closed_by: Option<Link>,
+    ends_in_gap: bool,
     is_done: bool,
 }
 
@@ -232,7 +233,8 @@ impl Walker {
         let until = log.end_of(segment);
         let closed_by = log.segment(segment.number.saturating_add(1)).map(|next| next.previous);
         let window = Window::new(log.file(segment.number)?, log.secret, segment.number, until);
-        Ok(Self { window, number: segment.number, at, until, frame, previous, closed_by, is_done: false })
+        let ends_in_gap = log.ends_in_gap(segment.number);
+        Ok(Self { window, number: segment.number, at, until, frame, previous, closed_by, ends_in_gap, is_done: false })
     }
 
     /// Where it stands.
@@ -296,7 +298,7 @@ impl Walker {
             next = next.saturating_add(ALIGN as u32);
         }
         self.at = next.min(frame.end());
-        Ok(Step::Lost(position, Position::new(self.number, self.at), None))
+        Ok(Step::Lost(position, Position::new(self.number, self.at)))
     }
 
     /// Goes on to the next frame; gives what is lost before it.
@@ -312,7 +314,8 @@ impl Walker {
                 (Some(last), Some((previous, _))) => last != previous,
                 _ => false,
             };
-            return Ok(is_short.then(|| Step::Lost(from, Position::new(self.number.saturating_add(1), 0), None)));
+            let is_short = is_short || self.ends_in_gap;
+            return Ok(is_short.then(|| Step::Lost(from, Position::new(self.number.saturating_add(1), 0))));
         };
         let lost = match self.previous {
             Some((previous, ordinal)) if found.previous != previous => Some(found.ordinal.saturating_sub(ordinal)),
@@ -321,6 +324,6 @@ impl Walker {
         self.at = found.position.offset().saturating_add(FRAME_HEADER as u32);
         self.frame = Some(found);
         // Where the ordinals meet, only a frame without records was damaged.
-        Ok(lost.filter(|lost| *lost > 0).map(|lost| Step::Lost(from, found.position, Some(lost))))
+        Ok(lost.filter(|lost| *lost > 0).map(|_| Step::Lost(from, found.position)))
     }
 }

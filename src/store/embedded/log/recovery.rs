@@ -8,8 +8,9 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use super::{
-    Link, PAGE, Position, Stamp, file_name, number_of,
+    Link, PAGE, Position, Stamp, file_name,
     frame::FrameKind,
+    number_of,
     prepare::Prepared,
     reader::Window,
     scan::{Scan, ScanError, scan},
@@ -173,7 +174,8 @@ impl Finder {
         }
         let Some(newest_file) = files.keys().next_back().copied() else { return Ok(None) };
         let unusable = |why: String| Err(FindError::Unusable(why));
-        let Some((newest, identity)) = headers.last_key_value().map(|(number, header)| (*number, header.identity)) else {
+        let Some((newest, identity)) = headers.last_key_value().map(|(number, header)| (*number, header.identity))
+        else {
             return unusable("no segment of the log has a header that can be read".to_owned());
         };
         if headers.values().any(|header| header.identity != identity) {

@@ -22,10 +22,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{
-    Link, PAGE, Position, Stamp,
-    frame::Cursor,
-};
+use super::{Link, PAGE, Position, Stamp, frame::Cursor};
 use crate::store::{
     embedded::checksum::Secret,
     record::{Damaged, Reader},

@@ -11,7 +11,10 @@ use super::{
     prepare::Preparation,
     segment::{self, Gap, MAX_RECORDS, RESERVED, RESERVED_FOR_SEAL, SegmentHeader},
 };
-use crate::store::embedded::{disk::DiskFile, sabotage::{Sabotage, is_planted}};
+use crate::store::embedded::{
+    disk::DiskFile,
+    sabotage::{Sabotage, is_planted},
+};
 
 /// Why a frame was not written.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub enum AppendError {
     NotReady,
     /// The disk has no room. Nothing was written, or what was is undone before anything else is written.
     NoSpace(String),
+    /// The next segment cannot be made for now, for another reason. Nothing was written.
+    NoSegment(String),
     /// Nobody knows what the disk holds: this process writes no more.
     Failed(String),
 }
@@ -231,7 +236,10 @@ impl LogWriter {
         let header = self.next_header(next.size, snapshot, stamp);
         if let Err(error) = begin(next.file.as_ref(), &header, snapshot) {
             self.preparation.give_back(next);
-            return Err(failure("a segment could not be begun", &error));
+            return Err(match is_no_space(&error) {
+                true => AppendError::NoSpace(format!("the disk is full: {error}")),
+                false => failure("a segment could not be begun", &error),
+            });
         }
         self.log.add(header.clone(), Arc::clone(&next.file));
         let tail = &mut self.tail;
