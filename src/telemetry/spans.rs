@@ -33,7 +33,7 @@ attributes! {
     RPC_METHOD = "rpc.method", "The method with its service, as `messagewebhook.v1.MessageService/SubmitMessage`";
     RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code", "gRPC's code by its name, as `UNAVAILABLE`";
     ERROR_TYPE = "error.type", "The published code of the error that the call failed with";
-    DB_SYSTEM_NAME = "db.system.name", "`cassandra`, the language that the statements are of, or `fjall`";
+    DB_SYSTEM_NAME = "db.system.name", "`cassandra`, the language that the statements are of, or `message-webhook-log`";
     DB_NAMESPACE = "db.namespace", "The keyspace";
     DB_OPERATION_NAME = "db.operation.name", "`INSERT`, `SELECT`, `UPDATE` or `DELETE`";
     DB_COLLECTION_NAME = "db.collection.name", "The table";

@@ -73,7 +73,7 @@ fn values_that_do_not_go_together_are_refused() {
         (vec![flag("retention", "7d")], "allow_short_retention"),
         (vec![flag("drain_delay", "25s")], "shutdown_deadline"),
         (vec![flag("grpc_addr", "127.0.0.1:8080")], "http_addr too"),
-        (vec![flag("store_cache", "1B")], "1MiB to 64GiB"),
+        (vec![flag("body_limit", "1B")], "1KiB to 16MiB"),
         (vec![flag("max_connections", "0")], "at least 1"),
         (vec![flag("store_deadline", "0s")], "1ms to 1d"),
     ] {
@@ -114,7 +114,7 @@ fn settings_of_a_store_that_do_not_go_together_are_refused() {
         (vec![], Some("x"), "name the user"),
         (vec![login, file], Some("x"), "give one of the two"),
         (vec![("data_dir", "/srv")], None, "set store to embedded"),
-        (vec![("store_cache", "5MiB")], None, "set store to embedded"),
+        (vec![("store_failure_exit", "5s")], None, "set store to embedded"),
     ] {
         let environment: Vec<_> = password.map(|text| ("MESSAGE_WEBHOOK_SCYLLA_PASSWORD", text)).into_iter().collect();
         let flags = scylla().into_iter().chain(flags.iter().map(|(name, text)| flag(name, text))).collect();
@@ -170,10 +170,10 @@ fn a_file_that_cannot_be_read_or_is_no_toml_is_told_without_its_text() {
 
 #[test]
 fn the_printed_configuration_can_be_used_as_one() {
-    let flags = vec![flag("cors_origins", "https://a.example,https://b.example"), flag("store_cache", "5MiB")];
+    let flags = vec![flag("cors_origins", "https://a.example,https://b.example"), flag("body_limit", "5MiB")];
     let shown = show(&loaded(None, &[], flags).expect("good"));
     assert!(
-        shown.lines().any(|line| line.starts_with("store_cache = \"5MiB\"") && line.ends_with("# from --store-cache"))
+        shown.lines().any(|line| line.starts_with("body_limit = \"5MiB\"") && line.ends_with("# from --body-limit"))
     );
     assert!(shown.lines().any(|line| line.starts_with("retention = \"30days\"") && line.ends_with("# default")));
     for setting in SETTINGS {

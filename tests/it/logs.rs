@@ -23,7 +23,7 @@ const PLANTED: [&str; 6] =
 fn at_every_level(builder: Builder, format: &str) -> Builder {
     builder
         .arg("--log-level")
-        .arg("trace,h2=trace,hyper=trace,fjall=trace,scylla=trace")
+        .arg("trace,h2=trace,hyper=trace,scylla=trace")
         .arg("--log-format")
         .arg(format)
 }

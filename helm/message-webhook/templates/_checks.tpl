@@ -27,10 +27,8 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- end }}
 {{- end }}
 {{- else }}
-{{- range $name := list "store_cache" "store_memtable" }}
-{{- if hasKey $values.config $name }}
-{{- fail (printf "config.%s is of the other store. Set store.type to embedded, or leave it out." $name) }}
-{{- end }}
+{{- if hasKey $values.config "store_failure_exit" }}
+{{- fail "config.store_failure_exit is of the other store. Set store.type to embedded, or leave it out." }}
 {{- end }}
 {{- if and $values.scyllaCluster.enabled $scylla.nodes }}
 {{- fail "store.scylla.nodes and scyllaCluster.enabled exclude each other: the servers use the cluster that the release makes. Leave one out." }}

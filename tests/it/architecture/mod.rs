@@ -73,7 +73,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Other crates that only some parts may name, and why.
 const CRATES: &[(&str, &[&str], &str)] = &[
-    ("fjall", &["store::embedded"], "the engine is a detail of one store"),
     ("scylla", &["store::scylla"], "the driver and its CQL are a detail of one store"),
     ("axum", &["protocol::http", "protocol::admin", "middleware", "app"], "the web framework stays at the edge"),
     ("tonic", &["protocol", "middleware", "app", "cli"], "gRPC stays at the edge"),
@@ -257,10 +256,10 @@ fn the_checker_is_not_misled_by_comments_texts_and_test_modules() {
 }
 
 #[test]
-fn the_checker_keeps_the_engine_and_the_generated_code_where_they_belong() {
-    assert_eq!(violations("src/store/embedded/open.rs", "use fjall::Database;"), Vec::<String>::new());
-    assert_eq!(violations("src/store/mod.rs", "use fjall::Database;").len(), 1);
-    assert_eq!(violations("src/app.rs", "fn f(d: ::fjall::Database) {}").len(), 1);
+fn the_checker_keeps_the_driver_and_the_generated_code_where_they_belong() {
+    assert_eq!(violations("src/store/scylla/core.rs", "use scylla::client::session::Session;"), Vec::<String>::new());
+    assert_eq!(violations("src/store/mod.rs", "use scylla::client::session::Session;").len(), 1);
+    assert_eq!(violations("src/app.rs", "fn f(s: ::scylla::client::session::Session) {}").len(), 1);
     assert_eq!(violations("src/cli/get.rs", "use crate::protocol::grpc::v1::Message;"), Vec::<String>::new());
     assert_eq!(violations("src/service/mod.rs", "use crate::protocol::grpc::v1::Message;").len(), 1);
     assert_eq!(violations("src/app.rs", "use crate::protocol::grpc::v1::Message;").len(), 1);

@@ -119,7 +119,7 @@ async fn one_trace(way: &str, protocol: &str, keyspace: Option<&Keyspace>) {
     }
     assert_eq!(of("submit", "message_webhook.outcome").as_deref(), Some("accepted"));
     assert_eq!(of("submit", "message_webhook.message_key"), of("deliver feed", "message_webhook.message_key"));
-    let system = if keyspace.is_some() { "cassandra" } else { "fjall" };
+    let system = if keyspace.is_some() { "cassandra" } else { "message-webhook-log" };
     assert_eq!(of(store[0], "db.system.name").as_deref(), Some(system));
     assert_eq!(collector.resource_attribute("service.name").as_deref(), Some("message-webhook"));
 
