@@ -21,11 +21,7 @@ const PLANTED: [&str; 6] =
     ["planted-from", "planted-sid", "planted-body", "planted-host", "planted-path", "planted-query"];
 
 fn at_every_level(builder: Builder, format: &str) -> Builder {
-    builder
-        .arg("--log-level")
-        .arg("trace,h2=trace,hyper=trace,scylla=trace")
-        .arg("--log-format")
-        .arg(format)
+    builder.arg("--log-level").arg("trace,h2=trace,hyper=trace,scylla=trace").arg("--log-format").arg(format)
 }
 
 /// Sends a server everything that it may take or refuse, and looks through all that it says; gives its log back.

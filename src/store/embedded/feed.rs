@@ -32,7 +32,7 @@ pub struct Forward<'a> {
     shared: &'a Shared,
     walker: Option<Walker>,
     /// What is lost right where reading began.
-    lost: Option<FrameHeader>,
+    lost: Option<Place>,
 }
 
 impl<'a> Forward<'a> {
@@ -43,7 +43,7 @@ impl<'a> Forward<'a> {
     pub fn new(shared: &'a Shared, place: Place) -> Result<Self, Error> {
         Ok(match place::begin(shared, place)? {
             Begin::Walk(walker) => Self { shared, walker: Some(walker), lost: None },
-            Begin::Lost(frame) => Self { shared, walker: None, lost: Some(frame) },
+            Begin::Lost(behind) => Self { shared, walker: None, lost: Some(behind) },
         })
     }
 
@@ -53,8 +53,11 @@ impl<'a> Forward<'a> {
     /// When the log cannot be read, or retention has overtaken the reader.
     pub fn step(&mut self) -> Result<Option<Next>, Error> {
         let log = &self.shared.log;
-        if let Some(frame) = self.lost.take() {
-            return Ok(Some(Next::Lost(Place::at_frame(log, &frame))));
+        if let Some(behind) = self.lost.take() {
+            if let Begin::Walk(walker) = place::begin(self.shared, behind)? {
+                self.walker = Some(walker);
+            }
+            return Ok(Some(Next::Lost(behind)));
         }
         while let Some(walker) = &mut self.walker {
             match walker.step().map_err(|error| place::unreadable(self.shared, error))? {

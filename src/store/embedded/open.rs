@@ -164,12 +164,12 @@ impl Opener {
                 Err(RunError::Damaged(_) | RunError::Input(_)) => runs.damaged.push((kind, span)),
             }
         }
-        let spans: Vec<_> = runs.whole.iter().map(|run| (run.kind(), run.span())).collect();
-        let obsolete = index::obsolete(&spans);
-        let mut number = 0;
+        // A damaged run, which answers slowly, makes no other one superfluous.
+        let whole = runs.whole.iter().filter(|run| run.damage().is_none());
+        let spans: Vec<_> = whole.map(|run| (run.kind(), run.span())).collect();
+        let obsolete: Vec<_> = index::obsolete(&spans).into_iter().filter_map(|number| spans.get(number)).collect();
         runs.whole.retain(|run| {
-            number += 1;
-            let is_obsolete = obsolete.contains(&(number - 1));
+            let is_obsolete = obsolete.contains(&&(run.kind(), run.span()));
             if is_obsolete {
                 runs.obsolete.push((run.kind(), run.span()));
             }

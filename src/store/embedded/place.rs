@@ -143,8 +143,8 @@ pub fn read_token(log: &Log, bytes: &[u8]) -> Option<Position> {
 pub enum Begin {
     /// A reader there.
     Walk(Walker),
-    /// What is right behind the place is lost, up to this frame.
-    Lost(FrameHeader),
+    /// What is right behind the place is lost, up to this one.
+    Lost(Place),
 }
 
 /// Begins to read at `place`, which is checked against the frame there, or against what the next frame or segment says of
@@ -156,7 +156,7 @@ pub enum Begin {
 pub fn begin(shared: &Shared, place: Place) -> Result<Begin, Error> {
     let log = &shared.log;
     let Place::At(kind, position, history) = place else {
-        return first_live(shared).map(Begin::Walk);
+        return first_live(shared);
     };
     let (oldest, _) = log.bounds();
     if position >= log.end() {
@@ -207,7 +207,11 @@ fn behind_damage(shared: &Shared, position: Position, is_ours: impl Fn(u64) -> b
     let next =
         window.next_header(position.offset().saturating_add(1)).map_err(|error| unreadable(shared, error.into()))?;
     if let Ok(Some(next)) = next {
-        return if is_ours(next.previous.checksum) { Ok(Begin::Lost(next)) } else { Err(left()) };
+        return if is_ours(next.previous.checksum) {
+            Ok(Begin::Lost(Place::at_frame(log, &next)))
+        } else {
+            Err(left())
+        };
     }
     let next = log.segment(number.saturating_add(1)).filter(|next| is_ours(next.previous.checksum)).ok_or_else(left)?;
     Walker::new(log, &next).map(Begin::Walk).map_err(|error| unreadable(shared, error))
@@ -230,12 +234,15 @@ fn after_removed(shared: &Shared, kind: Anchor, position: Position, history: u64
 }
 
 /// Reading from the first segment that has something that is not expired.
-fn first_live(shared: &Shared) -> Result<Walker, Error> {
+fn first_live(shared: &Shared) -> Result<Begin, Error> {
     let age = shared.clock.age();
     let headers = shared.log.headers(..);
     let dead = headers.iter().skip(1).take_while(|next| next.newest_expiry <= age).count();
     let first = headers.get(dead).ok_or_else(left)?;
-    Walker::new(&shared.log, first).map_err(|error| unreadable(shared, error))
+    if dead == 0 && first.number > shared.oldest() {
+        return Ok(Begin::Lost(Place::at_segment(&shared.log, first.number, first.previous)));
+    }
+    Walker::new(&shared.log, first).map(Begin::Walk).map_err(|error| unreadable(shared, error))
 }
 
 /// The error for a place after which something was removed by its age.

@@ -138,7 +138,9 @@ impl View {
     /// Begins the memory of another segment.
     pub fn begin(&self, segment: u32, through: Position) {
         let mut inner = self.0.write();
-        let sealed = inner.current.replace(Recent::new(segment));
+        // As much room as the last one took: a table that grows holds up its writer for milliseconds.
+        let room = inner.current.as_ref().map_or(0, Recent::len);
+        let sealed = inner.current.replace(Recent::with_room(segment, room));
         inner.sealed.extend(sealed.map(Arc::new));
         inner.through = through;
     }

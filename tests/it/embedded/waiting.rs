@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use message_webhook::store::{MessageStore, Outcome};
+use message_webhook::store::{FeedFrom, FeedOrder, FeedStart, MessageStore, Outcome};
 
 use super::tools::*;
-use crate::conformance::fixture::PATIENCE;
+use crate::conformance::fixture::{PATIENCE, sids, take};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_are_never_polled_again_hold_up_nobody() {
@@ -42,5 +42,26 @@ async fn a_lone_submission_waits_for_nobody() {
     }
     // A gate of any kind would be a matter of milliseconds each; the disk of a test is memory where there is some.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_misses_nothing_while_segments_are_sealed_under_it() {
+    const MESSAGES: usize = 6000;
+    let dir = tempdir();
+    let (store, _) = open(dir.path()).await;
+    let store = Arc::new(store);
+    let reader = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let start = FeedFrom::Start(FeedStart::Start);
+            let mut follower = store.follow(start, FeedOrder::Fast).await.unwrap();
+            take(&mut *follower, MESSAGES).await
+        })
+    };
+    fill(&store, 0..MESSAGES, 1000).await;
+    let items = reader.await.unwrap();
+    let distinct: std::collections::HashSet<_> = sids(&items).into_iter().collect();
+    assert_eq!((items.len(), distinct.len()), (MESSAGES, MESSAGES));
     store.close().await.unwrap();
 }

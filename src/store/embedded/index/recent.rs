@@ -39,7 +39,6 @@ impl Recent {
 
     /// Nothing of `segment`, with room for this many records. More are taken in too, but then a table grows, and the
     /// insert that makes it grow takes milliseconds.
-    #[cfg(test)]
     pub fn with_room(segment: u32, records: usize) -> Self {
         let table = || Table { rows: HashTable::with_capacity(records), hasher: DefaultHashBuilder::default() };
         Self { ids: table(), senders: table(), ..Self::new(segment) }

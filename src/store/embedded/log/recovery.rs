@@ -208,7 +208,7 @@ impl Finder {
         let accepted = self.headers.get(&newest).map(|header| header.gaps.clone()).unwrap_or_default();
         let (mut state, base) = self.snapshot(newest)?;
         self.drop_below(state.oldest);
-        self.make_up_headers(newest, &accepted);
+        self.make_up_headers(state.oldest.max(1), newest, &accepted);
         let first = self.headers.keys().next().copied().unwrap_or(newest);
         let (mut recents, mut told, mut tail) = (Vec::new(), Vec::new(), None);
         for number in first..=newest {
@@ -267,8 +267,7 @@ impl Finder {
 
     /// What is known of a segment without a header, from those around it; and what is missing between the first and the
     /// newest.
-    fn make_up_headers(&mut self, newest: u32, accepted: &[Gap]) {
-        let first = self.files.keys().next().copied().unwrap_or(newest);
+    fn make_up_headers(&mut self, first: u32, newest: u32, accepted: &[Gap]) {
         for number in first..newest {
             if self.headers.contains_key(&number) {
                 continue;
@@ -283,7 +282,9 @@ impl Finder {
                 let made_up = SegmentHeader { number, snapshot: 0, ordinal, ..base };
                 self.headers.insert(number, made_up);
             } else if !accepted.iter().any(|gap| gap.from == from) {
-                let lost = before.map_or(0, |before| next.ordinal.saturating_sub(before.ordinal));
+                // Nothing was written before the first one; of others nobody can tell.
+                let before = before.map(|before| before.ordinal).or((number == 1).then_some(0));
+                let lost = before.map_or(0, |before| next.ordinal.saturating_sub(before));
                 self.lose(&[Gap { from, to, lost }]);
             }
         }
