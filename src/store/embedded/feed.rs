@@ -188,7 +188,7 @@ fn place_of_time(shared: &Shared, time: Timestamp) -> Result<Place, Error> {
         let mut walker = Walker::new(&shared.log, header).map_err(unreadable)?;
         while walker.step().map_err(unreadable)?.is_some() {
             let Some(frame) = walker.frame().filter(|frame| frame.stamp.wall >= time) else { continue };
-            let is_expired = frame.stamp.age.saturating_add(shared.retention_micros()) <= age;
+            let is_expired = frame.stamp.age.saturating_add(frame.stamp.debt).saturating_add(shared.retention_micros()) <= age;
             return Ok(if is_expired { Place::Start } else { Place::at_frame(&shared.log, frame) });
         }
     }

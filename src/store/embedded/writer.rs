@@ -486,7 +486,9 @@ impl Building {
             id: submission.id,
             sender: submission.sender,
             accepted_at,
-            expiry: stamp.age.saturating_add(retention).saturating_sub(passed),
+            // The debt is of time before this message, and the age clock will make up for it: without it here, what is
+            // accepted after a long stop would be forgotten too early by as much.
+            expiry: stamp.age.saturating_add(stamp.debt).saturating_add(retention).saturating_sub(passed),
             back: self.frame.len() as u32,
             length: submission.body.len() as u32,
             kind: RecordKind::Message,
