@@ -120,7 +120,8 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
         };
         let is_message = record.head.kind == RecordKind::Message;
         let is_expired = is_message && record.head.expiry <= age;
-        if is_expired && !record.head.imported && next != Place::Start {
+        // From the start on nobody misses what had expired before.
+        if is_expired && !record.head.imported && place != Place::Start {
             return Err(place::expired());
         }
         bytes += record.head.span();
@@ -130,7 +131,8 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
                 is_full = true;
                 break;
             }
-            if !is_expired || next != Place::Start {
+            // Nor does a change of the state that is older than what has expired make a place that is past it.
+            if next != Place::Start || (is_message && !is_expired) {
                 next = behind;
             }
             continue;
