@@ -31,7 +31,7 @@ pub enum Unread {
     /// For a reason that may pass, or that was planted.
     Passing,
     /// The cursor is refused.
-    Refused,
+    Refused(String),
     /// Never to be seen.
     Wrong(String),
 }
@@ -173,7 +173,7 @@ impl Life {
 pub fn unread(error: crate::domain::Error) -> Unread {
     match error.kind() {
         Kind::StoreUnavailable | Kind::DiskFull => Unread::Passing,
-        Kind::CursorExpired => Unread::Refused,
+        Kind::CursorExpired => Unread::Refused(error.public_message().to_owned()),
         kind => Unread::Wrong(format!("{kind:?}: {error}: {}", error.cause().map_or(String::new(), ToString::to_string))),
     }
 }

@@ -28,6 +28,8 @@ pub struct Known {
     pub until: u64,
     /// Whether the feed must have it.
     pub in_feed: bool,
+    /// Whether somebody was told "accepted", and not only "duplicate".
+    pub is_told: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -116,11 +118,14 @@ impl Oracle {
 
     /// An acceptance was answered.
     pub fn accepted(&mut self, number: usize, at: Timestamp, in_feed: bool) -> Checked {
-        if let Some(known) = self.must_be_known(number) {
+        // A duplicate's answer may be heard before.
+        if let Some(known) = self.must_be_known(number)
+            && (known.at != at || known.is_told)
+        {
             return Err(format!("DOUBLE: m{number} was accepted at {} and again at {at}", known.at));
         }
         let until = self.until(at);
-        self.sent[number].known = Some(Known { at, until, in_feed });
+        self.sent[number].known = Some(Known { at, until, in_feed, is_told: true });
         Ok(())
     }
 
@@ -147,7 +152,7 @@ impl Oracle {
     fn believe(&mut self, number: usize, at: Timestamp) {
         let until = self.until(at);
         let sent = &mut self.sent[number];
-        sent.known = Some(Known { at, until, in_feed: sent.in_feed });
+        sent.known = Some(Known { at, until, in_feed: sent.in_feed, is_told: false });
     }
 
     /// Compares what was read from behind the first `from` messages of the feed with what is known, and learns the rest.

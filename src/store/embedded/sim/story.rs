@@ -490,6 +490,7 @@ impl Story {
                 Ok(_) if self.disk.is_killed() => self.end_life(self.is_cut_next),
                 Ok(parts) => {
                     tell!(self, "open: {}", parts.report);
+                    tell!(self, "segments {:?}, end {:?}", parts.shared.log.bounds(), parts.shared.log.end());
                     self.check_report(&parts.report)?;
                     self.life = Some(Life::new(parts));
                     return Ok(());
