@@ -1,18 +1,17 @@
 //! A disk with a page cache, in memory: what is not synced may be lost sector by sector, and every call can fail.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::rng::Rng;
+use super::{
+    image::{Image, Inode, NameOp},
+    rng::Rng,
+};
 use crate::store::embedded::disk::{Disk, DiskFile};
 
-pub const SECTOR: usize = 512;
 const PAGE: usize = 4096;
-
-type Sector = Box<[u8; SECTOR]>;
 
 /// What can happen to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,55 +22,6 @@ pub enum Trouble {
     Fail,
     /// The disk has no room.
     NoSpace,
-}
-
-#[derive(Clone, Default)]
-struct Inode {
-    /// As the page cache has it.
-    bytes: Vec<u8>,
-    durable_length: usize,
-    /// Of sectors that were written since the last sync: what the disk has, then what the cache had meanwhile.
-    dirty: BTreeMap<u32, Vec<Sector>>,
-    /// Of sectors that a failed sync left clean in the cache: what the disk has.
-    stale: BTreeMap<u32, Sector>,
-}
-
-#[derive(Debug, Clone)]
-enum NameOp {
-    Link(String, usize),
-    Rename(String, String, usize),
-    Unlink(String),
-}
-
-impl NameOp {
-    fn is_in(&self, dir: &str) -> bool {
-        let (Self::Link(name, _) | Self::Rename(name, ..) | Self::Unlink(name)) = self;
-        name.rsplit_once('/').map_or("", |(dir, _)| dir) == dir
-    }
-
-    fn apply(self, names: &mut BTreeMap<String, usize>) {
-        match self {
-            Self::Link(name, inode) => drop(names.insert(name, inode)),
-            Self::Rename(from, to, inode) => {
-                if names.get(&from) == Some(&inode) {
-                    names.remove(&from);
-                }
-                names.insert(to, inode);
-            }
-            Self::Unlink(name) => drop(names.remove(&name)),
-        }
-    }
-}
-
-/// Files and names, as the cache and as the disk has them.
-#[derive(Clone, Default)]
-pub struct Image {
-    inodes: Vec<Inode>,
-    names: BTreeMap<String, usize>,
-    durable: BTreeMap<String, usize>,
-    pending: Vec<NameOp>,
-    dirs: BTreeSet<String>,
-    durable_dirs: BTreeSet<String>,
 }
 
 struct World {
@@ -164,6 +114,7 @@ impl SimDisk {
         world.is_killed = false;
         world.plan = None;
         world.process += 1;
+        world.image.forget_unnamed();
     }
 
     /// The power goes: of what was not synced, any part is kept.
@@ -206,128 +157,6 @@ impl SimDisk {
 
     fn file(&self, inode: usize, process: u64) -> Arc<dyn DiskFile> {
         Arc::new(SimFile { disk: self.clone(), inode, process })
-    }
-}
-
-impl Image {
-    fn cut(&mut self, rng: &mut Rng) {
-        let kept = rng.pick(&[0, 10, 50, 90, 100]);
-        let (by_page, in_order) = (rng.percent(50), rng.percent(50));
-        for op in std::mem::take(&mut self.pending) {
-            if rng.percent(kept) {
-                op.apply(&mut self.durable);
-            } else if in_order {
-                break;
-            }
-        }
-        let lost: Vec<String> =
-            self.dirs.difference(&self.durable_dirs).filter(|_| !rng.percent(kept)).cloned().collect();
-        for dir in lost {
-            self.dirs.remove(&dir);
-            self.durable.retain(|name, _| !name.starts_with(&dir));
-        }
-        self.durable_dirs = self.dirs.clone();
-        self.names = self.durable.clone();
-        for inode in &mut self.inodes {
-            inode.cut(rng, kept, by_page);
-        }
-    }
-
-    fn evict(&mut self, rng: &mut Rng) {
-        let percent = rng.pick(&[0, 20, 70, 100]);
-        for inode in &mut self.inodes {
-            let pages: BTreeSet<u32> = inode.stale.keys().map(|sector| sector / 8).collect();
-            for page in pages {
-                if inode.dirty.keys().any(|sector| sector / 8 == page) || !rng.percent(percent) {
-                    continue;
-                }
-                for sector in page * 8..page * 8 + 8 {
-                    if let Some(bytes) = inode.stale.remove(&sector) {
-                        inode.put(sector, &bytes);
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Inode {
-    fn sector(&self, sector: u32) -> Sector {
-        let mut bytes = Box::new([0; SECTOR]);
-        let at = sector as usize * SECTOR;
-        let there = self.bytes.get(at..self.bytes.len().min(at + SECTOR)).unwrap_or_default();
-        bytes[..there.len()].copy_from_slice(there);
-        bytes
-    }
-
-    fn put(&mut self, sector: u32, bytes: &[u8; SECTOR]) {
-        let at = sector as usize * SECTOR;
-        let end = self.bytes.len().min(at + SECTOR);
-        if at < end {
-            self.bytes[at..end].copy_from_slice(&bytes[..end - at]);
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8], at: usize) {
-        if bytes.is_empty() {
-            return;
-        }
-        let end = at + bytes.len();
-        for sector in (at / SECTOR) as u32..=((end - 1) / SECTOR) as u32 {
-            let now = self.sector(sector);
-            match self.dirty.get_mut(&sector) {
-                Some(versions) if versions.len() < 4 => versions.push(now),
-                Some(_) => {}
-                None => {
-                    let durable = self.stale.remove(&sector);
-                    let versions = durable.map_or_else(|| vec![now.clone()], |durable| vec![durable, now.clone()]);
-                    self.dirty.insert(sector, versions);
-                }
-            }
-        }
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
-        }
-        self.bytes[at..end].copy_from_slice(bytes);
-    }
-
-    fn sync(&mut self) {
-        self.dirty.clear();
-        self.durable_length = self.bytes.len();
-    }
-
-    fn fail_sync(&mut self, rng: &mut Rng) {
-        let kept = rng.pick(&[0, 10, 50, 90]);
-        for (sector, versions) in std::mem::take(&mut self.dirty) {
-            if !rng.percent(kept) {
-                let version = if rng.percent(80) { 0 } else { rng.index(versions.len()) };
-                self.stale.insert(sector, versions[version].clone());
-            }
-        }
-        if rng.percent(50) {
-            self.durable_length = self.bytes.len();
-        }
-    }
-
-    fn cut(&mut self, rng: &mut Rng, kept: u64, by_page: bool) {
-        let mut pages: BTreeMap<u32, bool> = BTreeMap::new();
-        for (sector, versions) in std::mem::take(&mut self.dirty) {
-            let is_kept = match by_page {
-                true => *pages.entry(sector / 8).or_insert_with(|| rng.percent(kept)),
-                false => rng.percent(kept),
-            };
-            if !is_kept {
-                let version = if by_page || rng.percent(70) { 0 } else { rng.index(versions.len()) };
-                self.put(sector, &versions[version]);
-            }
-        }
-        for (sector, bytes) in std::mem::take(&mut self.stale) {
-            self.put(sector, &bytes);
-        }
-        if self.bytes.len() != self.durable_length && !rng.percent(kept) {
-            self.bytes.resize(self.durable_length, 0);
-        }
-        self.durable_length = self.bytes.len();
     }
 }
 

@@ -7,6 +7,7 @@ mod checks;
 mod clock;
 mod damage;
 mod disk;
+mod image;
 mod life;
 mod oracle;
 mod rng;

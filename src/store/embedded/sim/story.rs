@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{
     clock::SimClock,
-    disk::{Image, SimDisk, Trouble},
+    disk::{SimDisk, Trouble},
+    image::Image,
     life::{Life, Queued, Reply},
     oracle::{Checked, Mark, Oracle, Sent, key_of, sender},
     rng::Rng,
