@@ -128,6 +128,12 @@ impl LogWriter {
         self.tail.header.largest
     }
 
+    /// When the last record of the log expires: none after it expires sooner, or a reader from the start would be told that
+    /// retention has overtaken it.
+    pub fn newest_expiry(&self) -> u64 {
+        self.tail.newest_expiry.max(self.tail.header.newest_expiry)
+    }
+
     /// Whether the last frame has records that matter, which no later header vouches for.
     pub fn wants_voucher(&self) -> bool {
         self.wants_voucher
@@ -262,7 +268,7 @@ impl LogWriter {
             ordinal: tail.ordinal,
             messages: tail.messages,
             stamp,
-            newest_expiry: tail.newest_expiry,
+            newest_expiry: self.newest_expiry(),
             snapshot: snapshot.len() as u32,
             snapshot_checksum: identity.secret.checksum(Position::new(number, segment::SNAPSHOT).0, snapshot),
             gaps: self.gaps.clone(),
