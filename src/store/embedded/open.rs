@@ -123,6 +123,7 @@ impl Opener {
             _ => Left::Unclean,
         };
         if !is_read {
+            self.sync_names().map_err(|error| self.disk_error(error))?;
             found.repair.write().map_err(|error| self.disk_error(error))?;
         }
         self.put_together(found, runs, left, began)
@@ -136,6 +137,16 @@ impl Opener {
             }
         }
         self.disk.sync_dir("")
+    }
+
+    /// The process before may have ended between giving a file its name and syncing the directory: what is acknowledged in a
+    /// segment that was found there must not lose it with the power.
+    fn sync_names(&self) -> io::Result<()> {
+        if is_planted(Sabotage::NoDirectorySync) {
+            return Ok(());
+        }
+        self.disk.sync_dir("log")?;
+        self.disk.sync_dir(index::DIR)
     }
 
     fn create(&self) -> Result<(), OpenError> {
@@ -186,8 +197,10 @@ impl Opener {
         };
         if span.to >= finder.newest {
             runs.lost.push(format!("the index names segment {}, which is beyond the end of the log", span.to));
+            runs.obsolete.push((run.kind(), span));
         } else if next.is_some_and(|next| !is_ours(next)) {
             runs.lost.push(format!("the index of segments {} to {} is of another log", span.from, span.to));
+            runs.obsolete.push((run.kind(), span));
         } else {
             runs.whole.push(run);
         }
