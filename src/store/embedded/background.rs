@@ -18,14 +18,13 @@ use super::{
         prepare::Preparer,
         scan::{ScanError, scan},
         scrub::Scrubber,
+        segment::sizes,
     },
     queue::Order,
     shared::{Shared, Stopped, Worker},
 };
 use crate::telemetry::names;
 
-/// So many neighbours become one run: an entry is written again every time that its run's size grows eightfold.
-const FAN_OUT: usize = 8;
 /// Between two looks at how far the present segment is filled.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// While nothing is accepted they may be longer.
@@ -159,7 +158,7 @@ pub fn step_house(shared: &Shared, scrubber: &mut Scrubber) -> Result<bool, RunE
     for kind in [RunKind::Ids, RunKind::Senders] {
         let runs = shared.view.runs(kind);
         let spans: Vec<Span> = runs.iter().map(|run| run.span()).collect();
-        let Some(range) = index::plan(&spans, FAN_OUT, longest(shared)) else { continue };
+        let Some(range) = index::plan(&spans, sizes().fan_out, longest(shared)) else { continue };
         let inputs = runs.get(range).unwrap_or_default();
         let place = log::Position::new(shared.oldest(), 0);
         match index::merge(shared.log.disk.as_ref(), &shared.identity, inputs, place.0) {

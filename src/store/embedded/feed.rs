@@ -131,7 +131,8 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
         };
         let is_message = record.head.kind == RecordKind::Message;
         let is_expired = is_message && record.head.expiry <= age;
-        if is_expired && !record.head.imported && next != Place::Start {
+        // From the start on nobody misses what had expired before.
+        if is_expired && !record.head.imported && place != Place::Start {
             return Err(place::expired());
         }
         bytes += record.head.span();
@@ -141,7 +142,8 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
                 is_full = true;
                 break;
             }
-            if !is_expired || next != Place::Start {
+            // Nor does a change of the state that is older than what has expired make a place that is past it.
+            if next != Place::Start || (is_message && !is_expired) {
                 next = behind;
             }
             continue;
@@ -199,7 +201,8 @@ fn place_of_time(shared: &Shared, time: Timestamp) -> Result<Place, Error> {
         let mut walker = Walker::new(&shared.log, header).map_err(unreadable)?;
         while walker.step().map_err(unreadable)?.is_some() {
             let Some(frame) = walker.frame().filter(|frame| frame.stamp.wall >= time) else { continue };
-            let is_expired = frame.stamp.age.saturating_add(shared.retention_micros()) <= age;
+            let is_expired =
+                frame.stamp.age.saturating_add(frame.stamp.debt).saturating_add(shared.retention_micros()) <= age;
             return Ok(if is_expired { Place::Start } else { Place::at_frame(&shared.log, frame) });
         }
     }

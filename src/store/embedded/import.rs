@@ -55,6 +55,12 @@ pub fn arrive(
 }
 
 impl Arrival {
+    /// Where its answer is awaited, for the simulator, which awaits nothing.
+    #[cfg(test)]
+    pub fn into_queued(self) -> Option<Queued> {
+        self.queued
+    }
+
     /// What became of it.
     ///
     /// # Errors

@@ -70,10 +70,9 @@ struct Runs {
     whole: Vec<Run>,
     /// Those whose file cannot be opened.
     damaged: Vec<(RunKind, Span)>,
-    /// Covered by wider ones.
+    /// Covered by wider ones, or of another log.
     obsolete: Vec<(RunKind, Span)>,
-    /// Those of a log that this one is not, and what that says.
-    foreign: Vec<(RunKind, Span)>,
+    /// What they say of a log that this one is not.
     lost: Vec<String>,
 }
 
@@ -123,6 +122,7 @@ impl Opener {
             _ => Left::Unclean,
         };
         if !is_read {
+            self.sync_names().map_err(|error| self.disk_error(error))?;
             found.repair.write().map_err(|error| self.disk_error(error))?;
         }
         self.put_together(found, runs, left, began)
@@ -136,6 +136,16 @@ impl Opener {
             }
         }
         self.disk.sync_dir("")
+    }
+
+    /// The process before may have ended between giving a file its name and syncing the directory: what is acknowledged in a
+    /// segment that was found there must not lose it with the power.
+    fn sync_names(&self) -> io::Result<()> {
+        if is_planted(Sabotage::NoDirectorySync) {
+            return Ok(());
+        }
+        self.disk.sync_dir("log")?;
+        self.disk.sync_dir(index::DIR)
     }
 
     fn create(&self) -> Result<(), OpenError> {
@@ -185,11 +195,11 @@ impl Opener {
         let is_ours =
             |next: &SegmentHeader| next.previous.position.0 == end.position && next.previous.checksum == end.checksum;
         if span.to >= finder.newest {
-            runs.foreign.push((run.kind(), span));
             runs.lost.push(format!("the index names segment {}, which is beyond the end of the log", span.to));
+            runs.obsolete.push((run.kind(), span));
         } else if next.is_some_and(|next| !is_ours(next)) {
-            runs.foreign.push((run.kind(), span));
             runs.lost.push(format!("the index of segments {} to {} is of another log", span.from, span.to));
+            runs.obsolete.push((run.kind(), span));
         } else {
             runs.whole.push(run);
         }
@@ -284,7 +294,7 @@ impl Opener {
         }
         let is_made = |kind, span: Span| span.from == span.to && runs.cover(kind, span.from);
         let damaged = runs.damaged.iter().filter(|(kind, span)| !is_made(*kind, *span));
-        for (kind, span) in damaged.chain(&runs.obsolete).chain(&runs.foreign) {
+        for (kind, span) in damaged.chain(&runs.obsolete) {
             self.disk.remove(&Run::name(*kind, *span))?;
         }
         self.remove_old(log, oldest)?;

@@ -161,6 +161,14 @@ impl State {
 }
 
 impl Change {
+    /// The oldest segment, of a change of that.
+    pub fn oldest(&self) -> Option<u32> {
+        match self {
+            Change::Oldest(oldest) => Some(*oldest),
+            Change::Key(_) | Change::Used(_) | Change::Clock(_) => None,
+        }
+    }
+
     /// The body of its record.
     pub fn to_body(&self) -> Vec<u8> {
         match self {

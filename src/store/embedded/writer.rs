@@ -174,7 +174,7 @@ impl Writer {
             Err(error) => return refuse_all(group, &error),
         };
         let runtime = group.iter().find_map(|waiting| waiting.runtime.clone());
-        let mut building = Building::new(std::mem::take(&mut self.frame), self.log.end());
+        let mut building = Building::new(std::mem::take(&mut self.frame), &self.log);
         let (mut decided, mut now): (Answers, Answers) = (Vec::with_capacity(group.len()), Vec::new());
         let mut spans = Vec::new();
         // What this group accepts, by the hash of its key.
@@ -402,7 +402,7 @@ impl Writer {
             Err(error) => return Err(self.refuse(error)),
         }
         let stamp = self.shared.clock.stamp();
-        let mut building = Building::new(std::mem::take(&mut self.frame), self.log.end());
+        let mut building = Building::new(std::mem::take(&mut self.frame), &self.log);
         building.state(&self.shared, &body, stamp);
         let matters = !matches!(change, Change::Used(_));
         let appended = self.append(&mut building, stamp, &[], matters);
@@ -471,14 +471,17 @@ struct Building {
     heads: u64,
     newest_expiry: u64,
     last_record: Position,
+    /// When the last record before this frame expires.
+    floor: u64,
 }
 
 impl Building {
-    fn new(mut frame: Vec<u8>, place: Position) -> Self {
+    fn new(mut frame: Vec<u8>, log: &LogWriter) -> Self {
         frame.clear();
         frame.resize(FRAME_HEADER, 0);
         let (entries, last_record) = (Vec::new(), Position::default());
-        Self { frame, place, entries, records: 0, heads: 0, newest_expiry: 0, last_record }
+        let (place, floor) = (log.end(), log.newest_expiry());
+        Self { frame, place, entries, records: 0, heads: 0, newest_expiry: 0, last_record, floor }
     }
 
     /// Adds a message; gives when it counts as accepted.
@@ -491,11 +494,16 @@ impl Building {
                 (import.accepted_at, import.in_feed, u64::try_from(passed).unwrap_or(0))
             }
         };
+        // The debt is of time before this message, and the age clock will make up for it: without it here, what is accepted
+        // after a long stop would be forgotten too early by as much.
+        let full = stamp.age.saturating_add(stamp.debt).saturating_add(retention);
+        // Struck debt makes no message expire before an older one. That keeps no byte longer: segments go in order.
+        let expiry = if submission.import.is_some() { full.saturating_sub(passed) } else { full.max(self.floor) };
         let head = Head {
             id: submission.id,
             sender: submission.sender,
             accepted_at,
-            expiry: stamp.age.saturating_add(retention).saturating_sub(passed),
+            expiry,
             retention: shared.retention_millis(),
             back: self.frame.len() as u32,
             length: submission.body.len() as u32,

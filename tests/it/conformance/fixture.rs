@@ -155,16 +155,6 @@ pub fn key_of(org: &str, env: Environment, sid: &str) -> MessageKey {
     MessageKey { org: OrgId::new(org).unwrap(), env, sid: MessageSid::new(format!("{PLANTED}{sid}")).unwrap() }
 }
 
-/// A message without [`PLANTED`], as stores of earlier versions have it.
-pub fn plain(message: NewMessage) -> NewMessage {
-    let (mut key, mut content) = (message.key().clone(), message.content().clone());
-    let without = |text: &str| text.strip_prefix(PLANTED).expect("one of this suite's").to_owned();
-    key.sid = MessageSid::new(without(key.sid.as_str())).unwrap();
-    content.from_id = FromId::new(without(content.from_id.as_str())).unwrap();
-    content.body = content.body.as_deref().map(without);
-    NewMessage::new(key, content)
-}
-
 /// The sid of a message as a test named it.
 pub fn sid(message: &Message) -> &str {
     message.key.sid.as_str().trim_start_matches(PLANTED)

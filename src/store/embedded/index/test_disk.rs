@@ -146,12 +146,12 @@ impl Disk for TestDisk {
         self.state.call().map(|()| u64::MAX)
     }
 
-    fn written_bytes(&self) -> u64 {
-        self.state.written.load(Ordering::Relaxed)
-    }
-
     fn random(&self) -> io::Result<[u8; 16]> {
         Ok([7; 16])
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.state.written.load(Ordering::Relaxed)
     }
 }
 

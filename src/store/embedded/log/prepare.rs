@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     file_name,
+    segment::sizes,
     writer::{AppendError, is_no_space},
 };
 use crate::store::embedded::{
@@ -14,8 +15,6 @@ use crate::store::embedded::{
     sabotage::{Sabotage, is_planted},
 };
 
-/// Bytes that are zeroed and synced at a time: one large burst would hold up the syncs of frames.
-const PIECE: u32 = 1024 * 1024;
 /// The next segment is begun when so much of the present one is used.
 pub const BEGINS: f64 = 0.4;
 
@@ -179,7 +178,7 @@ impl Preparer {
             }
         };
         let size = making.wanted.size;
-        let piece = PIECE.min(size.saturating_sub(making.zeroed));
+        let piece = sizes().piece.min(size.saturating_sub(making.zeroed));
         making.file.write_at(&vec![0; piece as usize], u64::from(making.zeroed))?;
         making.file.sync()?;
         making.zeroed += piece;

@@ -21,7 +21,7 @@ use crate::store::embedded::{
     disk::{Disk, DiskFile},
     index::Recent,
     sabotage::{Sabotage, is_planted},
-    state::State,
+    state::{Change, State},
 };
 
 /// A log that was read and judged. Nothing is written yet.
@@ -207,8 +207,16 @@ impl Finder {
         let newest = self.newest;
         let accepted = self.headers.get(&newest).map(|header| header.gaps.clone()).unwrap_or_default();
         let (mut state, base) = self.snapshot(newest)?;
-        self.drop_below(state.oldest);
-        self.make_up_headers(state.oldest.max(1), newest, &accepted);
+        let mut scans = self.read_from(base, &accepted)?;
+        // Before anything is missed: of removals that were not synced the disk may have undone any.
+        let oldest = scans.values().flat_map(|scan| &scan.changes).filter_map(Change::oldest).max();
+        let oldest = oldest.unwrap_or(0).max(state.oldest).max(1);
+        self.drop_below(oldest);
+        let whole = self.headers.len();
+        self.make_up_headers(oldest, newest, &accepted);
+        if self.headers.len() != whole {
+            scans.clear();
+        }
         let first = self.headers.keys().next().copied().unwrap_or(newest);
         let (mut recents, mut told, mut tail) = (Vec::new(), Vec::new(), None);
         for number in first..=newest {
@@ -219,9 +227,10 @@ impl Finder {
             let (Some(header), Some(file)) = (self.headers.get(&number).cloned(), self.files.get(&number)) else {
                 continue;
             };
-            let next = self.headers.get(&number.saturating_add(1));
-            let closed_by = next.map(|next| (next.previous, next.ordinal));
-            let scanned = scan(Arc::clone(file), &header, closed_by, &accepted)?;
+            let scanned = match scans.remove(&number) {
+                Some(scanned) => scanned,
+                None => scan(Arc::clone(file), &header, self.closed_by(number), &accepted)?,
+            };
             if number >= base {
                 scanned.changes.iter().cloned().for_each(|change| state.apply(change));
             }
@@ -242,6 +251,21 @@ impl Finder {
         // The newest segment is always read.
         let Some(tail) = tail else { return Err(FindError::Io(io::Error::other("the newest segment was not read"))) };
         self.finish(tail, recents, state, told)
+    }
+
+    /// Reads the segments that have a header, from `base` on.
+    fn read_from(&self, base: u32, accepted: &[Gap]) -> Result<BTreeMap<u32, Scan>, ScanError> {
+        let mut scans = BTreeMap::new();
+        for (number, header) in self.headers.range(base..) {
+            let Some(file) = self.files.get(number) else { continue };
+            scans.insert(*number, scan(Arc::clone(file), header, self.closed_by(*number), accepted)?);
+        }
+        Ok(scans)
+    }
+
+    /// What the segment after `number` says of its end.
+    fn closed_by(&self, number: u32) -> Option<(Link, u64)> {
+        self.headers.get(&number.saturating_add(1)).map(|next| (next.previous, next.ordinal))
     }
 
     /// The newest snapshot that is whole, and its segment.

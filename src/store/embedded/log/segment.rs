@@ -38,16 +38,62 @@ pub const MAX_GAPS: usize = 163;
 
 const KIB: u32 = 1024;
 const MIB: u32 = 1024 * KIB;
-const SMALLEST: u32 = MIB;
-const LARGEST: u32 = 64 * MIB;
-/// Bytes of one group, at most.
-const GROUP: u32 = 4 * MIB;
-/// The end of a segment that messages leave to changes of keys and of the store's own state.
-pub const RESERVED: u32 = 64 * KIB;
-/// The end of that, which only the oldest segment's number, the seal and one closing frame may have.
-pub const RESERVED_FOR_SEAL: u32 = 16 * KIB;
-/// A segment is sealed when it has so many records.
-pub const MAX_RECORDS: u32 = 200_000;
+
+/// How large the log's parts are. The simulator has smaller ones, so that what happens rarely happens often.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Bytes of a segment, at least.
+    pub smallest: u32,
+    /// Bytes of a segment, at most.
+    pub largest: u32,
+    /// Bytes of one group, at most.
+    pub group: u32,
+    /// The end of a segment that messages leave to changes of keys and of the store's own state.
+    pub reserved: u32,
+    /// The end of that, which only the oldest segment's number, the seal and one closing frame may have.
+    pub reserved_for_seal: u32,
+    /// A segment is sealed when it has so many records.
+    pub max_records: u32,
+    /// Bytes of the next segment that are zeroed and synced at a time: one large burst would hold up the syncs of frames.
+    pub piece: u32,
+    /// So many neighbours become one run: an entry is written again every time that its run's size grows so many fold.
+    pub fan_out: usize,
+}
+
+const REAL: Sizes = Sizes {
+    smallest: MIB,
+    largest: 64 * MIB,
+    group: 4 * MIB,
+    reserved: 64 * KIB,
+    reserved_for_seal: 16 * KIB,
+    max_records: 200_000,
+    piece: MIB,
+    fan_out: 8,
+};
+
+#[cfg(test)]
+std::thread_local! {
+    static SIZES: std::cell::Cell<Sizes> = const { std::cell::Cell::new(REAL) };
+}
+
+/// Gives the stores of this thread other sizes.
+#[cfg(test)]
+pub fn set_sizes(sizes: Sizes) {
+    SIZES.set(sizes);
+}
+
+/// The sizes of this thread's stores.
+#[cfg(test)]
+pub fn sizes() -> Sizes {
+    SIZES.get()
+}
+
+/// The sizes of all stores.
+#[cfg(not(test))]
+#[inline(always)]
+pub const fn sizes() -> Sizes {
+    REAL
+}
 
 /// What every segment of a store has in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,16 +264,17 @@ pub fn next_size(before: u32, used: u32, was_full: bool, largest_record: u32, sn
     } else {
         before
     };
-    wanted.clamp(SMALLEST, LARGEST).max(least_size(largest_record, snapshot))
+    wanted.clamp(sizes().smallest, sizes().largest).max(least_size(largest_record, snapshot))
 }
 
 /// The least that a segment may have, in bytes.
 pub fn least_size(largest_record: u32, snapshot: u32) -> u32 {
-    let least = largest_record.saturating_mul(2).saturating_add(snapshot.saturating_mul(4)).saturating_add(64 * KIB);
-    least.max(SMALLEST).next_multiple_of(PAGE)
+    let least =
+        largest_record.saturating_mul(2).saturating_add(snapshot.saturating_mul(4)).saturating_add(sizes().reserved);
+    least.max(sizes().smallest).next_multiple_of(PAGE)
 }
 
 /// Bytes of one frame of a segment of `size`, at most: a group, or one record alone.
 pub fn largest_frame(size: u32, largest_record: u32) -> u32 {
-    (size / 4).min(GROUP).max(largest_record)
+    (size / 4).min(sizes().group).max(largest_record)
 }

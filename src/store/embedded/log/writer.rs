@@ -9,7 +9,7 @@ use super::{
     Link, Log, PAGE, Position, Stamp,
     frame::{FRAME_HEADER, FrameHeader, FrameKind},
     prepare::Preparation,
-    segment::{self, Gap, MAX_RECORDS, RESERVED, RESERVED_FOR_SEAL, SegmentHeader},
+    segment::{self, Gap, SegmentHeader, sizes},
 };
 use crate::store::embedded::{
     disk::DiskFile,
@@ -43,8 +43,8 @@ pub enum Class {
 impl Class {
     fn reserved(self) -> u32 {
         match self {
-            Class::Message => RESERVED,
-            Class::State => RESERVED_FOR_SEAL,
+            Class::Message => sizes().reserved,
+            Class::State => sizes().reserved_for_seal,
             // A closing frame and the seal have a page each, and one more is lost to beginning on a page.
             Class::Oldest => 3 * PAGE,
         }
@@ -133,6 +133,12 @@ impl LogWriter {
         self.tail.header.largest
     }
 
+    /// When the last record of the log expires: none after it expires sooner, or a reader from the start would be told that
+    /// retention has overtaken it.
+    pub fn newest_expiry(&self) -> u64 {
+        self.tail.newest_expiry.max(self.tail.header.newest_expiry)
+    }
+
     /// Whether the last frame has records that matter, which no later header vouches for.
     pub fn wants_voucher(&self) -> bool {
         self.wants_voucher
@@ -158,7 +164,8 @@ impl LogWriter {
         let end = u64::from(self.tail.offset).saturating_add(length as u64);
         let in_bytes = end <= u64::from(self.tail.header.size.saturating_sub(class.reserved()));
         // A change of keys is not kept waiting by a number.
-        let in_records = class != Class::Message || self.tail.records as usize + records <= MAX_RECORDS as usize;
+        let in_records =
+            class != Class::Message || self.tail.records as usize + records <= sizes().max_records as usize;
         in_bytes && in_records && self.tail.last != Some(FrameKind::Seal)
     }
 
@@ -270,7 +277,7 @@ impl LogWriter {
             ordinal: tail.ordinal,
             messages: tail.messages,
             stamp,
-            newest_expiry: tail.newest_expiry,
+            newest_expiry: self.newest_expiry(),
             snapshot: snapshot.len() as u32,
             snapshot_checksum: identity.secret.checksum(Position::new(number, segment::SNAPSHOT).0, snapshot),
             gaps: self.gaps.clone(),
@@ -331,6 +338,9 @@ impl LogWriter {
         }
         let leaves_it = is_planted(Sabotage::NoSync)
             || (header.kind == FrameKind::Seal && is_planted(Sabotage::SealAndHeaderInOneSync));
+        if header.kind == FrameKind::Records && is_planted(Sabotage::SecondFrameInFlight) {
+            return self.write_two(header);
+        }
         if !leaves_it {
             self.tail.file.sync().map_err(|error| failure("a frame could not be made durable", &error))?;
         }
@@ -338,6 +348,16 @@ impl LogWriter {
         self.tail.last = Some(header.kind);
         self.tail.offset = header.end();
         Ok(header.link())
+    }
+
+    /// A sabotage: a voucher is written before the sync of what it vouches for.
+    fn write_two(&mut self, header: FrameHeader) -> Result<Link, AppendError> {
+        let (link, ordinal) = (header.link(), self.tail.ordinal);
+        (self.tail.previous, self.tail.last, self.tail.offset) = (link, Some(header.kind), header.end());
+        self.tail.ordinal = ordinal.saturating_add(u64::from(header.records));
+        let second = self.empty(FrameKind::Quiet, header.stamp);
+        self.tail.ordinal = ordinal;
+        second.map(|()| link)
     }
 
     /// Undoes what a full disk refused, before anything else is written.
