@@ -6,6 +6,7 @@
 
 mod cors;
 mod deadline;
+mod foreign;
 mod key;
 mod metrics;
 mod panic;
@@ -76,6 +77,8 @@ where
         .layer(request_id::RequestIdLayer)
         .layer(trace::TraceLayer::new(&edge))
         .layer(metrics::MetricsLayer::new(&edge))
+        // Above all that answers in gRPC's way, which is a 200 to who does not speak it.
+        .layer(foreign::ForeignLayer::new(&edge))
         .layer(panic::PanicLayer::new(&edge))
         .layer(shed::ShedLayer::new(&edge, max_in_flight))
         // Around everything that may take time: the caller's patience covers the check of its key too.

@@ -1,12 +1,14 @@
 //! What both edges share about one call: its id, its caller, and how its failure is told, logged and counted.
 
 mod bearer;
+mod json_error;
 mod report;
 mod request_id;
 
-use http::Response;
+use http::{HeaderMap, Method, Request, Response, Version};
 
 pub use bearer::{authenticate, authenticate_known};
+pub use json_error::{ErrorBody, JSON, ViolationBody, json_error};
 pub use report::Report;
 pub use request_id::{RequestId, X_REQUEST_ID};
 
@@ -22,6 +24,28 @@ pub struct Edge<B> {
     pub routes: &'static [Route],
     /// Gives an error the edge's shape.
     pub render: fn(&Error, &RequestId) -> Response<B>,
+    /// The refusal of a request that is not of the edge's protocol at all, whatever it asks for.
+    pub foreign: fn(&Head<'_>) -> Option<Error>,
+    /// Gives such a refusal a shape that whoever sent the request takes for one.
+    pub render_foreign: fn(&Error, &RequestId) -> Response<B>,
+}
+
+/// By what a request tells of which protocol it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Of HTTP.
+    pub version: Version,
+    /// The method.
+    pub method: &'a Method,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> Head<'a> {
+    /// That of `request`.
+    pub fn of<R>(request: &'a Request<R>) -> Self {
+        Self { version: request.version(), method: request.method(), headers: request.headers() }
+    }
 }
 
 /// One thing that can be called; anything that does not exist is [`Route::NONE`], so that labels stay few.

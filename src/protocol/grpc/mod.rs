@@ -4,6 +4,7 @@
 
 mod ending;
 mod error;
+mod foreign;
 mod framework;
 mod get;
 mod health;
@@ -131,8 +132,8 @@ impl Grpc {
         readiness: Readiness,
         closing: CancellationToken,
     ) -> Self {
-        let edge = Edge { report: Report::new("grpc"), route_of, routes: ROUTES, render: error::render };
-        Self(Arc::new(Parts { service, keys, readiness, closing, edge: Arc::new(edge) }))
+        let edge = Arc::new(edge_of("grpc", route_of, ROUTES));
+        Self(Arc::new(Parts { service, keys, readiness, closing, edge }))
     }
 
     /// What the layers of [`crate::middleware::grpc`] need to know.
@@ -258,6 +259,18 @@ impl MessageRpcs for Grpc {
     ) -> Result<Response<Self::StreamMessagesStream>, Status> {
         let id = id_of(&request);
         stream::stream(self, request).await.map(boxed).map_err(|error| self.refuse(&error, STREAM, &id))
+    }
+}
+
+/// What is known of an edge of gRPC.
+fn edge_of(protocol: &'static str, route_of: fn(&str) -> Route, routes: &'static [Route]) -> Edge<Body> {
+    Edge {
+        report: Report::new(protocol),
+        route_of,
+        routes,
+        render: error::render,
+        foreign: foreign::refusal,
+        render_foreign: foreign::render,
     }
 }
 

@@ -55,8 +55,14 @@ const BODIES_BYTES: usize = 64 * 1024 * 1024;
 impl Http {
     /// An edge over `service`; a body must be complete within `body_timeout`.
     pub fn new(service: Arc<MessageService>, keys: Arc<Keys>, body_timeout: Duration) -> Self {
-        let edge =
-            Edge { report: Report::new("http"), route_of, routes: &[SUBMIT, DOCS, Route::NONE], render: error::render };
+        let edge = Edge {
+            report: Report::new("http"),
+            route_of,
+            routes: &[SUBMIT, DOCS, Route::NONE],
+            render: error::render,
+            foreign: |_| None,
+            render_foreign: error::render,
+        };
         let body_budget = body::Budget::new(BODIES_BYTES.max(service.limits().body_bytes));
         Self(Arc::new(Parts { service, keys, body_timeout, body_budget, edge: Arc::new(edge) }))
     }

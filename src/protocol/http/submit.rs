@@ -41,9 +41,8 @@ where
             Ok(receipt) => render(&receipt),
             Err(error) => {
                 let mut response = http.0.edge.reject(&error, SUBMIT, &id);
-                let is_unread = matches!(error.kind(), Kind::BodyTooLarge | Kind::RequestTimeout);
-                if is_unread && version <= Version::HTTP_11 {
-                    // The rest of the body stands before the next request, so there will be none.
+                if error.kind() == Kind::RequestTimeout && version <= Version::HTTP_11 {
+                    // The rest of the body stands before the next request, and was waited for long enough.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response

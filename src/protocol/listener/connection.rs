@@ -10,10 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-};
+use hyper::server::conn::{http1, http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
@@ -30,6 +27,7 @@ use super::{
     ConnectionLimits, MaxAge,
     activity::{Activity, Counted},
     guard::{Guarded, WhenIdle},
+    unread::RequestBody,
 };
 
 /// What an HTTP/2 client with prior knowledge sends first.
@@ -50,7 +48,7 @@ pub(super) async fn serve<S, B>(
     limits: Arc<ConnectionLimits>,
     mut stopped: oneshot::Receiver<Infallible>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -59,7 +57,7 @@ pub(super) async fn serve<S, B>(
     let _ = stream.set_nodelay(true);
     let Some((version, read)) = first_bytes(&mut stream, &limits, &mut stopped).await else { return };
     let activity = Arc::new(Activity::default());
-    let service = Counted { service, activity: Arc::clone(&activity) };
+    let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger };
     let (idle, when_idle) = match version {
         Version::H1 => (None, WhenIdle::Fail),
         Version::H2 => {

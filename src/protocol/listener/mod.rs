@@ -7,6 +7,7 @@
 mod activity;
 mod connection;
 mod guard;
+mod unread;
 
 use std::{
     collections::HashMap, convert::Infallible, error::Error as StdError, future::Future, io, sync::Arc, time::Duration,
@@ -14,7 +15,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use metrics::{Gauge, gauge};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,6 +23,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+
+pub use unread::RequestBody;
 
 use crate::telemetry::names;
 
@@ -87,7 +89,7 @@ impl Default for ConnectionLimits {
 /// layers of [`crate::middleware`] allow.
 pub async fn serve<S, B>(listener: TcpListener, service: S, limits: ConnectionLimits, shutdown: CancellationToken)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -144,7 +146,7 @@ struct Connections {
 impl Connections {
     fn add<S, B>(&mut self, stream: TcpStream, service: S, limits: Arc<ConnectionLimits>)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,

@@ -2,6 +2,7 @@
 
 mod client;
 mod errors;
+mod foreign;
 mod framework;
 mod health;
 mod submit;
