@@ -8,6 +8,7 @@ mod keys;
 mod orgs;
 mod readiness;
 mod transfer;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,6 +36,7 @@ use crate::{
 };
 
 use orgs::Orgs;
+use work::Work;
 
 /// Messages on a page of a list when the caller names no number.
 pub const DEFAULT_PAGE: usize = 50;
@@ -136,6 +138,20 @@ impl MessageService {
     /// [`Kind::RateLimited`], [`Kind::Overloaded`], [`Kind::DeadlineExceeded`] and whatever the store cannot do. After
     /// an error of the last two kinds the message may be accepted nevertheless: the caller repeats it.
     pub async fn submit(&self, authorized: &Authorized, message: NewMessage) -> Result<Receipt, Error> {
+        self.submit_holding(authorized, message, ()).await
+    }
+
+    /// As [`MessageService::submit`]; `held` is kept for as long as the message is worked on, which may be longer than
+    /// anybody waits for it.
+    ///
+    /// # Errors
+    /// As [`MessageService::submit`].
+    pub async fn submit_holding(
+        &self,
+        authorized: &Authorized,
+        message: NewMessage,
+        held: impl Send + 'static,
+    ) -> Result<Receipt, Error> {
         let span = trace::child(spans::SUBMIT, "producer");
         if !span.is_none() {
             note_messaging(&span, "submit", "send");
@@ -143,7 +159,7 @@ impl MessageService {
             note_target(&span, authorized);
         }
         let (sid, fingerprint) = (message.key().sid.clone(), *message.fingerprint());
-        let submitted = self.submit_within(authorized, message).instrument(span.clone()).await;
+        let submitted = self.submit_within(authorized, message, held).instrument(span.clone()).await;
         if let Err(error) = &submitted
             && error.is_ours()
         {
@@ -157,13 +173,24 @@ impl MessageService {
         Ok(receipt)
     }
 
-    async fn submit_within(&self, authorized: &Authorized, message: NewMessage) -> Result<Outcome, Error> {
+    async fn submit_within(
+        &self,
+        authorized: &Authorized,
+        message: NewMessage,
+        held: impl Send + 'static,
+    ) -> Result<Outcome, Error> {
         authorized.expect_target(Scope::Submit, &message.key().org, message.key().env)?;
-        let _permit = self.admission.admit(&message.key().org, message.key().env)?;
+        let permit = self.admission.admit(&message.key().org, message.key().env)?;
         let traceparent = trace::to_keep(message.traceparent());
         let message = message.traced(traceparent);
         let sent_at = message.content().timestamp;
-        let outcome = self.within_deadline(self.store.submit(message)).await?;
+        let store = Arc::clone(&self.store);
+        let work = Work::new(async move {
+            // Both are the work's, not the caller's: who leaves early must not make room for more than may be under way.
+            let _holds = (permit, held);
+            store.submit(message).await
+        });
+        let outcome = self.within_deadline(work).await?;
         if let Outcome::Accepted(acceptance) = &outcome {
             self.message_age.record(acceptance.accepted_at.since(sent_at));
         }

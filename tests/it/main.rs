@@ -27,6 +27,7 @@ mod history;
 mod http;
 mod keys;
 mod kill;
+mod left;
 mod lifecycle;
 mod logs;
 mod model;

@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error as StdError,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -89,11 +90,24 @@ fn refusal(response: &Response<Body>, route: Route) -> Option<Error> {
     if is_ours || is_foreign {
         return None;
     }
+    if code == Code::Unimplemented && route == Route::NONE {
+        return Some(Error::new(
+            Kind::NotFound,
+            "There is no such method; server reflection lists those that there are",
+        ));
+    }
+    of_code(code)
+}
+
+/// The error behind what was read of a stream of messages where a message should be. `None` where the connection broke: that
+/// is nobody's mistake, and nobody hears the answer.
+pub(super) fn unreadable(status: &Status) -> Option<Error> {
+    if StdError::source(status).is_some() { None } else { of_code(status.code()) }
+}
+
+fn of_code(code: Code) -> Option<Error> {
     match code {
         Code::Ok | Code::Cancelled => None,
-        Code::Unimplemented if route == Route::NONE => {
-            Some(Error::new(Kind::NotFound, "There is no such method; server reflection lists those that there are"))
-        }
         Code::Unimplemented => {
             Some(Error::new(Kind::UnsupportedContentEncoding, "Send the message without compression"))
         }

@@ -55,7 +55,7 @@ where
 struct Received {
     authorized: Authorized,
     message: NewMessage,
-    /// The share is held until the message is stored or refused: until then its content is in memory.
+    /// The share goes with the message until that is stored or refused: until then its content is in memory.
     held: body::Held,
 }
 
@@ -83,8 +83,8 @@ async fn receive<B: http_body::Body<Data = Bytes> + Unpin>(
 
 async fn store(http: &Http, received: Received, id: &RequestId) -> Result<Receipt, Error> {
     let Http(edge) = http;
-    let Received { authorized, message, held: _held } = received;
-    let receipt = edge.service.submit(&authorized, message).await?;
+    let Received { authorized, message, held } = received;
+    let receipt = edge.service.submit_holding(&authorized, message, held).await?;
     edge.edge.report.receipt(&receipt, &authorized, id);
     Ok(receipt)
 }

@@ -6,3 +6,4 @@ mod foreign;
 mod framework;
 mod health;
 mod submit;
+mod unreadable;
