@@ -96,7 +96,7 @@ fn create(grant: &Grant, store: StoreFlags) -> Result<(), Failure> {
             prost_types::Timestamp { seconds, nanos }
         }),
     };
-    let created = with_keys(store, true, async |mut keys| keys.create_key(request).await)?;
+    let created = with_keys(store, async |mut keys| keys.create_key(request).await)?;
     let key = created.key.unwrap_or_default();
     talk(&format!("Key {} of {} may {}. It is shown this once.", key.key_id, owner(&key), scopes(&key).join(", ")));
     print(&format!("{}\n", created.key_text))
@@ -105,7 +105,7 @@ fn create(grant: &Grant, store: StoreFlags) -> Result<(), Failure> {
 fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: StoreFlags) -> Result<(), Failure> {
     let request =
         ListKeysRequest { org_id: org.map(|org| org.as_str().to_owned()).unwrap_or_default(), env: env_of(env).into() };
-    let keys = with_keys(store, false, async |mut keys| keys.list_keys(request).await)?.keys;
+    let keys = with_keys(store, async |mut keys| keys.list_keys(request).await)?.keys;
     if as_json {
         let keys: Vec<_> = keys.iter().map(to_json).collect();
         return print(&format!("{:#}\n", serde_json::Value::from(keys)));
@@ -135,7 +135,7 @@ fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: Stor
 
 fn revoke(key_id: String, store: StoreFlags) -> Result<(), Failure> {
     let request = RevokeKeyRequest { key_id };
-    let revoked = with_keys(store, false, async |mut keys| keys.revoke_key(request).await)?;
+    let revoked = with_keys(store, async |mut keys| keys.revoke_key(request).await)?;
     let key = revoked.key.unwrap_or_default();
     talk(&format!("Key {} of {} is revoked; it ends within 5 seconds.", key.key_id, owner(&key)));
     Ok(())
@@ -156,12 +156,12 @@ fn generate(grant: &Grant) -> Result<(), Failure> {
 /// Calls the key service that speaks for the configured store.
 fn with_keys<T>(
     store: StoreFlags,
-    create: bool,
     call: impl AsyncFnOnce(KeyServiceClient<Channel>) -> Result<tonic::Response<T>, Status>,
 ) -> Result<T, Failure> {
     let config = store.load(Vec::new())?.config;
     block_on(async {
-        let control = Control::open(&config, create).await.map_err(Failure::of)?;
+        // A directory that is not there is a mistyped one sooner than a new store's.
+        let control = Control::open(&config, false).await.map_err(Failure::of)?;
         let answer = call(KeyServiceClient::new(control.channel())).await;
         // Also after a refusal: the store must be left as a stopped one.
         control.close().await.map_err(Failure::of)?;

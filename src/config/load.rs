@@ -14,6 +14,7 @@ use super::{
     Config,
     backend::{Secret, StoreKind},
     table::{EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting},
+    text_file::text_of_file,
     value::Value,
 };
 use crate::telemetry::{OtelSettings, PREFIX};
@@ -256,9 +257,13 @@ fn check_scylla(loaded: &Loaded, mistakes: &mut Mistakes) {
 }
 
 fn read_file(path: &Path, given: &mut Vec<Given>, mistakes: &mut Mistakes) {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
         Err(error) => return mistakes.texts.push(format!("{}: cannot be read: {error}", path.display())),
+    };
+    let text = match text_of_file(bytes) {
+        Ok(text) => text,
+        Err(wrong) => return mistakes.texts.push(format!("{}: {wrong}", path.display())),
     };
     let line_of = |offset: usize| text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
     let table = match DeTable::parse(&text) {

@@ -35,6 +35,7 @@ mod operations;
 mod parity;
 mod remote;
 mod scylla;
+mod submit_cli;
 pub mod support;
 mod telemetry;
 mod transfer;
