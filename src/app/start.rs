@@ -69,6 +69,7 @@ pub struct Running {
     readiness: Readiness,
     store: Arc<dyn MessageStore>,
     keys: Arc<Keys>,
+    service: Arc<MessageService>,
     background: Background,
     /// What has requests under way, each by its name.
     edges: JoinSet<&'static str>,
@@ -98,6 +99,7 @@ impl App {
             listener::ConnectionLimits {
                 name: "admin",
                 max_connections: shares.admin,
+                makes_room: true,
                 ..listener::ConnectionLimits::default()
             },
             CancellationToken::new(),
@@ -140,11 +142,15 @@ impl App {
         background.save_uses(&keys);
         background.upkeep(&metrics, &service);
 
+        if config.allow_private_media_hosts {
+            tracing::warn!("media URLs may name any host: allow_private_media_hosts is for development only");
+        }
         let mut edges = JoinSet::new();
         let limits_of = |name, max_connections| listener::ConnectionLimits {
             name,
             max_connections,
             header_timeout: config.header_timeout,
+            idle_timeout: config.idle_timeout,
             ..listener::ConnectionLimits::default()
         };
         let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
@@ -158,7 +164,7 @@ impl App {
             "HTTP requests"
         });
 
-        let edge = grpc::Grpc::new(service, Arc::clone(&keys), readiness.clone(), stop_edges.clone());
+        let edge = grpc::Grpc::new(Arc::clone(&service), Arc::clone(&keys), readiness.clone(), stop_edges.clone());
         let routes = edge.routes().map_err(StartError::Reflection)?;
         let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
         let age = config.grpc_max_connection_age;
@@ -187,7 +193,8 @@ impl App {
             took_ms = begun.elapsed().as_millis() as u64,
             "serving"
         );
-        Ok(Running { config, addresses, readiness, store, keys, background, edges, stop_edges, admin: admin_task })
+        let admin = admin_task;
+        Ok(Running { config, addresses, readiness, store, keys, service, background, edges, stop_edges, admin })
     }
 }
 
@@ -279,7 +286,9 @@ impl Running {
         tokio::time::sleep(self.config.drain_delay).await;
         self.stop_edges.cancel();
 
-        let requests_end = end - CLOSING.min(deadline / 5);
+        // Of what the delay has left, so that there is time for requests however long it was.
+        let rest = end.saturating_duration_since(tokio::time::Instant::now());
+        let requests_end = end - CLOSING.min(rest / 5);
         let mut ended = Vec::new();
         let left = loop {
             match timeout_at(requests_end, self.edges.join_next()).await {
@@ -289,7 +298,16 @@ impl Running {
                 Err(_) => {
                     let all = ["HTTP requests", "gRPC calls", "calls on the control socket"];
                     let left: Vec<_> = all.into_iter().filter(|name| !ended.contains(name)).collect();
-                    break Some(format!("{} were still under way and were cut off", left.join(", ")));
+                    let left = format!("{} were still under way and were cut off", left.join(", "));
+                    if self.service.is_idle() {
+                        // Whatever their clients were still sending, nothing of it was taken in: nothing is lost.
+                        tracing::warn!(
+                            left,
+                            "clients that had not sent all of their requests were cut off; nothing is lost by that"
+                        );
+                        break None;
+                    }
+                    break Some(left);
                 }
             }
         };

@@ -94,6 +94,8 @@ settings! {
         grpc_max_connection_age: Duration = "1h", any;
         /// For how long after that what is under way may go on. A stream of the feed is cut then, and its reader comes back with its cursor.
         grpc_connection_grace: Duration = "1m", any;
+        /// For how long a connection of HTTP or gRPC stays open without a request. Longer than whatever is in front keeps its own, or that meets closed ones.
+        idle_timeout: Duration = "75s", |d| between(*d, Duration::from_secs(1), Duration::from_secs(86_400));
         /// Web pages of these origins may call the webhook from a browser. In the environment and as a flag: parted by commas.
         cors_origins: Vec<Origin> = "", any;
     }

@@ -10,7 +10,7 @@ use std::{
 use bytesize::ByteSize;
 use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
-use url::Url;
+use url::{Origin as Origins, Url};
 
 use crate::telemetry::LogFormat;
 
@@ -222,11 +222,21 @@ impl Origin {
         let wrong = || {
             format!("'{text}' is no origin; write scheme://host or scheme://host:port, e.g. https://widget.example.com")
         };
-        let url = Url::parse(text).map_err(|_| wrong())?;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(wrong());
+        if text.contains('*') {
+            return Err(format!("'{text}' is a pattern, and origins are compared as they stand; write each of them"));
         }
-        let origin = url.origin().ascii_serialization();
+        let url = Url::parse(text).map_err(|_| wrong())?;
+        let Some(host) = url.host_str().filter(|host| !host.is_empty() && url.scheme() != "file") else {
+            return Err(wrong());
+        };
+        let origin = match url.origin() {
+            // An app's own scheme, such as capacitor://localhost, of which a parser knows no more than its parts.
+            Origins::Opaque(_) => {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                format!("{}://{host}{port}", url.scheme())
+            }
+            known @ Origins::Tuple(..) => known.ascii_serialization(),
+        };
         if origin == text {
             Ok(Self(origin))
         } else {
@@ -347,10 +357,28 @@ mod tests {
 
     #[test]
     fn an_origin_is_what_browsers_send() {
-        for good in ["https://a.example", "http://localhost:3000", "https://a.example,http://b.example:8080"] {
+        for good in [
+            "https://a.example",
+            "http://localhost:3000",
+            "https://a.example,http://b.example:8080",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+        ] {
             assert!(Vec::<Origin>::parse(good).is_ok(), "{good}");
         }
-        for bad in ["https://a.example/", "https://a.example:443", "a.example", "*", "https://A.example", "file:///x"] {
+        for bad in [
+            "https://a.example/",
+            "https://a.example:443",
+            "a.example",
+            "*",
+            "https://A.example",
+            "file:///x",
+            "https://*.example.com",
+            "capacitor://localhost/",
+            "data:x",
+            "null",
+        ] {
             assert!(Vec::<Origin>::parse(bad).is_err(), "{bad}");
         }
     }

@@ -44,6 +44,8 @@ where
         .layer(trace::TraceLayer::new(&edge))
         // Counts what the caller sees, so above all that may refuse.
         .layer(metrics::MetricsLayer::new(&edge))
+        // Below what counts, and above all that reads the request.
+        .layer(foreign::ForeignLayer::new(&edge))
         // A browser hides an answer without these headers from its page, so above all that may refuse.
         .layer(cors::CorsLayer::new(cors, edge.route_of))
         // Catches what everything below may do wrong, and the layers above then treat it as an answer.

@@ -10,7 +10,7 @@ mod readiness;
 mod transfer;
 mod work;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 pub use admission::{Admission, AdmissionLimits};
 pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, StreamAccess, draining};
@@ -28,8 +28,8 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     domain::{
-        Environment, Error, Fingerprint, FromId, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId,
-        Scope, Sender, Timestamp,
+        Environment, Error, Fingerprint, FromId, HostPolicy, KeyOwner, Kind, Message, MessageKey, MessageSid,
+        NewMessage, OrgId, Scope, Sender, Timestamp,
     },
     store::{Acceptance, MessagePage, MessageStore, Outcome, PageLimit},
     telemetry::{names, spans, trace},
@@ -112,6 +112,11 @@ impl MessageService {
         &self.limits
     }
 
+    /// Whether the store works on no submission.
+    pub fn is_idle(&self) -> bool {
+        self.admission.is_idle()
+    }
+
     /// Forgets what is only kept for callers that have been idle; called now and then so that memory stays bounded.
     pub fn forget_idle(&self) {
         self.admission.forget_idle();
@@ -125,7 +130,16 @@ impl MessageService {
         if !caller.owns(&org, env) {
             return Err(Error::new(
                 Kind::PermissionDenied,
-                "This API key belongs to another organisation or environment",
+                match caller.owner() {
+                    // Its holder knows of both; of other organisations nothing is told.
+                    KeyOwner::Org { org: own, env: its } if *own == org => format!(
+                        "This API key is for '{its}', and the call is for '{env}'; send it with a key for '{env}'"
+                    )
+                    .into(),
+                    KeyOwner::Org { .. } | KeyOwner::Platform => {
+                        Cow::Borrowed("This API key belongs to another organisation or environment")
+                    }
+                },
             ));
         }
         caller.require(scope)?;

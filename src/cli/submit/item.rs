@@ -121,7 +121,7 @@ impl Item {
         let refused = |text: &str| Outcome::Refused(text.to_owned());
         let timestamp = match &self.timestamp {
             Value::String(text) => Timestamp::parse(text),
-            Value::Number(number) => Timestamp::parse(&number.to_string()),
+            Value::Number(number) => Timestamp::parse_number(&number.to_string()),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
                 return Err(refused("'timestamp' must be a string or an integer"));
             }

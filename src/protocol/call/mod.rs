@@ -12,7 +12,7 @@ pub use json_error::{ErrorBody, JSON, ViolationBody, json_error};
 pub use report::Report;
 pub use request_id::{RequestId, X_REQUEST_ID};
 
-use crate::domain::Error;
+use crate::domain::{Error, Kind};
 
 /// What the layers of [`crate::middleware`] must know of the edge behind them.
 pub struct Edge<B> {
@@ -28,6 +28,20 @@ pub struct Edge<B> {
     pub foreign: fn(&Head<'_>) -> Option<Error>,
     /// Gives such a refusal a shape that whoever sent the request takes for one.
     pub render_foreign: fn(&Error, &RequestId) -> Response<B>,
+}
+
+/// When the caller's patience ends, among a request's extensions where it told.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub tokio::time::Instant);
+
+impl Deadline {
+    /// What is answered then.
+    pub fn error() -> Error {
+        Error::new(
+            Kind::CallerDeadlineExceeded,
+            "The deadline of this call passed; repeat the call to learn what became of it",
+        )
+    }
 }
 
 /// By what a request tells of which protocol it is.

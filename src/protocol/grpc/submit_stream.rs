@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{Error, Scope, TraceParent, ViolationCode},
-    protocol::call::RequestId,
+    protocol::call::{Deadline, RequestId},
     service::Caller,
     telemetry::trace,
 };
@@ -34,8 +34,9 @@ pub(super) fn submit_stream(
     let id = id_of(&request);
     let caller = caller_of(&mut request)?;
     caller.require(Scope::Submit)?;
+    let deadline = request.extensions().get().copied();
     let call = Call { caller, id, traceparent: request.extensions().get().copied(), span: trace::here() };
-    let (ending, ended) = ending::when(reason_to_end(grpc.clone(), call.caller.clone()));
+    let (ending, ended) = ending::when(reason_to_end(grpc.clone(), call.caller.clone(), deadline));
     let id = call.id.clone();
     let (tell, unreadable) = oneshot::channel();
     // What follows a message that cannot be read cannot be read either.
@@ -64,10 +65,11 @@ struct Call {
     span: Span,
 }
 
-async fn reason_to_end(grpc: Grpc, caller: Caller) -> Error {
+async fn reason_to_end(grpc: Grpc, caller: Caller, deadline: Option<Deadline>) -> Error {
     tokio::select! {
         error = ending::revoked(&grpc, caller) => error,
         error = ending::stopped(&grpc) => error,
+        error = ending::late(deadline) => error,
     }
 }
 

@@ -6,6 +6,7 @@
 mod body;
 mod docs;
 mod error;
+mod foreign;
 mod headers;
 mod message;
 mod openapi;
@@ -60,7 +61,7 @@ impl Http {
             route_of,
             routes: &[SUBMIT, DOCS, Route::NONE],
             render: error::render,
-            foreign: |_| None,
+            foreign: foreign::refusal,
             render_foreign: error::render,
         };
         let body_budget = body::Budget::new(BODIES_BYTES.max(service.limits().body_bytes));
@@ -107,7 +108,11 @@ where
             SUBMIT => Box::pin(submit::handle(self.http.clone(), request)),
             DOCS => Box::pin(self.documents.call(request.map(Body::new))),
             _ => {
-                let refusal = self.http.0.edge.reject(&not_found(), Route::NONE, &RequestId::of(request.headers()));
+                let refusal = self.http.0.edge.reject(
+                    &not_found(request.uri().path()),
+                    Route::NONE,
+                    &RequestId::of(request.headers()),
+                );
                 Box::pin(ready(Ok(refusal)))
             }
         }
@@ -127,9 +132,11 @@ fn route_of(path: &str) -> Route {
     }
 }
 
-fn not_found() -> Error {
-    Error::new(
-        Kind::NotFound,
-        "There is no such path; send messages to /{org_id}/{env}/v1/message-webhook, where env is 'dev' or 'prod'",
-    )
+fn not_found(path: &str) -> Error {
+    let message = if exists(path.trim_end_matches('/')) {
+        "There is no such path; leave the slash at its end out"
+    } else {
+        "There is no such path; send messages to /{org_id}/{env}/v1/message-webhook, where env is 'dev' or 'prod'"
+    };
+    Error::new(Kind::NotFound, message)
 }

@@ -35,6 +35,9 @@ const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Enough for a body of 256 KiB to come in few reads; small, because an idle connection keeps what it has grown to.
 const H1_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Lines of a head: as many as HTTP/2 can have in its limit, which counts 32 bytes more for each. By default hyper has 100.
+const H1_HEADERS: usize = 512;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Version {
     H1,
@@ -46,6 +49,7 @@ pub(super) async fn serve<S, B>(
     mut stream: TcpStream,
     service: S,
     limits: Arc<ConnectionLimits>,
+    activity: Arc<Activity>,
     mut stopped: oneshot::Receiver<Infallible>,
 ) where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -56,7 +60,6 @@ pub(super) async fn serve<S, B>(
     // Answers are small and written whole: waiting to fill a segment would only delay them. Failing costs latency only.
     let _ = stream.set_nodelay(true);
     let Some((version, read)) = first_bytes(&mut stream, &limits, &mut stopped).await else { return };
-    let activity = Arc::new(Activity::default());
     let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger };
     let (idle, when_idle) = match version {
         Version::H1 => (None, WhenIdle::Fail),
@@ -71,6 +74,7 @@ pub(super) async fn serve<S, B>(
             let mut builder = http1::Builder::new();
             builder
                 .max_header_size(limits.header_bytes as usize)
+                .max_headers(H1_HEADERS)
                 .max_buf_size(H1_BUFFER_BYTES.max(limits.header_bytes as usize))
                 // A client may end its sending side and wait for the answer.
                 .half_close(true)
