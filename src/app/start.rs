@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{Config, Origin},
-    domain::{Clock, Error, HostPolicy},
+    domain::{Clock, Error, HostPolicy, MediaRules, MoreExtensions},
     middleware,
     protocol::{admin, grpc, http, listener},
     service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
@@ -343,10 +343,12 @@ fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'sta
 }
 
 fn limits(config: &Config) -> Limits {
+    let hosts = if config.allow_private_media_hosts { HostPolicy::Any } else { HostPolicy::PublicOnly };
+    let more = MoreExtensions { image: config.image_extensions.clone(), audio: config.audio_extensions.clone() };
     Limits {
         body_bytes: usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX),
         store_deadline: config.store_deadline,
-        media_hosts: if config.allow_private_media_hosts { HostPolicy::Any } else { HostPolicy::PublicOnly },
+        media: MediaRules::from(hosts).with_extensions(more),
         admission: AdmissionLimits {
             in_flight: config.max_in_flight,
             per_org_per_second: NonZeroU32::new(config.rate_limit_per_org),

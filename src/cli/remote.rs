@@ -124,12 +124,15 @@ impl Server {
         if is_the_services(status) {
             return status.message().to_owned();
         }
-        match status.code() {
-            Code::Unavailable => format!("cannot connect to gRPC at {address}"),
-            Code::DeadlineExceeded | Code::Cancelled => format!("{address} did not answer in time"),
-            code => format!(
+        let code = status.code();
+        if code == Code::Unavailable {
+            format!("cannot connect to gRPC at {address}")
+        } else if code == Code::DeadlineExceeded || code == Code::Cancelled {
+            format!("{address} did not answer in time")
+        } else {
+            format!(
                 "what listens on {address} does not answer as this service's gRPC port does ({code:?}); is the address right?"
-            ),
+            )
         }
     }
 }

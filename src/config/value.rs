@@ -12,7 +12,7 @@ use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
 use url::{Origin as Origins, Url};
 
-use crate::telemetry::LogFormat;
+use crate::{domain::Extension, telemetry::LogFormat};
 
 /// A type that a setting can have. A list's text is parted by commas.
 pub trait Value: Sized {
@@ -213,6 +213,22 @@ impl Value for Vec<Origin> {
 
     fn to_toml(&self) -> String {
         let items: Vec<_> = self.iter().map(|origin| quoted(&origin.0)).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+impl Value for Vec<Extension> {
+    const NAME: &'static str = "EXTENSION,…";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let wrong =
+            |part: &str| format!("'{part}' is no extension; write a dot and letters or digits, e.g. .webp, or none");
+        parts.map(|part| Extension::parse(part).ok_or_else(|| wrong(part))).collect()
+    }
+
+    fn to_toml(&self) -> String {
+        let items: Vec<_> = self.iter().map(|extension| quoted(extension.as_str())).collect();
         format!("[{}]", items.join(", "))
     }
 }

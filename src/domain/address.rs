@@ -30,7 +30,7 @@ pub(super) fn is_public(host: &Host<&str>) -> bool {
 fn is_public_name(name: &str) -> bool {
     let is_below =
         |parent: &&str| name.strip_suffix(*parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    name.contains('.') && !INTERNAL_NAMES.iter().any(|parent| is_below(&parent))
+    name.contains('.') && !INTERNAL_NAMES.iter().any(is_below)
 }
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u32) -> (u32, u32) {

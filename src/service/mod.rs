@@ -28,7 +28,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     domain::{
-        Environment, Error, Fingerprint, FromId, HostPolicy, KeyOwner, Kind, Message, MessageKey, MessageSid,
+        Environment, Error, Fingerprint, FromId, KeyOwner, Kind, MediaRules, Message, MessageKey, MessageSid,
         NewMessage, OrgId, Scope, Sender, Timestamp,
     },
     store::{Acceptance, MessagePage, MessageStore, Outcome, PageLimit},
@@ -62,8 +62,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// For how long a call waits for the store before it answers 503.
     pub store_deadline: Duration,
-    /// Which hosts media URLs may name.
-    pub media_hosts: HostPolicy,
+    /// Which media URLs are accepted.
+    pub media: MediaRules,
     /// What admission lets in.
     pub admission: AdmissionLimits,
     /// So many organisations are counted by name; 0 for none.

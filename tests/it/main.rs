@@ -20,6 +20,7 @@ mod contract;
 mod demo;
 mod docs;
 mod embedded;
+mod extensions;
 mod faults;
 mod feed;
 mod grpc;

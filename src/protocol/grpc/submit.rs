@@ -39,7 +39,8 @@ pub(super) async fn submit_one(
     if request.encoded_len() > limits.body_bytes {
         return Err(too_large(limits.body_bytes));
     }
-    let message = message::from_wire(request, limits.media_hosts).build(authorized.org().clone(), authorized.env())?;
+    let message =
+        message::from_wire(request, limits.media.clone()).build(authorized.org().clone(), authorized.env())?;
     let message = message.traced(traceparent);
     let receipt = service.submit(&authorized, message).await?;
     grpc.report().receipt(&receipt, &authorized, id);

@@ -12,14 +12,14 @@ use serde::{
 use serde_json::{error::Category, value::RawValue};
 
 use crate::domain::{
-    Error, FromId, HostPolicy, Kind, Media, MessageBuilder, MessageSid, NewMessage, Timestamp, ViolationCode,
+    Error, FromId, Kind, Media, MediaRules, MessageBuilder, MessageSid, NewMessage, Timestamp, ViolationCode,
 };
 
 /// Reads `body`: one JSON object in UTF-8. Unknown fields are ignored, `null` is absent.
 ///
 /// # Errors
 /// [`Kind::MalformedJson`]; what is wrong with a field is in the builder.
-pub(super) fn parse(body: &[u8], hosts: HostPolicy) -> Result<MessageBuilder, Error> {
+pub(super) fn parse(body: &[u8], rules: MediaRules) -> Result<MessageBuilder, Error> {
     // The whole body, because the parser does not look at the bytes of texts that it skips.
     let text = std::str::from_utf8(body)
         .map_err(|error| malformed(format!("The body is not UTF-8 from byte {} on", error.valid_up_to())))?;
@@ -31,7 +31,7 @@ pub(super) fn parse(body: &[u8], hosts: HostPolicy) -> Result<MessageBuilder, Er
         Some(_) => return Err(malformed("The body must be one JSON object, and begin with '{'")),
     }
     let mut json = serde_json::Deserializer::from_str(text);
-    let builder = json.deserialize_map(Fields(MessageBuilder::new(hosts))).and_then(|builder| {
+    let builder = json.deserialize_map(Fields(MessageBuilder::new(rules))).and_then(|builder| {
         json.end()?;
         Ok(builder)
     });

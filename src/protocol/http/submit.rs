@@ -76,7 +76,7 @@ async fn receive<B: http_body::Body<Data = Bytes> + Unpin>(
     headers::check(request.headers())?;
     let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
     let (body, held) = body::read(request.body_mut(), &body_limits, &edge.body_budget).await?;
-    let message = message::parse(&body, limits.media_hosts)?.build(authorized.org().clone(), authorized.env())?;
+    let message = message::parse(&body, limits.media.clone())?.build(authorized.org().clone(), authorized.env())?;
     let message = message.traced(request.extensions().get().copied());
     Ok(Received { authorized, message, held })
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use message_webhook::{
-    domain::{Clock, Environment, HostPolicy, KeyOwner, NewKey, OrgId, Scope, Scopes, SystemClock},
+    domain::{Clock, Environment, KeyOwner, MediaRules, NewKey, OrgId, Scope, Scopes, SystemClock},
     middleware::{self, Cors},
     protocol::{
         admin,
@@ -32,6 +32,7 @@ pub struct Settings {
     pub store_deadline: Duration,
     pub admission: AdmissionLimits,
     pub requests_in_flight: usize,
+    pub media: MediaRules,
     /// An embedded one of its own where none is given.
     pub store: Option<Arc<FlakyStore>>,
 }
@@ -44,6 +45,7 @@ impl Default for Settings {
             store_deadline: Duration::from_secs(30),
             admission: AdmissionLimits { in_flight: 4096, per_org_per_second: None::<NonZeroU32> },
             requests_in_flight: 4096,
+            media: MediaRules::default(),
             store: None,
         }
     }
@@ -75,7 +77,7 @@ impl Edges {
             metrics_per_org: 0,
             body_bytes: 256 * 1024,
             store_deadline: settings.store_deadline,
-            media_hosts: HostPolicy::PublicOnly,
+            media: settings.media,
             admission: settings.admission,
         };
         let shutdown = CancellationToken::new();
