@@ -25,12 +25,17 @@ use crate::{
     domain::{Clock, Error, HostPolicy, MediaRules, MoreExtensions},
     middleware,
     protocol::{admin, grpc, http, listener},
-    service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
+    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
     store::{MessageStore, Observed},
 };
 
 /// Of the time until the deadline this much is kept for closing the store, at most a fifth of it.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// What the bodies of all requests under way may take of memory.
+const BODIES_BYTES: usize = 64 * 1024 * 1024;
+/// Or else there is room for so many of the largest.
+const LARGEST_BODIES: usize = 16;
 
 /// Why a server does not start.
 #[derive(Debug)]
@@ -155,8 +160,9 @@ impl App {
         };
         let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
         let edge = http::Http::new(Arc::clone(&service), Arc::clone(&keys), config.body_timeout);
-        // Each connection may have a request that waits for its own client's body; those must not keep others out.
-        let under_way = config.max_in_flight.saturating_add(config.max_connections);
+        // Those that wait for their own clients' bodies must not keep others out: they have places of their own, of which
+        // each tenant gets its share.
+        let under_way = config.max_in_flight.saturating_mul(2).saturating_add(config.max_connections);
         let stack = middleware::http(edge.edge(), edge.routes(), cors, under_way);
         let serving = listener::serve(http, stack, limits_of("http", shares.http), stop_edges.clone());
         edges.spawn(async move {
@@ -164,7 +170,13 @@ impl App {
             "HTTP requests"
         });
 
-        let edge = grpc::Grpc::new(Arc::clone(&service), Arc::clone(&keys), readiness.clone(), stop_edges.clone());
+        let edge = grpc::Grpc::new(
+            Arc::clone(&service),
+            Arc::clone(&keys),
+            readiness.clone(),
+            stop_edges.clone(),
+            config.body_timeout,
+        );
         let routes = edge.routes().map_err(StartError::Reflection)?;
         let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
         let age = config.grpc_max_connection_age;
@@ -345,8 +357,13 @@ fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'sta
 fn limits(config: &Config) -> Limits {
     let hosts = if config.allow_private_media_hosts { HostPolicy::Any } else { HostPolicy::PublicOnly };
     let more = MoreExtensions { image: config.image_extensions.clone(), audio: config.audio_extensions.clone() };
+    let body_bytes = usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX);
     Limits {
-        body_bytes: usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX),
+        body_bytes,
+        bodies: BodyLimits {
+            bytes: BODIES_BYTES.max(body_bytes.saturating_mul(LARGEST_BODIES)),
+            waiting: config.max_connections,
+        },
         store_deadline: config.store_deadline,
         media: MediaRules::from(hosts).with_extensions(more),
         admission: AdmissionLimits {

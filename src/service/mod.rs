@@ -2,6 +2,7 @@
 //! that is not a message's own shape stands here: who may do what, admission, the deadline.
 
 mod admission;
+mod bodies;
 mod feed;
 mod key_manager;
 mod keys;
@@ -13,6 +14,7 @@ mod work;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 pub use admission::{Admission, AdmissionLimits};
+pub use bodies::{Bodies, BodyLimits, Held};
 pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, StreamAccess, draining};
 pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys, unauthenticated};
@@ -49,6 +51,7 @@ const PAGE_BYTES: usize = 1024 * 1024;
 pub struct MessageService {
     store: Arc<dyn MessageStore>,
     admission: Admission,
+    bodies: Arc<Bodies>,
     limits: Limits,
     stopping: CancellationToken,
     message_age: Histogram,
@@ -64,6 +67,8 @@ pub struct Limits {
     pub store_deadline: Duration,
     /// Which media URLs are accepted.
     pub media: MediaRules,
+    /// What the bodies of requests under way may cost, all together.
+    pub bodies: BodyLimits,
     /// What admission lets in.
     pub admission: AdmissionLimits,
     /// So many organisations are counted by name; 0 for none.
@@ -100,6 +105,7 @@ impl MessageService {
         Self {
             store,
             admission: Admission::new(&limits.admission),
+            bodies: Bodies::new(limits.bodies),
             stopping,
             message_age: histogram!(names::MESSAGE_AGE_SECONDS),
             orgs: Orgs::new(limits.metrics_per_org),
@@ -110,6 +116,11 @@ impl MessageService {
     /// The service's limits, for the edges that must know them before there is a message.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Where the bytes of requests under way are counted.
+    pub fn bodies(&self) -> &Arc<Bodies> {
+        &self.bodies
     }
 
     /// Whether the store works on no submission.

@@ -36,6 +36,7 @@ mod operations;
 mod parity;
 mod remote;
 mod scylla;
+mod shares;
 mod submit_cli;
 pub mod support;
 mod telemetry;

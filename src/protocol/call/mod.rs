@@ -12,7 +12,7 @@ pub use json_error::{ErrorBody, JSON, ViolationBody, json_error};
 pub use report::Report;
 pub use request_id::{RequestId, X_REQUEST_ID};
 
-use crate::domain::{Error, Kind};
+use crate::domain::{Error, Kind, Scope};
 
 /// What the layers of [`crate::middleware`] must know of the edge behind them.
 pub struct Edge<B> {
@@ -69,13 +69,13 @@ pub struct Route {
     pub name: &'static str,
     /// Its path without what callers put into it, or its method, for spans.
     pub pattern: &'static str,
-    /// Whether the layer that checks keys does so for this route.
-    pub needs_key: bool,
+    /// The scope that a key must have, where the layer that checks keys does so for this route.
+    pub scope: Option<Scope>,
 }
 
 impl Route {
     /// Whatever does not exist.
-    pub const NONE: Route = Route { name: "none", pattern: "_OTHER", needs_key: false };
+    pub const NONE: Route = Route { name: "none", pattern: "_OTHER", scope: None };
 }
 
 impl<B> Edge<B> {

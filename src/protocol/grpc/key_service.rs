@@ -19,11 +19,11 @@ use crate::{
 };
 
 pub(super) const CREATE: Route =
-    Route { name: "create_key", pattern: "messagewebhook.v1.KeyService/CreateKey", needs_key: true };
+    Route { name: "create_key", pattern: "messagewebhook.v1.KeyService/CreateKey", scope: Some(Scope::Admin) };
 pub(super) const LIST: Route =
-    Route { name: "list_keys", pattern: "messagewebhook.v1.KeyService/ListKeys", needs_key: true };
+    Route { name: "list_keys", pattern: "messagewebhook.v1.KeyService/ListKeys", scope: Some(Scope::Admin) };
 pub(super) const REVOKE: Route =
-    Route { name: "revoke_key", pattern: "messagewebhook.v1.KeyService/RevokeKey", needs_key: true };
+    Route { name: "revoke_key", pattern: "messagewebhook.v1.KeyService/RevokeKey", scope: Some(Scope::Admin) };
 
 /// The route of a path of this service.
 pub(super) fn route_of(path: &str) -> Option<Route> {

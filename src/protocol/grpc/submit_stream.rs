@@ -49,9 +49,11 @@ pub(super) fn submit_stream(
         messages.take_until(ending).map(move |item| answer(grpc.clone(), call.clone(), item))
     };
     let grpc = grpc.clone();
-    let unreadable =
-        stream::once(unreadable).filter_map(|told| ready(told.ok().and_then(|status| framework::unreadable(&status))));
-    let last = ended.chain(unreadable).map(move |error| Err(grpc.refuse(&error, SUBMIT_STREAM, &id)));
+    let unreadable = stream::once(unreadable).filter_map(|told| ready(told.ok().and_then(framework::unreadable)));
+    let last = ended.map(Ok).chain(unreadable).map(move |error| match error {
+        Ok(error) => Err(grpc.refuse(&error, SUBMIT_STREAM, &id)),
+        Err(told) => Err(told),
+    });
     Ok(answers.buffer_unordered(IN_FLIGHT).chain(last))
 }
 

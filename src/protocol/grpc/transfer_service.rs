@@ -26,9 +26,9 @@ use crate::{
 };
 
 const EXPORT: Route =
-    Route { name: "export", pattern: "messagewebhook.control.v1.TransferService/ExportMessages", needs_key: false };
+    Route { name: "export", pattern: "messagewebhook.control.v1.TransferService/ExportMessages", scope: None };
 const IMPORT: Route =
-    Route { name: "import", pattern: "messagewebhook.control.v1.TransferService/ImportMessages", needs_key: false };
+    Route { name: "import", pattern: "messagewebhook.control.v1.TransferService/ImportMessages", scope: None };
 /// A call holds at most so many messages.
 const MAX_MESSAGES: usize = 1000;
 /// A page, or one message of any size that a server takes.

@@ -35,8 +35,8 @@ use crate::{
 
 pub use docs::openapi_json;
 
-const SUBMIT: Route = Route { name: "submit", pattern: "/{org_id}/{env}/v1/message-webhook", needs_key: false };
-const DOCS: Route = Route { name: "docs", pattern: "/docs", needs_key: false };
+const SUBMIT: Route = Route { name: "submit", pattern: "/{org_id}/{env}/v1/message-webhook", scope: None };
+const DOCS: Route = Route { name: "docs", pattern: "/docs", scope: None };
 
 /// The HTTP edge; cheap to clone.
 #[derive(Clone)]
@@ -46,12 +46,8 @@ struct Parts {
     service: Arc<MessageService>,
     keys: Arc<Keys>,
     body_timeout: Duration,
-    body_budget: Arc<body::Budget>,
     edge: Arc<Edge<Body>>,
 }
-
-/// What the bodies of all requests under way may take of memory.
-const BODIES_BYTES: usize = 64 * 1024 * 1024;
 
 impl Http {
     /// An edge over `service`; a body must be complete within `body_timeout`.
@@ -64,8 +60,7 @@ impl Http {
             foreign: foreign::refusal,
             render_foreign: error::render,
         };
-        let body_budget = body::Budget::new(BODIES_BYTES.max(service.limits().body_bytes));
-        Self(Arc::new(Parts { service, keys, body_timeout, body_budget, edge: Arc::new(edge) }))
+        Self(Arc::new(Parts { service, keys, body_timeout, edge: Arc::new(edge) }))
     }
 
     /// What the layers of [`crate::middleware::http`] need to know.

@@ -15,7 +15,7 @@ use super::{Http, SUBMIT, body, error, headers, message, target};
 use crate::{
     domain::{Error, Kind, NewMessage, Scope, Timestamp},
     protocol::call::{RequestId, authenticate},
-    service::{Authorized, Receipt},
+    service::{Authorized, Held, Receipt},
 };
 
 /// Any method on the webhook's path, or on one that only looks like it.
@@ -56,7 +56,7 @@ struct Received {
     authorized: Authorized,
     message: NewMessage,
     /// The share goes with the message until that is stored or refused: until then its content is in memory.
-    held: body::Held,
+    held: Held,
 }
 
 /// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400;
@@ -75,7 +75,8 @@ async fn receive<B: http_body::Body<Data = Bytes> + Unpin>(
     let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
     headers::check(request.headers())?;
     let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
-    let (body, held) = body::read(request.body_mut(), &body_limits, &edge.body_budget).await?;
+    let share = edge.service.bodies().share(Some(caller));
+    let (body, held) = body::read(request.body_mut(), &body_limits, share).await?;
     let message = message::parse(&body, limits.media.clone())?.build(authorized.org().clone(), authorized.env())?;
     let message = message.traced(request.extensions().get().copied());
     Ok(Received { authorized, message, held })
