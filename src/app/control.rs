@@ -286,7 +286,11 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ControlError::Missing(dir) => {
-                write!(f, "There is no store in {}; name the server's directory with --data-dir", dir.display())
+                write!(
+                    f,
+                    "There is no store in {}; name the server's directory with --data-dir, or make an empty one for a new store",
+                    dir.display()
+                )
             }
             ControlError::Silent { socket, error } => write!(
                 f,

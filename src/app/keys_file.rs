@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::background::Background;
-use crate::{config::parse_keys_file, service::Keys};
+use crate::{
+    config::{parse_keys_file, text_of_file},
+    service::Keys,
+};
 
 /// The content is compared, not the time of change: Kubernetes swaps symbolic links, and an editor may keep the time.
 const READ_EVERY: Duration = Duration::from_secs(2);
@@ -62,5 +65,5 @@ async fn read(path: &Path) -> Result<String, String> {
     if size > MAX_BYTES {
         return Err(format!("has {size} bytes; at most {MAX_BYTES} are read"));
     }
-    tokio::fs::read_to_string(path).await.map_err(|error| format!("cannot be read: {error}"))
+    text_of_file(tokio::fs::read(path).await.map_err(|error| format!("cannot be read: {error}"))?)
 }

@@ -22,15 +22,20 @@ use super::{
 };
 use crate::{
     config::{Config, Origin},
-    domain::{Clock, Error, HostPolicy},
+    domain::{Clock, Error, HostPolicy, MediaRules, MoreExtensions},
     middleware,
     protocol::{admin, grpc, http, listener},
-    service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
+    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
     store::{MessageStore, Observed},
 };
 
 /// Of the time until the deadline this much is kept for closing the store, at most a fifth of it.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// What the bodies of all requests under way may take of memory.
+const BODIES_BYTES: usize = 64 * 1024 * 1024;
+/// Or else there is room for so many of the largest.
+const LARGEST_BODIES: usize = 16;
 
 /// Why a server does not start.
 #[derive(Debug)]
@@ -69,6 +74,7 @@ pub struct Running {
     readiness: Readiness,
     store: Arc<dyn MessageStore>,
     keys: Arc<Keys>,
+    service: Arc<MessageService>,
     background: Background,
     /// What has requests under way, each by its name.
     edges: JoinSet<&'static str>,
@@ -98,6 +104,7 @@ impl App {
             listener::ConnectionLimits {
                 name: "admin",
                 max_connections: shares.admin,
+                makes_room: true,
                 ..listener::ConnectionLimits::default()
             },
             CancellationToken::new(),
@@ -140,17 +147,22 @@ impl App {
         background.save_uses(&keys);
         background.upkeep(&metrics, &service);
 
+        if config.allow_private_media_hosts {
+            tracing::warn!("media URLs may name any host: allow_private_media_hosts is for development only");
+        }
         let mut edges = JoinSet::new();
         let limits_of = |name, max_connections| listener::ConnectionLimits {
             name,
             max_connections,
             header_timeout: config.header_timeout,
+            idle_timeout: config.idle_timeout,
             ..listener::ConnectionLimits::default()
         };
         let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
         let edge = http::Http::new(Arc::clone(&service), Arc::clone(&keys), config.body_timeout);
-        // Each connection may have a request that waits for its own client's body; those must not keep others out.
-        let under_way = config.max_in_flight.saturating_add(config.max_connections);
+        // Those that wait for their own clients' bodies must not keep others out: they have places of their own, of which
+        // each tenant gets its share.
+        let under_way = config.max_in_flight.saturating_mul(2).saturating_add(config.max_connections);
         let stack = middleware::http(edge.edge(), edge.routes(), cors, under_way);
         let serving = listener::serve(http, stack, limits_of("http", shares.http), stop_edges.clone());
         edges.spawn(async move {
@@ -158,7 +170,13 @@ impl App {
             "HTTP requests"
         });
 
-        let edge = grpc::Grpc::new(service, Arc::clone(&keys), readiness.clone(), stop_edges.clone());
+        let edge = grpc::Grpc::new(
+            Arc::clone(&service),
+            Arc::clone(&keys),
+            readiness.clone(),
+            stop_edges.clone(),
+            config.body_timeout,
+        );
         let routes = edge.routes().map_err(StartError::Reflection)?;
         let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
         let age = config.grpc_max_connection_age;
@@ -187,7 +205,8 @@ impl App {
             took_ms = begun.elapsed().as_millis() as u64,
             "serving"
         );
-        Ok(Running { config, addresses, readiness, store, keys, background, edges, stop_edges, admin: admin_task })
+        let admin = admin_task;
+        Ok(Running { config, addresses, readiness, store, keys, service, background, edges, stop_edges, admin })
     }
 }
 
@@ -281,7 +300,9 @@ impl Running {
         tokio::time::sleep(self.config.drain_delay).await;
         self.stop_edges.cancel();
 
-        let requests_end = end - CLOSING.min(deadline / 5);
+        // Of what the delay has left, so that there is time for requests however long it was.
+        let rest = end.saturating_duration_since(tokio::time::Instant::now());
+        let requests_end = end - CLOSING.min(rest / 5);
         let mut ended = Vec::new();
         let left = loop {
             match timeout_at(requests_end, self.edges.join_next()).await {
@@ -291,7 +312,16 @@ impl Running {
                 Err(_) => {
                     let all = ["HTTP requests", "gRPC calls", "calls on the control socket"];
                     let left: Vec<_> = all.into_iter().filter(|name| !ended.contains(name)).collect();
-                    break Some(format!("{} were still under way and were cut off", left.join(", ")));
+                    let left = format!("{} were still under way and were cut off", left.join(", "));
+                    if self.service.is_idle() {
+                        // Whatever their clients were still sending, nothing of it was taken in: nothing is lost.
+                        tracing::warn!(
+                            left,
+                            "clients that had not sent all of their requests were cut off; nothing is lost by that"
+                        );
+                        break None;
+                    }
+                    break Some(left);
                 }
             }
         };
@@ -327,10 +357,17 @@ fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'sta
 }
 
 fn limits(config: &Config) -> Limits {
+    let hosts = if config.allow_private_media_hosts { HostPolicy::Any } else { HostPolicy::PublicOnly };
+    let more = MoreExtensions { image: config.image_extensions.clone(), audio: config.audio_extensions.clone() };
+    let body_bytes = usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX);
     Limits {
-        body_bytes: usize::try_from(config.body_limit.as_u64()).unwrap_or(usize::MAX),
+        body_bytes,
+        bodies: BodyLimits {
+            bytes: BODIES_BYTES.max(body_bytes.saturating_mul(LARGEST_BODIES)),
+            waiting: config.max_connections,
+        },
         store_deadline: config.store_deadline,
-        media_hosts: if config.allow_private_media_hosts { HostPolicy::Any } else { HostPolicy::PublicOnly },
+        media: MediaRules::from(hosts).with_extensions(more),
         admission: AdmissionLimits {
             in_flight: config.max_in_flight,
             per_org_per_second: NonZeroU32::new(config.rate_limit_per_org),

@@ -2,7 +2,7 @@
 
 use super::{
     flags::SettingFlags,
-    output::{Failure, print},
+    output::{Failure, print, talk},
 };
 use crate::config::show;
 
@@ -13,5 +13,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    print(&show(&args.settings.load(Vec::new())?))
+    let loaded = args.settings.load(Vec::new())?;
+    for wrong in &loaded.otel.ignored {
+        talk(&format!("ignored: {wrong}"));
+    }
+    print(&show(&loaded))
 }

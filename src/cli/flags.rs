@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, ValueHint};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command, FromArgMatches, ValueHint,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use super::output::Failure;
 use crate::config::{EMBEDDED_SECTION, Given, Loaded, SCYLLA_SECTION, SETTINGS, Setting, Source, load};
@@ -43,7 +46,8 @@ fn augment(command: Command, wanted: impl Fn(&Setting) -> bool) -> Command {
         .value_name("FILE")
         .env(CONFIG_ENV)
         .value_hint(ValueHint::FilePath)
-        .value_parser(clap::value_parser!(PathBuf))
+        // Takes an empty variable, which is an unset one.
+        .value_parser(OsStringValueParser::new().map(PathBuf::from))
         .help("A TOML file of settings; the environment and flags win over it");
     SETTINGS.iter().filter(|setting| wanted(setting)).fold(command.arg(file), |command, setting| {
         let default = if setting.default.is_empty() { "none" } else { setting.default };

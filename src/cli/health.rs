@@ -8,13 +8,14 @@ use std::{
 
 use super::output::{Failure, print};
 
+const DEFAULT_ADDRESS: &str = "127.0.0.1:9464";
 /// An answer of ours has a few hundred bytes; what else may listen there is not read to its end.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where the server's admin port listens; 0.0.0.0 and [::] mean this machine.
-    #[arg(long, value_name = "IP:PORT", env = "MESSAGE_WEBHOOK_ADMIN_ADDR", default_value = "127.0.0.1:9464")]
+    #[arg(long, value_name = "IP:PORT", env = "MESSAGE_WEBHOOK_ADMIN_ADDR", default_value = DEFAULT_ADDRESS, value_parser = address)]
     admin_addr: SocketAddr,
     /// Ask whether the process lives, not whether it takes work.
     #[arg(long)]
@@ -36,6 +37,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     }
     print(&format!("{}\n", body.trim_end()))?;
     if status == "200" { Ok(()) } else { Err(Failure::Quiet) }
+}
+
+/// An empty variable is an unset one.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = if text.is_empty() { DEFAULT_ADDRESS } else { text };
+    text.parse().map_err(|_| "write IP:PORT, e.g. 127.0.0.1:9464".to_owned())
 }
 
 /// A server that listens on every address is asked on its own machine.

@@ -96,7 +96,8 @@ fn create(grant: &Grant, store: StoreFlags) -> Result<(), Failure> {
             prost_types::Timestamp { seconds, nanos }
         }),
     };
-    let created = with_keys(store, Purpose::Create, async |mut keys| keys.create_key(request).await)?;
+    // Not Create: a directory that is not there is a mistyped one sooner than a new store's.
+    let created = with_keys(store, Purpose::Change, async |mut keys| keys.create_key(request).await)?;
     let key = created.key.unwrap_or_default();
     talk(&format!("Key {} of {} may {}. It is shown this once.", key.key_id, owner(&key), scopes(&key).join(", ")));
     print(&format!("{}\n", created.key_text))

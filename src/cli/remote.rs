@@ -7,13 +7,16 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint, Uri},
 };
+use tonic_types::StatusExt;
 
 use super::{health::reachable, keys::env_of, output::Failure};
 use crate::{
+    config::text_of_file,
     domain::{Environment, OrgId, Violation},
     protocol::grpc::v1::{self, message_service_client::MessageServiceClient},
 };
 
+const DEFAULT_ADDRESS: &str = "127.0.0.1:9090";
 /// For a connection, and for the answer to a call that has one.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection whose other side fell silent is noticed after twice this time.
@@ -33,7 +36,7 @@ pub(super) struct Remote {
     #[arg(long)]
     env: Option<String>,
     /// Where the server's gRPC port is; 0.0.0.0 and [::] mean this machine.
-    #[arg(long, value_name = "HOST:PORT", env = "MESSAGE_WEBHOOK_GRPC_ADDR", default_value = "127.0.0.1:9090")]
+    #[arg(long, value_name = "HOST:PORT", env = "MESSAGE_WEBHOOK_GRPC_ADDR", default_value = DEFAULT_ADDRESS)]
     grpc_addr: String,
     /// A file that holds the key.
     #[arg(long, value_name = "FILE")]
@@ -55,10 +58,18 @@ impl Remote {
         let wrong = |violation: Violation| Failure::Usage(violation.message.into_owned());
         let org = self.org.as_deref().map(OrgId::new).transpose().map_err(wrong)?;
         let env = self.env.as_deref().map(str::parse::<Environment>).transpose().map_err(wrong)?;
-        let address = self.grpc_addr.parse().map_or(self.grpc_addr, |address| reachable(address).to_string());
-        let uri: Uri = format!("http://{address}")
-            .parse()
-            .map_err(|_| Failure::Usage(format!("'{address}' is no address; write HOST:PORT")))?;
+        // An empty variable is an unset one.
+        let address = if self.grpc_addr.is_empty() { DEFAULT_ADDRESS.to_owned() } else { self.grpc_addr };
+        let address = address.parse().map_or(address, |address| reachable(address).to_string());
+        let wrong = || Failure::Usage(format!("'{address}' is no address; write HOST:PORT, e.g. 127.0.0.1:9090"));
+        let uri: Uri = format!("http://{address}").parse().map_err(|_| wrong())?;
+        // Without a port it would be 80: the key would be sent to whoever listens there.
+        let names_both = uri.authority().is_some_and(|authority| {
+            authority.port().is_some() && !authority.host().is_empty() && !address.contains(['@', '/', '?'])
+        });
+        if !names_both {
+            return Err(wrong());
+        }
         // Marked as sensitive, so that no library logs it.
         let mut bearer: MetadataValue<_> = format!("Bearer {}", key(self.key_file)?)
             .parse()
@@ -104,22 +115,42 @@ impl Server {
 
     /// What a call failed with.
     pub(super) fn failure(&self, status: &Status) -> Failure {
-        match status.message() {
-            "" => Failure::Failed(format!("{} answered {:?}", self.address, status.code())),
-            message => Failure::Failed(message.to_owned()),
+        Failure::Failed(self.said(status))
+    }
+
+    /// The same as words: the service's own, and never a library's.
+    pub(super) fn said(&self, status: &Status) -> String {
+        let Server { address, .. } = self;
+        if is_the_services(status) {
+            return status.message().to_owned();
+        }
+        let code = status.code();
+        if code == Code::Unavailable {
+            format!("cannot connect to gRPC at {address}")
+        } else if code == Code::DeadlineExceeded || code == Code::Cancelled {
+            format!("{address} did not answer in time")
+        } else {
+            format!(
+                "what listens on {address} does not answer as this service's gRPC port does ({code:?}); is the address right?"
+            )
         }
     }
 }
 
+/// Whether `status` is the service's own: every error of it has details. Others are the transport's, or whoever's who listens
+/// at a wrong address.
+pub(super) fn is_the_services(status: &Status) -> bool {
+    status.get_details_error_info().is_some()
+}
+
 /// Whether the same call may succeed later, by itself.
 pub(super) fn is_passing(status: &Status) -> bool {
-    use tonic_types::StatusExt;
     match status.code() {
         // A broken connection shows as any of these, depending on where it broke.
         Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted => true,
         Code::ResourceExhausted => status.get_details_retry_info().is_some(),
         // Without details it is not the server's own, but the transport's.
-        Code::Internal => status.get_details_error_info().is_none(),
+        Code::Internal => !is_the_services(status),
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
@@ -135,8 +166,11 @@ pub(super) fn is_passing(status: &Status) -> bool {
 
 fn key(file: Option<PathBuf>) -> Result<String, Failure> {
     let text = match file {
-        Some(path) => std::fs::read_to_string(&path)
-            .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))?,
+        Some(path) => {
+            let bytes = std::fs::read(&path)
+                .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))?;
+            text_of_file(bytes).map_err(|wrong| Failure::Failed(format!("{} {wrong}", path.display())))?
+        }
         None => std::env::var("MESSAGE_WEBHOOK_KEY").unwrap_or_default(),
     };
     let key = text.trim();

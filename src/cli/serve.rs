@@ -62,12 +62,15 @@ fn traced(
     demo: bool,
     consent: Consent,
 ) -> Result<(), Failure> {
-    let telemetry = {
+    let (telemetry, failed) = {
         let _context = runtime.enter();
-        Telemetry::start(otel).map_err(Failure::Usage)?
+        Telemetry::start(otel)
     };
     init_logs(config.log_format, config.log_level.as_str(), &telemetry)
         .map_err(|error| Failure::Failed(format!("cannot set logs up: {error}")))?;
+    for wrong in otel.ignored.iter().chain(&failed) {
+        tracing::warn!(wrong, "ignored: telemetry goes on without it");
+    }
     raise_open_files();
     let (stop, deadline) = (Stop::default(), config.shutdown_deadline);
     let result = runtime.block_on(serve(config, &stop, demo, consent));

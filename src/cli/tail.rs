@@ -7,7 +7,7 @@ use tonic::{Code, Status, Streaming};
 use super::{
     backoff,
     output::{Failure, block_on, print_while_read, talk},
-    remote::{KEY_HELP, Remote, Server, is_passing},
+    remote::{KEY_HELP, Remote, Server, is_passing, is_the_services},
     shown::{to_json, to_line},
 };
 use crate::{
@@ -84,13 +84,13 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 async fn follow(args: &Args, server: &Server) -> Result<(), Failure> {
     let mut place = args.from.0.clone();
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut pauses = backoff::pauses();
+    let mut pauses = backoff::pauses(true);
     while left > 0 {
         let lost = match open(args, server, place.clone()).await {
             Ok(mut stream) => loop {
                 match stream.message().await {
                     Ok(Some(frame)) => {
-                        pauses = backoff::pauses();
+                        pauses = backoff::pauses(true);
                         for message in frame.messages.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                             if !print_while_read(&line(message, args.json))? {
                                 return Ok(());
@@ -113,10 +113,11 @@ async fn follow(args: &Args, server: &Server) -> Result<(), Failure> {
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            // At the beginning a wrong address is likelier than a broken network.
             Err(Opening::Unreachable(failure)) => return Err(Failure::Failed(failure)),
         };
-        if !is_passing(&lost) {
+        // At the beginning a wrong address is likelier than a broken network.
+        let is_elsewhere = !is_the_services(&lost) && !matches!(place, Wire::Cursor(_));
+        if is_elsewhere || !is_passing(&lost) {
             return Err(server.failure(&lost));
         }
         let pause = backoff::next_of(&mut pauses);

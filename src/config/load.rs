@@ -14,6 +14,7 @@ use super::{
     Config,
     backend::{Secret, StoreKind},
     table::{EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting},
+    text_file::text_of_file,
     value::Value,
 };
 use crate::telemetry::{OtelSettings, PREFIX};
@@ -115,7 +116,7 @@ pub fn load(
     let (standard, environment): (Vec<_>, Vec<_>) =
         environment.into_iter().partition(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(PREFIX)));
     let password = read_environment(environment, &mut given, &mut mistakes);
-    let otel = read_standard(standard, &mut mistakes);
+    let otel = read_standard(standard);
     given.extend(flags);
     let config = Config::from_given(&given, &mut mistakes);
     let sources: HashMap<_, _> = given.into_iter().map(|given| (given.name, given.source)).collect();
@@ -256,9 +257,13 @@ fn check_scylla(loaded: &Loaded, mistakes: &mut Mistakes) {
 }
 
 fn read_file(path: &Path, given: &mut Vec<Given>, mistakes: &mut Mistakes) {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
         Err(error) => return mistakes.texts.push(format!("{}: cannot be read: {error}", path.display())),
+    };
+    let text = match text_of_file(bytes) {
+        Ok(text) => text,
+        Err(wrong) => return mistakes.texts.push(format!("{}: {wrong}", path.display())),
     };
     let line_of = |offset: usize| text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
     let table = match DeTable::parse(&text) {
@@ -308,12 +313,13 @@ fn read_environment(
     let mut password = None;
     for (name, value) in environment {
         let Some(name) = name.to_str().filter(|name| name.starts_with(ENV_PREFIX)) else { continue };
-        if OTHER_VARIABLES.contains(&name) || is_service_link(name, value.to_str()) {
+        // An empty variable is an unset one: it is what `${NAME:-}` gives.
+        if value.is_empty() || OTHER_VARIABLES.contains(&name) || is_service_link(name, value.to_str()) {
             continue;
         }
         if name == SCYLLA_PASSWORD_ENV {
             match value.into_string() {
-                Ok(text) => password = (!text.is_empty()).then(|| Secret::new(text)),
+                Ok(text) => password = Some(Secret::new(text)),
                 Err(_) => mistakes.texts.push(format!("{SCYLLA_PASSWORD_ENV}: is not UTF-8")),
             }
             continue;
@@ -332,20 +338,19 @@ fn read_environment(
     password
 }
 
-/// The variables of OpenTelemetry. An unreadable one is told by its name alone.
-fn read_standard(variables: Vec<(OsString, OsString)>, mistakes: &mut Mistakes) -> OtelSettings {
-    let mut texts = HashMap::new();
+/// The variables of OpenTelemetry, of which none can be a mistake. An unreadable one is told by its name alone.
+fn read_standard(variables: Vec<(OsString, OsString)>) -> OtelSettings {
+    let (mut texts, mut unreadable) = (HashMap::new(), Vec::new());
     for (name, value) in variables {
         match (name.into_string(), value.into_string()) {
             (Ok(name), Ok(value)) => drop(texts.insert(name, value)),
-            (Ok(name), Err(_)) => mistakes.texts.push(format!("{name}: is not UTF-8")),
+            (Ok(name), Err(_)) => unreadable.push(format!("{name}: is not UTF-8")),
             (Err(_), _) => {}
         }
     }
-    OtelSettings::read(texts).unwrap_or_else(|wrong| {
-        mistakes.texts.extend(wrong);
-        OtelSettings::default()
-    })
+    let mut settings = OtelSettings::read(texts);
+    settings.ignored.append(&mut unreadable);
+    settings
 }
 
 /// Kubernetes gives each pod variables about every service of its namespace (`<NAME>_SERVICE_HOST`, `<NAME>_PORT`, …).

@@ -9,6 +9,7 @@ mod keys_file;
 mod load;
 mod show;
 mod table;
+mod text_file;
 mod value;
 
 pub use backend::{Consistency, Keyspace, Node, Secret, StoreKind};
@@ -16,4 +17,5 @@ pub use keys_file::{entry as keys_file_entry, parse as parse_keys_file};
 pub use load::{ENV_PREFIX, Given, Loaded, Mistakes, SCYLLA_PASSWORD_ENV, Source, load};
 pub use show::show;
 pub use table::{Config, EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting};
+pub use text_file::text_of_file;
 pub use value::{LogFilter, Origin};

@@ -9,7 +9,7 @@ use super::{
     load::{Given, Mistakes},
     value::{LogFilter, Origin, Value, at_least, between, positive},
 };
-use crate::telemetry::LogFormat;
+use crate::{domain::Extension, telemetry::LogFormat};
 
 /// One setting, as everything but its typed value knows it.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +94,8 @@ settings! {
         grpc_max_connection_age: Duration = "1h", any;
         /// For how long after that what is under way may go on. A stream of the feed is cut then, and its reader comes back with its cursor.
         grpc_connection_grace: Duration = "1m", any;
+        /// For how long a connection of HTTP or gRPC stays open without a request. Longer than whatever is in front keeps its own, or that meets closed ones.
+        idle_timeout: Duration = "75s", |d| between(*d, Duration::from_secs(1), Duration::from_secs(86_400));
         /// Web pages of these origins may call the webhook from a browser. In the environment and as a flag: parted by commas.
         cors_origins: Vec<Origin> = "", any;
     }
@@ -154,6 +156,10 @@ settings! {
         max_in_flight: usize = "4096", |n| at_least(*n, 1);
         /// Submissions a second of one organisation and environment, with a burst of as many; 0 for no limit.
         rate_limit_per_org: u32 = "0", any;
+        /// Image URLs may end in these, too, e.g. .webp, and where 'none' is among them in a name without a dot. Consumers meet them.
+        image_extensions: Vec<Extension> = "", any;
+        /// Audio URLs may end in these, too, e.g. .opus or .m4a, and where 'none' is among them in a name without a dot.
+        audio_extensions: Vec<Extension> = "", any;
         /// Accepts media URLs on private hosts such as localhost. For development only: internal services will fetch these URLs.
         allow_private_media_hosts: bool = "false", any;
     }

@@ -10,9 +10,9 @@ use std::{
 use bytesize::ByteSize;
 use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
-use url::Url;
+use url::{Origin as Origins, Url};
 
-use crate::telemetry::LogFormat;
+use crate::{domain::Extension, telemetry::LogFormat};
 
 /// A type that a setting can have. A list's text is parted by commas.
 pub trait Value: Sized {
@@ -217,16 +217,42 @@ impl Value for Vec<Origin> {
     }
 }
 
+impl Value for Vec<Extension> {
+    const NAME: &'static str = "EXTENSION,…";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let wrong =
+            |part: &str| format!("'{part}' is no extension; write a dot and letters or digits, e.g. .webp, or none");
+        parts.map(|part| Extension::parse(part).ok_or_else(|| wrong(part))).collect()
+    }
+
+    fn to_toml(&self) -> String {
+        let items: Vec<_> = self.iter().map(|extension| quoted(extension.as_str())).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
 impl Origin {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!("'{text}' is no origin; write scheme://host or scheme://host:port, e.g. https://widget.example.com")
         };
-        let url = Url::parse(text).map_err(|_| wrong())?;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(wrong());
+        if text.contains('*') {
+            return Err(format!("'{text}' is a pattern, and origins are compared as they stand; write each of them"));
         }
-        let origin = url.origin().ascii_serialization();
+        let url = Url::parse(text).map_err(|_| wrong())?;
+        let Some(host) = url.host_str().filter(|host| !host.is_empty() && url.scheme() != "file") else {
+            return Err(wrong());
+        };
+        let origin = match url.origin() {
+            // An app's own scheme, such as capacitor://localhost, of which a parser knows no more than its parts.
+            Origins::Opaque(_) => {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                format!("{}://{host}{port}", url.scheme())
+            }
+            known @ Origins::Tuple(..) => known.ascii_serialization(),
+        };
         if origin == text {
             Ok(Self(origin))
         } else {
@@ -347,10 +373,28 @@ mod tests {
 
     #[test]
     fn an_origin_is_what_browsers_send() {
-        for good in ["https://a.example", "http://localhost:3000", "https://a.example,http://b.example:8080"] {
+        for good in [
+            "https://a.example",
+            "http://localhost:3000",
+            "https://a.example,http://b.example:8080",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+        ] {
             assert!(Vec::<Origin>::parse(good).is_ok(), "{good}");
         }
-        for bad in ["https://a.example/", "https://a.example:443", "a.example", "*", "https://A.example", "file:///x"] {
+        for bad in [
+            "https://a.example/",
+            "https://a.example:443",
+            "a.example",
+            "*",
+            "https://A.example",
+            "file:///x",
+            "https://*.example.com",
+            "capacitor://localhost/",
+            "data:x",
+            "null",
+        ] {
             assert!(Vec::<Origin>::parse(bad).is_err(), "{bad}");
         }
     }

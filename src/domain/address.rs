@@ -7,17 +7,30 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::Host;
 
-/// Whether internal services may be sent to `host`. Names are not resolved; `localhost` is never public.
+/// Names below which nothing is on the public internet: reserved (RFC 6761, 6762, 8375, ICANN's `.internal`), or those of
+/// clusters and of machines themselves.
+const INTERNAL_NAMES: &[&str] =
+    &["localhost", "localhost.localdomain", "local", "internal", "svc", "cluster.local", "home.arpa"];
+
+/// Whether internal services may be sent to `host`. Names are not resolved; those that can only be internal are never public.
 pub(super) fn is_public(host: &Host<&str>) -> bool {
     match host {
-        Host::Domain(name) => {
-            let name = name.strip_suffix('.').unwrap_or(name);
-            // The parser has lower-cased the name.
-            name != "localhost" && !name.ends_with(".localhost")
-        }
+        // The parser has lower-cased the name. It takes off no more than one dot before it looks for an address.
+        Host::Domain(name) => match Host::parse(name.trim_end_matches('.')) {
+            Ok(Host::Domain(name)) => is_public_name(&name),
+            Ok(Host::Ipv4(address)) => is_public_v4(address),
+            Ok(Host::Ipv6(_)) | Err(_) => false,
+        },
         Host::Ipv4(address) => is_public_v4(*address),
         Host::Ipv6(address) => is_public_v6(*address),
     }
+}
+
+/// A single label is a name on this machine or on this network: `ip6-localhost`, `db`, `kubernetes`.
+fn is_public_name(name: &str) -> bool {
+    let is_below =
+        |parent: &&str| name.strip_suffix(*parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    name.contains('.') && !INTERNAL_NAMES.iter().any(is_below)
 }
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u32) -> (u32, u32) {

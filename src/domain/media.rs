@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt};
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
-use super::{Violation, ViolationCode, address};
+use super::{
+    Extension, HostPolicy, MediaRules, Violation, ViolationCode, address,
+    media_rules::{Extensions, MoreExtensions},
+};
 
 const MAX_URL_BYTES: usize = 2048;
 
@@ -28,16 +31,16 @@ impl Media {
     ///
     /// # Errors
     /// A violation of field `image_urls`.
-    pub fn image(url: String, hosts: HostPolicy) -> Result<Self, Violation> {
-        MediaUrl::new(Self::IMAGE_FIELD, "image", &[".jpg", ".jpeg", ".png"], url, hosts).map(Media::Image)
+    pub fn image(url: String, rules: impl Into<MediaRules>) -> Result<Self, Violation> {
+        MediaUrl::new(&IMAGE, url, &rules.into()).map(Media::Image)
     }
 
     /// Checks the URL of an audio.
     ///
     /// # Errors
     /// A violation of field `audio_urls`.
-    pub fn audio(url: String, hosts: HostPolicy) -> Result<Self, Violation> {
-        MediaUrl::new(Self::AUDIO_FIELD, "audio", &[".ogg", ".mp3", ".wav"], url, hosts).map(Media::Audio)
+    pub fn audio(url: String, rules: impl Into<MediaRules>) -> Result<Self, Violation> {
+        MediaUrl::new(&AUDIO, url, &rules.into()).map(Media::Audio)
     }
 
     /// The URL, whatever it leads to.
@@ -56,24 +59,62 @@ pub struct MediaUrl {
     unsigned: Option<Box<str>>,
 }
 
-/// Which hosts a media URL may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HostPolicy {
-    /// Only hosts that are reachable from the public internet: internal services will fetch these URLs.
-    #[default]
-    PublicOnly,
-    /// Any host, for development.
-    Any,
+/// What images and audios do not have in common.
+struct KindOfMedia {
+    field: &'static str,
+    noun: &'static str,
+    published: &'static [&'static str],
+    more: fn(&MoreExtensions) -> &[Extension],
+}
+
+const IMAGE: KindOfMedia = KindOfMedia {
+    field: Media::IMAGE_FIELD,
+    noun: "image",
+    published: &[".jpg", ".jpeg", ".png"],
+    more: |more| &more.image,
+};
+const AUDIO: KindOfMedia = KindOfMedia {
+    field: Media::AUDIO_FIELD,
+    noun: "audio",
+    published: &[".ogg", ".mp3", ".wav"],
+    more: |more| &more.audio,
+};
+
+impl KindOfMedia {
+    fn allows(&self, path: &[u8], extensions: &Extensions) -> bool {
+        let has = |extension: &str| {
+            // All of a path that is shorter, which then differs.
+            let end = path.get(path.len().saturating_sub(extension.len())..);
+            end.is_some_and(|end| end.eq_ignore_ascii_case(extension.as_bytes()))
+        };
+        let has_more = |extension: &Extension| match extension {
+            Extension::Named(extension) => has(extension),
+            Extension::Without => !path.rsplit(|b| *b == b'/').next().unwrap_or_default().contains(&b'.'),
+        };
+        self.published.iter().any(|extension| has(extension))
+            || match extensions {
+                Extensions::Published => false,
+                Extensions::And(more) => (self.more)(more).iter().any(has_more),
+                Extensions::Any => true,
+            }
+    }
+
+    fn allowed<'a>(&'a self, extensions: &'a Extensions) -> Vec<&'a str> {
+        let more = match extensions {
+            Extensions::And(more) => (self.more)(more),
+            Extensions::Published | Extensions::Any => &[],
+        };
+        let more = more.iter().map(|extension| match extension {
+            Extension::Named(extension) => extension.as_ref(),
+            Extension::Without => "a name without a dot",
+        });
+        self.published.iter().copied().chain(more).collect()
+    }
 }
 
 impl MediaUrl {
-    fn new(
-        field: &'static str,
-        noun: &str,
-        extensions: &[&str],
-        text: String,
-        hosts: HostPolicy,
-    ) -> Result<Self, Violation> {
+    fn new(kind: &KindOfMedia, text: String, rules: &MediaRules) -> Result<Self, Violation> {
+        let KindOfMedia { field, noun, .. } = *kind;
         let violation = |code, message: String| Violation { field: field.into(), code, message: message.into() };
         let invalid = |what: &str| violation(ViolationCode::InvalidUrl, format!("The {noun} URL {what}"));
         if text.len() > MAX_URL_BYTES {
@@ -95,18 +136,14 @@ impl MediaUrl {
         }
         let url = Url::parse(&text).map_err(|_| invalid("is not a valid URL"))?;
         let host = url.host().ok_or_else(|| invalid("must name a host"))?;
-        if hosts == HostPolicy::PublicOnly && !address::is_public(&host) {
+        if rules.hosts == HostPolicy::PublicOnly && !address::is_public(&host) {
             let message = format!("The {noun} URL names a host that is not reachable from the public internet");
             return Err(violation(ViolationCode::PrivateHost, message));
         }
         let path: Cow<'_, [u8]> = percent_decode_str(url.path()).into();
-        let has = |extension: &&str| {
-            // All of a path that is shorter, which then differs.
-            let end = path.get(path.len().saturating_sub(extension.len())..);
-            end.is_some_and(|end| end.eq_ignore_ascii_case(extension.as_bytes()))
-        };
-        if !extensions.iter().any(has) {
-            let message = format!("The path of the {noun} URL must end in {}", extensions.join(", "));
+        if !kind.allows(&path, &rules.extensions) {
+            let message =
+                format!("The path of the {noun} URL must end in {}", kind.allowed(&rules.extensions).join(", "));
             return Err(violation(ViolationCode::UnsupportedExtension, message));
         }
         let unsigned = Some(url[..Position::AfterPath].into());
@@ -192,9 +229,37 @@ mod tests {
             "https://[2606:4700::1111]/a.jpg",
             "https://[64:ff9b::808:808]/a.jpg",
             "https://192.0.0.9/a.jpg",
-            "https://notlocalhost/a.jpg",
+            "https://notlocalhost.example/a.jpg",
+            "https://local.example./a.jpg",
+            "https://internal.example.com/a.jpg",
+            "https://mysvc.example/a.jpg",
+            "https://1.1.1.1../a.jpg",
         ] {
             assert_eq!(image(url).as_ref().map(|m| m.url().as_str()), Ok(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn extensions_that_a_setting_adds_are_taken_beside_the_published_ones_and_each_for_its_kind() {
+        let extension = |text| Extension::parse(text).expect("good");
+        let more =
+            MoreExtensions { image: vec![extension(".WebP")], audio: vec![extension(".opus"), extension("none")] };
+        let rules = MediaRules::default().with_extensions(more);
+        let image = |path: &str| Media::image(format!("https://example.com/{path}"), rules.clone());
+        let audio = |path: &str| Media::audio(format!("https://example.com/{path}"), rules.clone());
+        for path in ["a.jpg", "a.webp?x=1", "a.WEBP"] {
+            assert!(image(path).is_ok(), "{path}");
+        }
+        for path in ["a.opus", "a", "a/", "v1.0/attachments/?mid=1", "", "a.ogg"] {
+            assert!(audio(path).is_ok(), "{path}");
+        }
+        for (refused, part) in [(image("a"), ".png, .webp"), (audio("a.webp"), ".opus, a name without a dot")] {
+            let violation = refused.expect_err("refused");
+            assert!(violation.message.ends_with(part), "{}", violation.message);
+        }
+        assert!(Media::image("http://db/x".into(), MediaRules::anything()).is_ok());
+        for bad in ["webp", ".", ".a b", "", ".tar.gz", ".abcdefghijk"] {
+            assert_eq!(Extension::parse(bad), None, "{bad}");
         }
     }
 
@@ -206,6 +271,25 @@ mod tests {
             "localhost.",
             "a.localhost",
             "a.localhost.",
+            "localhost..",
+            "a.localhost...",
+            "ip6-localhost",
+            "ip6-loopback",
+            "localhost.localdomain",
+            "localhost.localdomain.",
+            "db",
+            "kubernetes",
+            "xn--bcher-kva",
+            "printer.local",
+            "metadata.google.internal",
+            "metadata.google.internal..",
+            "api.default.svc",
+            "api.default.svc.cluster.local",
+            "router.home.arpa",
+            "home.arpa",
+            "127.0.0.1..",
+            "0x7f.1..",
+            "10.0.0.1...",
             "127.0.0.1",
             "127.1",
             "2130706433",

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use super::{
-    Error, Fingerprint, FromId, HostPolicy, Kind, Media, MessageKey, MessageSid, OrgId, Sender, Timestamp, TraceParent,
+    Error, Fingerprint, FromId, Kind, Media, MediaRules, MessageKey, MessageSid, OrgId, Sender, Timestamp, TraceParent,
     Violation, ViolationCode, Violations, ids::Environment,
 };
 
@@ -107,7 +107,7 @@ impl Message {
 /// Both edges call it: JSON first notes what only JSON can get wrong with [`MessageBuilder::reject`].
 #[derive(Debug)]
 pub struct MessageBuilder {
-    hosts: HostPolicy,
+    rules: MediaRules,
     from_id: Option<FromId>,
     sid: Option<MessageSid>,
     timestamp: Option<Timestamp>,
@@ -133,9 +133,9 @@ impl MessageBuilder {
     const CHECKED_URLS: usize = 8;
 
     /// A builder without any field.
-    pub fn new(hosts: HostPolicy) -> Self {
+    pub fn new(rules: impl Into<MediaRules>) -> Self {
         Self {
-            hosts,
+            rules: rules.into(),
             from_id: None,
             sid: None,
             timestamp: None,
@@ -230,9 +230,9 @@ impl MessageBuilder {
                 "Send either an image or an audio, and the other as a message with its own 'message_sid'",
             );
         }
-        let hosts = self.hosts;
-        let images = images.into_iter().take(Self::CHECKED_URLS).map(|url| Media::image(url, hosts));
-        let audios = audios.into_iter().take(Self::CHECKED_URLS).map(|url| Media::audio(url, hosts));
+        let rules = self.rules.clone();
+        let images = images.into_iter().take(Self::CHECKED_URLS).map(|url| Media::image(url, rules.clone()));
+        let audios = audios.into_iter().take(Self::CHECKED_URLS).map(|url| Media::audio(url, rules.clone()));
         // Each URL is checked though only one can be kept, so that all mistakes are told at once.
         images.chain(audios).fold(None, |media, result| self.keep(result).or(media))
     }
@@ -256,6 +256,7 @@ impl fmt::Debug for Content {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::HostPolicy;
 
     fn builder() -> MessageBuilder {
         let mut builder = MessageBuilder::new(HostPolicy::PublicOnly);

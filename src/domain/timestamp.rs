@@ -1,6 +1,6 @@
 //! Instants, kept to the microsecond, and the spellings in which callers may send them.
 
-use std::{fmt, time::SystemTime};
+use std::{borrow::Cow, fmt, time::SystemTime};
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset, format_description::well_known::Rfc3339};
 
@@ -38,7 +38,7 @@ impl Timestamp {
             return Err(out_of_range("'timestamp' is before 1970; send UNIX seconds from 0 on"));
         }
         if seconds > MAX_SECONDS {
-            return Err(invalid("'timestamp' can only be milliseconds; send whole UNIX seconds, such as 1672531200"));
+            return Err(beyond(seconds));
         }
         if !(0..1_000_000_000).contains(&nanos) {
             return Err(invalid("'timestamp' has nanoseconds outside 0 to 999999999"));
@@ -46,14 +46,29 @@ impl Timestamp {
         Ok(Self(seconds * MICROS_PER_SECOND + i64::from(nanos / 1000)))
     }
 
+    /// Takes a number as JSON spells it.
+    ///
+    /// # Errors
+    /// As [`Timestamp::parse`].
+    pub fn parse_number(text: &str) -> Result<Self, Violation> {
+        if is_digits(text) { Self::from_digits(text) } else { Self::parse(text) }
+    }
+
+    fn from_digits(digits: &str) -> Result<Self, Violation> {
+        digits.parse().map_or_else(|_| Err(out_of_range(TOO_LATE)), Self::from_seconds)
+    }
+
     /// Takes a string: ASCII digits only are UNIX seconds, anything else is an ISO 8601 date-time.
     ///
     /// # Errors
-    /// A violation of field `timestamp` whose text says what to send instead.
+    /// A violation of field `timestamp` whose text says what to send instead; an empty text is a missing one.
     pub fn parse(text: &str) -> Result<Self, Violation> {
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            // Digits that overflow an i64 are as far beyond 9999 as milliseconds are.
-            return Self::from_seconds(text.parse().unwrap_or(i64::MAX));
+        if text.is_empty() {
+            let message = "Missing 'timestamp'".into();
+            return Err(Violation { field: Self::FIELD.into(), code: ViolationCode::Missing, message });
+        }
+        if is_digits(text) {
+            return if reads_as_date(text) { Err(invalid(hint(text))) } else { Self::from_digits(text) };
         }
         match date_time(text.as_bytes()) {
             Some(Parsed::Micros(micros)) if (0..=MAX_SECONDS * MICROS_PER_SECOND + 999_999).contains(&micros) => {
@@ -123,6 +138,31 @@ impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// What a number beyond the end of 9999 is: the present time in one of these units, or a later second.
+fn beyond(number: i64) -> Violation {
+    // From 2001 on in each of them; no earlier time is sent so.
+    let unit = match number {
+        1_000_000_000_000..1_000_000_000_000_000 => "milliseconds",
+        1_000_000_000_000_000..1_000_000_000_000_000_000 => "microseconds",
+        1_000_000_000_000_000_000.. => "nanoseconds",
+        _ => return out_of_range(TOO_LATE),
+    };
+    invalid(format!("'timestamp' can only be {unit}; send whole UNIX seconds, such as 1672531200"))
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `20241218`, which nobody means as a second of 1970, and `20241218120000`.
+fn reads_as_date(digits: &str) -> bool {
+    let mut s = Scanner(digits.as_bytes());
+    let mut date = || Some((s.number(4)?, s.number(2)?, s.number(2)?, s.0.len()));
+    let Some((year @ 1000.., month, day, 0 | 6)) = date() else { return false };
+    // Of two-digit fields only: the casts cannot lose anything.
+    Month::try_from(month as u8).is_ok_and(|month| Date::from_calendar_date(year as i32, month, day as u8).is_ok())
 }
 
 enum Parsed {
@@ -234,7 +274,9 @@ fn hint(text: &str) -> &'static str {
     let numeric = |b: &u8| b.is_ascii_digit() || b"+-.eE".contains(b);
     let date_alone = bytes.len() == 10
         && bytes.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
-    if date_alone {
+    if is_digits(text) && bytes.len() > 8 {
+        "'timestamp' is a date and a time without a 'T' between them; send '20241218T120000Z', or UNIX seconds"
+    } else if date_alone || is_digits(text) {
         "'timestamp' is a date alone; add the time of day, such as '2024-12-18T12:00:00Z'"
     } else if bytes.get(4..6).is_some_and(|b| b.contains(&b'W')) {
         "'timestamp' is a week date; send a calendar date-time, such as '2024-12-18T12:00:00Z'"
@@ -250,7 +292,9 @@ fn hint(text: &str) -> &'static str {
     }
 }
 
-fn invalid(message: &'static str) -> Violation {
+const TOO_LATE: &str = "'timestamp' is after the end of 9999; send whole UNIX seconds, such as 1672531200";
+
+fn invalid(message: impl Into<Cow<'static, str>>) -> Violation {
     Violation { field: Timestamp::FIELD.into(), code: ViolationCode::InvalidTimestamp, message: message.into() }
 }
 
@@ -291,13 +335,23 @@ mod tests {
         assert_eq!(micros("1970-01-01T00:00Z"), Some(0));
         assert_eq!(micros("9999-12-31T23:59:59.999999999Z"), Some(253_402_300_799_999_999));
         assert_eq!(micros("253402300799"), Some(253_402_300_799_000_000));
+        // No dates, and so seconds; a number is never a date.
+        assert_eq!(micros("20241318"), Some(20_241_318_000_000));
+        assert_eq!(micros("00000101"), Some(101_000_000));
+        assert_eq!(Timestamp::parse_number("20241218").map(Timestamp::as_micros), Ok(20_241_218_000_000));
     }
 
     #[test]
     fn what_is_refused_says_what_to_send_instead() {
         for (text, part) in [
             ("1734523200000", "milliseconds"),
-            ("99999999999999999999999", "milliseconds"),
+            ("1734523200000000", "microseconds"),
+            ("1734523200000000000", "nanoseconds"),
+            ("253402300800", "end of 9999"),
+            ("99999999999999999999999", "end of 9999"),
+            ("20241218", "date alone"),
+            ("19700101", "date alone"),
+            ("20241218120000", "without a 'T'"),
             ("-1", "without sign"),
             ("+1734523200", "without sign"),
             ("1734523200.5", "fraction"),
@@ -310,7 +364,7 @@ mod tests {
             ("2024-12-31T23:59:60Z", "leap second"),
             ("1969-12-31T23:59:59Z", "from 1970"),
             ("9999-12-31T23:59:59-01:00", "from 1970"),
-            ("", "UNIX seconds"),
+            ("", "Missing"),
             (" 1734523200", "UNIX seconds"),
             ("2024-12-18  12:00:00", "UNIX seconds"),
             ("2024-12-18T12:00:00,5Z", "UNIX seconds"),

@@ -12,13 +12,10 @@ use std::{
 
 use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
-use crate::{
-    domain::{Error, Kind},
-    protocol::call::{Edge, RequestId, Route},
-};
+use crate::protocol::call::{Deadline, Edge, RequestId, Route};
 
 /// See the module.
 pub(super) struct DeadlineLayer<B>(Arc<Edge<B>>);
@@ -61,11 +58,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
+    fn call(&mut self, mut request: Request<R>) -> Self::Future {
         let end = timeout_of(request.headers()).map(|timeout| {
+            // For methods whose answer is a stream: that has to end, too.
+            let at = Instant::now() + timeout;
+            request.extensions_mut().insert(Deadline(at));
             let id = RequestId::of(request.headers());
             let route = (self.edge.route_of)(request.uri().path());
-            End { edge: Arc::clone(&self.edge), id, route, sleep: Box::pin(tokio::time::sleep(timeout)) }
+            End { edge: Arc::clone(&self.edge), id, route, sleep: Box::pin(tokio::time::sleep_until(at)) }
         });
         Bounding { inner: self.inner.call(request), end }
     }
@@ -101,11 +101,7 @@ where
         if end.sleep.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        let error = Error::new(
-            Kind::CallerDeadlineExceeded,
-            "The deadline of this call passed; repeat the call to learn what became of it",
-        );
-        Poll::Ready(Ok(end.edge.reject(&error, end.route, &end.id)))
+        Poll::Ready(Ok(end.edge.reject(&Deadline::error(), end.route, &end.id)))
     }
 }
 

@@ -15,8 +15,9 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::{
+    domain::{Error, Scope},
     protocol::call::{Edge, RequestId, Route, authenticate, authenticate_known},
-    service::Keys,
+    service::{Caller, Keys},
 };
 
 /// See the module.
@@ -75,10 +76,9 @@ where
 
     fn call(&mut self, mut request: Request<R>) -> Self::Future {
         let route = (self.edge.route_of)(request.uri().path());
-        if !route.needs_key {
-            return Keying::Called { inner: self.inner.call(request) };
-        }
-        match authenticate_known(&self.keys, request.headers()) {
+        let Some(scope) = route.scope else { return Keying::Called { inner: self.inner.call(request) } };
+        let known = authenticate_known(&self.keys, request.headers());
+        match known.map(|caller| with_scope(caller?, scope)) {
             Some(Ok(caller)) => {
                 request.extensions_mut().insert(caller);
                 Keying::Called { inner: self.inner.call(request) }
@@ -87,18 +87,24 @@ where
                 let refusal = self.edge.reject(&error, route, &RequestId::of(request.headers()));
                 Keying::Refused { refusal: Some(refusal) }
             }
-            None => Keying::Asking { answer: Box::pin(self.clone().ask(request, route)) },
+            None => Keying::Asking { answer: Box::pin(self.clone().ask(request, route, scope)) },
         }
     }
 }
 
+/// Before anything is read, so that only who may call can make us do it.
+fn with_scope(caller: Caller, scope: Scope) -> Result<Caller, Error> {
+    caller.require(scope).map(|()| caller)
+}
+
 impl<S, B> Keyed<S, B> {
     /// Asks the store for the key, then calls or refuses.
-    async fn ask<R>(mut self, mut request: Request<R>, route: Route) -> Result<Response<B>, Infallible>
+    async fn ask<R>(mut self, mut request: Request<R>, route: Route, scope: Scope) -> Result<Response<B>, Infallible>
     where
         S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
     {
-        match authenticate(&self.keys, request.headers(), self.deadline).await {
+        let caller = authenticate(&self.keys, request.headers(), self.deadline).await;
+        match caller.and_then(|caller| with_scope(caller, scope)) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 self.inner.call(request).await

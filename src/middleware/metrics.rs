@@ -82,6 +82,9 @@ impl RouteMeters {
         self.seconds.record(began.elapsed());
         let counter = if self.codes.is_empty() {
             self.statuses.iter().find(|(known, _)| *known == status).map(|(_, counter)| counter)
+        } else if status != StatusCode::OK {
+            // To what was no gRPC.
+            None
         } else {
             // An answer with a message tells its code after it, in trailers: it is a success unless it is a stream.
             let code = headers.get("grpc-status").map_or(Some(0), |code| code.to_str().ok()?.parse::<usize>().ok());

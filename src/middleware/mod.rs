@@ -6,6 +6,7 @@
 
 mod cors;
 mod deadline;
+mod foreign;
 mod key;
 mod metrics;
 mod panic;
@@ -43,6 +44,8 @@ where
         .layer(trace::TraceLayer::new(&edge))
         // Counts what the caller sees, so above all that may refuse.
         .layer(metrics::MetricsLayer::new(&edge))
+        // Below what counts, and above all that reads the request.
+        .layer(foreign::ForeignLayer::new(&edge))
         // A browser hides an answer without these headers from its page, so above all that may refuse.
         .layer(cors::CorsLayer::new(cors, edge.route_of))
         // Catches what everything below may do wrong, and the layers above then treat it as an answer.
@@ -76,6 +79,8 @@ where
         .layer(request_id::RequestIdLayer)
         .layer(trace::TraceLayer::new(&edge))
         .layer(metrics::MetricsLayer::new(&edge))
+        // Above all that answers in gRPC's way, which is a 200 to who does not speak it.
+        .layer(foreign::ForeignLayer::new(&edge))
         .layer(panic::PanicLayer::new(&edge))
         .layer(shed::ShedLayer::new(&edge, max_in_flight))
         // Around everything that may take time: the caller's patience covers the check of its key too.

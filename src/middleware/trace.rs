@@ -62,7 +62,7 @@ impl TraceLayer {
         if span.is_none() {
             return;
         }
-        if self.is_grpc {
+        if self.is_grpc && status == http::StatusCode::OK {
             // An answer with a message tells its code after it, in trailers: it is a success unless it is a stream.
             let code = headers.get("grpc-status").map_or(Some(0), |code| code.to_str().ok()?.parse().ok());
             let code = tonic::Code::from_i32(code.unwrap_or(2));

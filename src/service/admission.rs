@@ -19,6 +19,7 @@ pub struct AdmissionLimits {
 /// Decides whether a submission may go to the store now.
 pub struct Admission {
     in_flight: Arc<Semaphore>,
+    places: usize,
     quota: Option<DefaultKeyedRateLimiter<(OrgId, Environment)>>,
 }
 
@@ -31,8 +32,10 @@ pub struct Permit {
 impl Admission {
     /// Admission within `limits`.
     pub fn new(limits: &AdmissionLimits) -> Self {
+        let places = limits.in_flight.min(Semaphore::MAX_PERMITS);
         Self {
-            in_flight: Arc::new(Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS))),
+            in_flight: Arc::new(Semaphore::new(places)),
+            places,
             quota: limits.per_org_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
         }
     }
@@ -57,6 +60,11 @@ impl Admission {
                 .with_retry_after(Duration::from_secs(1))
         })?;
         Ok(Permit { _in_flight: in_flight })
+    }
+
+    /// Whether no submission is let in that has not ended.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.available_permits() == self.places
     }
 
     /// Forgets organisations that have been idle; called now and then so that memory stays bounded.

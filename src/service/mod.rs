@@ -2,16 +2,19 @@
 //! that is not a message's own shape stands here: who may do what, admission, the deadline.
 
 mod admission;
+mod bodies;
 mod feed;
 mod key_manager;
 mod keys;
 mod orgs;
 mod readiness;
 mod transfer;
+mod work;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 pub use admission::{Admission, AdmissionLimits};
+pub use bodies::{Bodies, BodyLimits, Held};
 pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, StreamAccess, draining};
 pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys, unauthenticated};
@@ -27,14 +30,15 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     domain::{
-        Environment, Error, Fingerprint, FromId, HostPolicy, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId,
-        Scope, Sender, Timestamp,
+        Environment, Error, Fingerprint, FromId, KeyOwner, Kind, MediaRules, Message, MessageKey, MessageSid,
+        NewMessage, OrgId, Scope, Sender, Timestamp,
     },
     store::{Acceptance, MessagePage, MessageStore, Outcome, PageLimit},
     telemetry::{names, spans, trace},
 };
 
 use orgs::Orgs;
+use work::Work;
 
 /// Messages on a page of a list when the caller names no number.
 pub const DEFAULT_PAGE: usize = 50;
@@ -47,6 +51,7 @@ const PAGE_BYTES: usize = 1024 * 1024;
 pub struct MessageService {
     store: Arc<dyn MessageStore>,
     admission: Admission,
+    bodies: Arc<Bodies>,
     limits: Limits,
     stopping: CancellationToken,
     message_age: Histogram,
@@ -60,8 +65,10 @@ pub struct Limits {
     pub body_bytes: usize,
     /// For how long a call waits for the store before it answers 503.
     pub store_deadline: Duration,
-    /// Which hosts media URLs may name.
-    pub media_hosts: HostPolicy,
+    /// Which media URLs are accepted.
+    pub media: MediaRules,
+    /// What the bodies of requests under way may cost, all together.
+    pub bodies: BodyLimits,
     /// What admission lets in.
     pub admission: AdmissionLimits,
     /// So many organisations are counted by name; 0 for none.
@@ -98,6 +105,7 @@ impl MessageService {
         Self {
             store,
             admission: Admission::new(&limits.admission),
+            bodies: Bodies::new(limits.bodies),
             stopping,
             message_age: histogram!(names::MESSAGE_AGE_SECONDS),
             orgs: Orgs::new(limits.metrics_per_org),
@@ -108,6 +116,16 @@ impl MessageService {
     /// The service's limits, for the edges that must know them before there is a message.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Where the bytes of requests under way are counted.
+    pub fn bodies(&self) -> &Arc<Bodies> {
+        &self.bodies
+    }
+
+    /// Whether the store works on no submission.
+    pub fn is_idle(&self) -> bool {
+        self.admission.is_idle()
     }
 
     /// Forgets what is only kept for callers that have been idle; called now and then so that memory stays bounded.
@@ -123,7 +141,16 @@ impl MessageService {
         if !caller.owns(&org, env) {
             return Err(Error::new(
                 Kind::PermissionDenied,
-                "This API key belongs to another organisation or environment",
+                match caller.owner() {
+                    // Its holder knows of both; of other organisations nothing is told.
+                    KeyOwner::Org { org: own, env: its } if *own == org => format!(
+                        "This API key is for '{its}', and the call is for '{env}'; send it with a key for '{env}'"
+                    )
+                    .into(),
+                    KeyOwner::Org { .. } | KeyOwner::Platform => {
+                        Cow::Borrowed("This API key belongs to another organisation or environment")
+                    }
+                },
             ));
         }
         caller.require(scope)?;
@@ -136,6 +163,20 @@ impl MessageService {
     /// [`Kind::RateLimited`], [`Kind::Overloaded`], [`Kind::DeadlineExceeded`] and whatever the store cannot do. After
     /// an error of the last two kinds the message may be accepted nevertheless: the caller repeats it.
     pub async fn submit(&self, authorized: &Authorized, message: NewMessage) -> Result<Receipt, Error> {
+        self.submit_holding(authorized, message, ()).await
+    }
+
+    /// As [`MessageService::submit`]; `held` is kept for as long as the message is worked on, which may be longer than
+    /// anybody waits for it.
+    ///
+    /// # Errors
+    /// As [`MessageService::submit`].
+    pub async fn submit_holding(
+        &self,
+        authorized: &Authorized,
+        message: NewMessage,
+        held: impl Send + 'static,
+    ) -> Result<Receipt, Error> {
         let span = trace::child(spans::SUBMIT, "producer");
         if !span.is_none() {
             note_messaging(&span, "submit", "send");
@@ -143,7 +184,7 @@ impl MessageService {
             note_target(&span, authorized);
         }
         let (sid, fingerprint) = (message.key().sid.clone(), *message.fingerprint());
-        let submitted = self.submit_within(authorized, message).instrument(span.clone()).await;
+        let submitted = self.submit_within(authorized, message, held).instrument(span.clone()).await;
         if let Err(error) = &submitted
             && error.is_ours()
         {
@@ -157,13 +198,24 @@ impl MessageService {
         Ok(receipt)
     }
 
-    async fn submit_within(&self, authorized: &Authorized, message: NewMessage) -> Result<Outcome, Error> {
+    async fn submit_within(
+        &self,
+        authorized: &Authorized,
+        message: NewMessage,
+        held: impl Send + 'static,
+    ) -> Result<Outcome, Error> {
         authorized.expect_target(Scope::Submit, &message.key().org, message.key().env)?;
-        let _permit = self.admission.admit(&message.key().org, message.key().env)?;
+        let permit = self.admission.admit(&message.key().org, message.key().env)?;
         let traceparent = trace::to_keep(message.traceparent());
         let message = message.traced(traceparent);
         let sent_at = message.content().timestamp;
-        let outcome = self.within_deadline(self.store.submit(message)).await?;
+        let store = Arc::clone(&self.store);
+        let work = Work::new(async move {
+            // Both are the work's, not the caller's: who leaves early must not make room for more than may be under way.
+            let _holds = (permit, held);
+            store.submit(message).await
+        });
+        let outcome = self.within_deadline(work).await?;
         if let Outcome::Accepted(acceptance) = &outcome {
             self.message_age.record(acceptance.accepted_at.since(sent_at));
         }

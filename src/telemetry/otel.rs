@@ -45,31 +45,39 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Begins to export what `settings` name, on the runtime around this call. Before anything looks a metric up.
-    ///
-    /// # Errors
-    /// What the exporters cannot do with the settings, in words.
-    pub fn start(settings: &OtelSettings) -> Result<Self, String> {
+    /// Begins to export what `settings` name, on the runtime around this call. Before anything looks a metric up. Besides,
+    /// what the exporters cannot do with the settings, in words: that signal is not exported.
+    pub fn start(settings: &OtelSettings) -> (Self, Vec<String>) {
         if !settings.propagates && settings.is_on() {
             trace::ignore_callers();
         }
         if !settings.is_on() {
-            return Ok(Self::default());
+            return (Self::default(), Vec::new());
         }
         let resource = resource(settings);
-        let tracers = settings.traces.as_ref().map(|export| tracers(export, &resource)).transpose();
-        let loggers = settings.logs.as_ref().map(|export| loggers(export, &resource)).transpose();
-        let meters = settings.metrics.as_ref().map(|export| meters(export, &resource)).transpose();
-        let told = |error: ExporterBuildError| format!("cannot export telemetry: {error}");
-        let telemetry =
-            Self { tracers: tracers.map_err(told)?, meters: meters.map_err(told)?, loggers: loggers.map_err(told)? };
+        let mut failed = Vec::new();
+        let mut told = |name, error: ExporterBuildError| failed.push(format!("cannot export {name}: {error}"));
+        let telemetry = Self {
+            tracers: settings
+                .traces
+                .as_ref()
+                .and_then(|export| tracers(export, &resource).map_err(|error| told("traces", error)).ok()),
+            meters: settings
+                .metrics
+                .as_ref()
+                .and_then(|export| meters(export, &resource).map_err(|error| told("metrics", error)).ok()),
+            loggers: settings
+                .logs
+                .as_ref()
+                .and_then(|export| loggers(export, &resource).map_err(|error| told("logs", error)).ok()),
+        };
         if let Some(meters) = &telemetry.meters {
             Metrics::install_with(Some(meters.meter(SCOPE)));
         }
         if telemetry.tracers.is_some() {
             trace::open(settings.sampler);
         }
-        Ok(telemetry)
+        (telemetry, failed)
     }
 
     /// What makes spans, if they are exported.

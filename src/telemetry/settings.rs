@@ -1,5 +1,6 @@
 //! What OpenTelemetry's standard variables say. Export of a signal is on exactly when an endpoint is configured for it or
-//! its exporter is named; what the SDK would silently ignore is a mistake here.
+//! its exporter is named. What is unknown, wrong or not supported is told and ignored: operators set these variables for
+//! everything in a cluster, and telemetry never keeps messages out.
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
@@ -26,6 +27,8 @@ pub struct OtelSettings {
     pub service_name: String,
     /// Further attributes of this process.
     pub resource: Vec<(String, String)>,
+    /// What is ignored, each with its variable. No value is repeated: headers and endpoints may hold secrets.
+    pub ignored: Vec<String>,
 }
 
 /// How one signal is exported. Headers may hold secrets and are read where they are sent.
@@ -89,13 +92,10 @@ impl Signal {
 
 impl OtelSettings {
     /// Reads `variables`, all of which begin with [`PREFIX`]; those of others' are left alone.
-    ///
-    /// # Errors
-    /// Every mistake, each with its variable. No value is repeated: headers and endpoints may hold secrets.
-    pub fn read(variables: HashMap<String, String>) -> Result<Self, Vec<String>> {
-        let mut reader = Reader { variables, mistakes: Vec::new() };
+    pub fn read(variables: HashMap<String, String>) -> Self {
+        let mut reader = Reader { variables, ignored: Vec::new() };
         let settings = reader.settings();
-        if reader.mistakes.is_empty() { Ok(settings) } else { Err(reader.mistakes) }
+        Self { ignored: reader.ignored, ..settings }
     }
 
     /// Whether anything is exported.
@@ -106,7 +106,7 @@ impl OtelSettings {
 
 struct Reader {
     variables: HashMap<String, String>,
-    mistakes: Vec<String>,
+    ignored: Vec<String>,
 }
 
 impl Reader {
@@ -125,6 +125,7 @@ impl Reader {
             logs: self.export(Signal::Logs),
             service_name,
             resource,
+            ignored: Vec::new(),
         }
     }
 
@@ -136,8 +137,8 @@ impl Reader {
     fn wrong(&mut self, name: &str, what: &str) {
         let text = format!("{name}: {what}");
         // Variables for all signals are read for each.
-        if !self.mistakes.contains(&text) {
-            self.mistakes.push(text);
+        if !self.ignored.contains(&text) {
+            self.ignored.push(text);
         }
     }
 
@@ -174,11 +175,11 @@ impl Reader {
             let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
             (!key.trim().is_empty()).then(|| (key.trim().to_owned(), value.into_owned()))
         };
-        let pairs = text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect::<Option<Vec<_>>>();
-        if pairs.is_none() {
+        let parts: Vec<_> = text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect();
+        if parts.iter().any(Option::is_none) {
             self.wrong(name, "is no list of NAME=VALUE, parted by commas, the values percent-encoded");
         }
-        pairs.unwrap_or_default()
+        parts.into_iter().flatten().collect()
     }
 
     fn sampling(&mut self) -> Sampling {
@@ -200,7 +201,7 @@ impl Reader {
             },
             _ => {
                 self.wrong(NAME, "is none of always_on, always_off and traceidratio, alone or after parentbased_");
-                1.0
+                return Sampling::default();
             }
         };
         Sampling { follows_parent, ratio }
@@ -241,7 +242,7 @@ impl Reader {
                 }
             }
         }
-        // Checked though nothing may be exported: a mistake is told before it counts.
+        // Read though nothing may be exported: a mistake is told before it counts.
         let protocol = self.protocol(word);
         let timeout = self.of_signal(word, "TIMEOUT", |reader, name| reader.milliseconds(name, 10_000));
         let (name, endpoint) = match (own_endpoint, shared_endpoint) {
@@ -255,7 +256,7 @@ impl Reader {
         let endpoint = self.endpoint(&name, endpoint, protocol);
         self.check_unsupported(word);
         let (delay, queue, batch) = self.batching(signal);
-        is_on.then_some(Export { protocol, endpoint, timeout, delay, queue, batch })
+        endpoint.filter(|_| is_on).map(|endpoint| Export { protocol, endpoint, timeout, delay, queue, batch })
     }
 
     /// The value of the variable of one signal, or else of the one for all.
@@ -285,7 +286,8 @@ impl Reader {
         }
     }
 
-    fn endpoint(&mut self, name: &str, endpoint: String, protocol: Protocol) -> String {
+    /// `None` where nothing can be sent.
+    fn endpoint(&mut self, name: &str, endpoint: String, protocol: Protocol) -> Option<String> {
         // gRPC's may be HOST:PORT.
         let endpoint = match protocol {
             Protocol::Grpc if !endpoint.contains("://") => format!("http://{endpoint}"),
@@ -293,14 +295,14 @@ impl Reader {
         };
         let uri = endpoint.parse::<Uri>().ok();
         match uri.as_ref().map(|uri| (uri.scheme_str(), uri.authority())) {
-            Some((Some("http"), Some(authority))) if !authority.as_str().contains('@') => {}
+            Some((Some("http"), Some(authority))) if !authority.as_str().contains('@') => return Some(endpoint),
             Some((Some("https"), Some(_))) => self.wrong(
                 name,
                 "export over TLS is not supported; send to a collector beside this server by http://, and let it encrypt",
             ),
             _ => self.wrong(name, "is no URL such as http://collector:4317"),
         }
-        endpoint
+        None
     }
 
     fn check_unsupported(&mut self, word: &str) {
@@ -347,7 +349,7 @@ impl Reader {
         if batch > queue {
             self.wrong(&batch_name, &format!("must be at most {prefix}_MAX_QUEUE_SIZE"));
         }
-        (delay, queue as usize, batch as usize)
+        (delay, queue as usize, batch.min(queue) as usize)
     }
 }
 
@@ -355,7 +357,7 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<OtelSettings, Vec<String>> {
+    fn read(variables: &[(&str, &str)]) -> OtelSettings {
         OtelSettings::read(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
     }
 
@@ -367,14 +369,14 @@ mod tests {
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"), ("OTEL_SDK_DISABLED", "TRUE")],
             &[("OTEL_METRICS_EXPORTER", "prometheus"), ("OTEL_TRACES_EXPORTER", "none")],
         ] {
-            assert!(!read(off).expect("valid").is_on(), "{off:?}");
+            assert!(!read(off).is_on(), "{off:?}");
         }
-        let all = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base/")]).expect("valid");
+        let all = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base/")]);
         let endpoint = |export: &Option<Export>| export.as_ref().expect("on").endpoint.clone();
         assert_eq!(endpoint(&all.traces), "http://c:4318/base/v1/traces");
         assert_eq!(endpoint(&all.metrics), "http://c:4318/base/v1/metrics");
         assert_eq!(endpoint(&all.logs), "http://c:4318/base/v1/logs");
-        let named = read(&[("OTEL_TRACES_EXPORTER", "otlp")]).expect("valid");
+        let named = read(&[("OTEL_TRACES_EXPORTER", "otlp")]);
         assert_eq!(endpoint(&named.traces), "http://localhost:4318/v1/traces");
         assert_eq!((named.metrics, named.logs), (None, None));
     }
@@ -393,8 +395,7 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
             ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
             ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a%20b,deployment.environment.name=test"),
-        ])
-        .expect("valid");
+        ]);
         let (traces, logs) = (settings.traces.expect("on"), settings.logs.expect("on"));
         assert_eq!((traces.protocol, traces.endpoint.as_str()), (Protocol::Grpc, "http://collector:4317"));
         assert_eq!((traces.timeout.as_millis(), traces.queue, traces.batch), (500, 100, 100));
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once_and_no_value_repeated() {
+    fn what_is_wrong_is_told_all_of_it_and_ignored_and_no_value_is_repeated() {
         let wrong = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://secret:4318"),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "secret"),
@@ -422,14 +423,27 @@ mod tests {
             ("OTEL_PROPAGATORS", "secret"),
             ("OTEL_RESOURCE_ATTRIBUTES", "secret"),
         ];
-        let told = read(&wrong).expect_err("wrong");
+        let settings = read(&wrong);
+        let told = &settings.ignored;
         for (name, _) in wrong {
             assert!(told.iter().any(|text| text.starts_with(&format!("{name}: "))), "{name} in {told:?}");
         }
         assert!(told.iter().all(|text| !text.contains("secret")), "{told:?}");
-        assert_eq!(
-            read(&[("OTEL_TRACES_SAMPLER_ARG", "2"), ("OTEL_TRACES_SAMPLER", "traceidratio")]).map_err(|t| t.len()),
-            Err(1)
-        );
+        assert!(!settings.is_on() && settings.sampler == Sampling::default());
+        let ratio = read(&[("OTEL_TRACES_SAMPLER_ARG", "2"), ("OTEL_TRACES_SAMPLER", "traceidratio")]);
+        assert_eq!((ratio.ignored.len(), ratio.sampler.ratio), (1, 1.0));
+    }
+
+    #[test]
+    fn what_is_known_counts_beside_what_is_not() {
+        let settings = read(&[
+            ("OTEL_PROPAGATORS", "tracecontext,baggage,b3"),
+            ("OTEL_TRACES_EXPORTER", "otlp,console"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=b,nonsense"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+        ]);
+        assert!(settings.propagates && settings.traces.is_some());
+        assert_eq!(settings.resource, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(settings.ignored.len(), 4, "{:?}", settings.ignored);
     }
 }

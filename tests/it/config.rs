@@ -143,6 +143,23 @@ fn a_password_is_read_from_the_environment_and_not_printed() {
 }
 
 #[test]
+fn an_empty_variable_is_an_unset_one_for_every_setting_and_command() {
+    let names: Vec<_> = SETTINGS.iter().map(message_webhook::config::Setting::env).collect();
+    let mut environment: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+    environment.push(("MESSAGE_WEBHOOK_SCYLLA_PASSWORD", ""));
+    let loaded = loaded(Some("max_in_flight = 7"), &environment, Vec::new()).expect("good");
+    assert_eq!(loaded.config.max_in_flight, 7);
+    assert!(matches!(loaded.source("max_in_flight"), Source::File { .. }));
+    let names = names.iter().map(String::as_str).chain(["MESSAGE_WEBHOOK_CONFIG", "MESSAGE_WEBHOOK_KEY"]);
+    let empties: Vec<_> = names.map(|name| (name, "")).collect();
+    for arguments in [&["config"][..], &["health", "--timeout", "1ms"], &["get", "s", "--key-file", "/nonexistent"]] {
+        let done = process::finish(process::command(arguments).envs(empties.iter().copied()));
+        // 2 is for wrong usage.
+        assert!(done.code == Some(0) || done.code == Some(1), "{arguments:?}: {}", done.stderr);
+    }
+}
+
+#[test]
 fn what_kubernetes_tells_about_services_is_no_setting() {
     let environment = [
         ("MESSAGE_WEBHOOK_SERVICE_HOST", "10.0.0.1"),

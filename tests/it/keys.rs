@@ -34,6 +34,11 @@ async fn a_key_made_on_a_stopped_server_works_when_it_runs_and_one_revoked_there
     let dir = TempDir::new().expect("a directory");
     let data_dir = dir.path().join("new");
     let create = || cli(["keys", "create", "--data-dir", text(&data_dir), "--org", "acme", "--env", "dev"]);
+    let nowhere = create();
+    assert_eq!(nowhere.code, Some(1));
+    assert!(nowhere.stderr.contains("--data-dir") && !data_dir.exists(), "{}", nowhere.stderr);
+    // An empty directory is a new store.
+    std::fs::create_dir(&data_dir).expect("made");
     let (first, second) = (create(), create());
     assert_eq!(first.code, Some(0), "{first:?}");
     let (first, second) = (first.stdout.trim(), second.stdout.trim());
@@ -75,10 +80,11 @@ async fn keys_are_made_listed_and_revoked_on_a_running_server() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_a_new_store_for_create_alone() {
+fn a_directory_that_is_not_there_is_told_and_not_made() {
     let dir = TempDir::new().expect("a directory");
     let data_dir = dir.path().join("absent");
-    for arguments in [&["keys", "list"][..], &["keys", "revoke", "aaaaaaaaaaaa"]] {
+    let create = ["keys", "create", "--org", "acme", "--env", "dev"];
+    for arguments in [&["keys", "list"][..], &["keys", "revoke", "aaaaaaaaaaaa"], &create] {
         let missing = cli(arguments.iter().copied().chain(["--data-dir", text(&data_dir)]));
         assert_eq!(missing.code, Some(1));
         assert!(missing.stderr.contains("There is no store in"), "{}", missing.stderr);

@@ -13,7 +13,9 @@ use message_webhook::{
     service::ReadinessState,
 };
 
-use super::support::{FlakyStore, PATIENCE, ServerProcess, TestServer, cli, eventually, get, message, post, process};
+use super::support::{
+    FlakyStore, PATIENCE, ServerProcess, TestServer, cli, eventually, get, message, post, process, raw::Client,
+};
 
 const PATH: &str = "/acme/dev/v1/message-webhook";
 
@@ -95,15 +97,53 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn past_the_deadline_it_ends_with_code_1_and_says_what_was_left() {
+fn a_client_that_never_ends_its_request_is_cut_off_and_told_in_the_log_and_nothing_is_lost_by_that() {
     let server = ServerProcess::builder().arg("--shutdown-deadline").arg("2s").start();
     let _request = Unfinished::begin(server.http, &key(&server));
     server.terminate();
     let begun = Instant::now();
     let ended = server.wait();
     assert!(begun.elapsed() < Duration::from_secs(10));
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("HTTP requests were still under way"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_delay_of_nearly_all_the_deadline_is_a_good_end_too() {
+    let server = ServerProcess::builder().arg("--shutdown-deadline=4s").arg("--drain-delay=3500ms").start();
+    server.terminate();
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("cut off"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn silent_connections_to_the_admin_port_keep_no_probe_out() {
+    let server = TestServer::start().await;
+    let admin = server.admin;
+    let mut silent = Vec::new();
+    for number in 0..200 {
+        let mut client = Client::connect(admin).await;
+        if number % 2 == 0 {
+            client.send("GET /livez HTTP/1.1\r\nhost").await;
+        }
+        silent.push(client);
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), get(admin, path)).await;
+        assert!(answer.is_ok_and(|answer| answer.is_some_and(|(status, _)| status == 200)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn how_long_an_idle_connection_stays_open_is_a_setting() {
+    let server = TestServer::builder().set("idle_timeout", "1s").start().await;
+    for address in [server.http, server.grpc] {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        let ended = tokio::task::spawn_blocking(move || stream.read(&mut [0; 1])).await.expect("no panic");
+        assert_eq!(ended.expect("closed, and not the test's patience"), 0);
+    }
 }
 
 #[test]

@@ -1,10 +1,19 @@
-//! Over one stream of gRPC. When it breaks, a new one sends again what was not answered.
+//! Over one stream of gRPC. What the server asks to wait with is sent again on it; when it breaks, a new one sends again
+//! what was not answered.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use tokio::sync::mpsc;
+use prost::Message as _;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::{
     super::{
@@ -12,6 +21,7 @@ use super::{
         output::{Failure, talk},
         remote::{Server, is_passing},
     },
+    Tell, Told,
     item::{Item, Outcome},
 };
 use crate::protocol::grpc::v1::{
@@ -19,13 +29,17 @@ use crate::protocol::grpc::v1::{
     submit_messages_response::Result as Answer,
 };
 
-/// Messages without an answer, by the correlation id under which they were sent.
-type Unanswered = BTreeMap<u64, SubmitMessageRequest>;
+/// The reasons of errors which say that nothing was done for the message.
+const NOT_TAKEN: [&str; 2] = ["RATE_LIMITED", "OVERLOADED"];
+/// A message that is to wait for less time than this waits for this.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// Why a stream ended early.
 enum Broken {
     /// It broke, or the server ended it.
     Lost(Status),
+    /// The server says nothing but that messages are to wait.
+    Stuck(String),
     /// Outcomes cannot be told any more: stdout failed, and says so itself.
     Unheard,
 }
@@ -36,117 +50,222 @@ impl From<Status> for Broken {
     }
 }
 
+/// The messages without an outcome, whatever becomes of streams.
+struct Queue {
+    /// By the correlation id under which they are sent.
+    messages: BTreeMap<u64, Message>,
+    /// Those of them that wait, and until when.
+    waiting: BTreeSet<(Instant, u64)>,
+    next_id: u64,
+    /// The most messages on the stream at once.
+    in_flight: usize,
+    /// How many there may be on it now: fewer after a message was asked to wait, one more after each that was decided.
+    window: usize,
+    /// The server asked for nothing before this.
+    paused_until: Instant,
+    /// When a message was decided last, or the first of those that are left came.
+    decided_at: Instant,
+    answers: u64,
+    was_slowed: bool,
+}
+
+struct Message {
+    request: SubmitMessageRequest,
+    /// An earlier attempt may have been accepted without an answer.
+    may_be_taken: bool,
+}
+
 /// Sends every item until it is answered for good.
 ///
 /// # Errors
 /// When the server refuses the stream itself, or does not answer for a long time.
 pub(super) async fn submit(
     server: &Server,
-    mut waiting: mpsc::Receiver<Item>,
+    mut items: mpsc::Receiver<Item>,
     in_flight: usize,
-    tell: mpsc::Sender<(String, Outcome)>,
+    tell: Tell,
 ) -> Result<(), Failure> {
-    let mut unanswered = Unanswered::new();
-    let mut next_id = 0;
-    let mut pauses = backoff::pauses();
+    let mut queue = Queue::new(in_flight);
+    let mut pauses = backoff::pauses(false);
     loop {
-        let answered_before = next_id - unanswered.len() as u64;
-        let lost = match one_stream(server, &mut waiting, &mut unanswered, &mut next_id, in_flight, &tell).await {
+        let before = queue.answers;
+        let lost = match one_stream(server, &mut items, &mut queue, &tell).await {
             Ok(()) => return Ok(()),
             Err(Broken::Unheard) => return Err(Failure::Quiet),
+            Err(Broken::Stuck(why)) => {
+                let minutes = backoff::PATIENCE.as_secs() / 60;
+                return Err(Failure::Failed(format!("{why} (said for {minutes} minutes; send the rest again later)")));
+            }
             Err(Broken::Lost(lost)) => lost,
         };
         if !is_passing(&lost) {
             return Err(server.failure(&lost));
         }
-        let answered = next_id - unanswered.len() as u64;
-        if answered > answered_before {
-            pauses = backoff::pauses();
+        if queue.answers > before {
+            pauses = backoff::pauses(true);
         }
         let Some(pause) = pauses.next() else {
-            return Err(Failure::Failed(format!("{} does not answer; send the rest again later", server.address)));
+            return Err(Failure::Failed(match queue.answers {
+                0 => server.said(&lost),
+                _ => format!("{} does not answer; send the rest again later", server.address),
+            }));
         };
-        talk(&format!("the stream broke; sending {} messages again in {pause:?}", unanswered.len()));
-        tokio::time::sleep(pause).await;
+        talk(&match queue.answers {
+            0 => format!("{}; trying again in {pause:?}", server.said(&lost)),
+            _ => format!("the stream broke; sending {} messages again in {pause:?}", queue.messages.len()),
+        });
+        sleep(pause).await;
+        queue.stream_broke();
     }
 }
 
 /// Until every item was taken and answered, or the stream breaks.
 async fn one_stream(
     server: &Server,
-    waiting: &mut mpsc::Receiver<Item>,
-    unanswered: &mut Unanswered,
-    next_id: &mut u64,
-    in_flight: usize,
-    tell: &mpsc::Sender<(String, Outcome)>,
+    items: &mut mpsc::Receiver<Item>,
+    queue: &mut Queue,
+    tell: &Tell,
 ) -> Result<(), Broken> {
-    let mut client = server.connect().await.map_err(|_| Status::unavailable("cannot connect"))?;
-    let (requests, stream) = mpsc::channel(in_flight.max(unanswered.len()));
-    for (id, message) in unanswered.iter() {
-        // There is room for all of them.
-        let _ = requests.try_send(SubmitMessagesRequest { correlation_id: *id, message: Some(message.clone()) });
-    }
+    let mut client = server.connect().await.map_err(|_| Status::unavailable(""))?;
+    // Never full: no more than this many messages are on the stream without an answer.
+    let (requests, stream) = mpsc::channel(queue.in_flight);
     let mut answers = client.submit_messages(server.request(ReceiverStream::new(stream))).await?.into_inner();
-    let mut requests = Some(requests);
+    let mut more = true;
     loop {
-        if requests.is_none() && unanswered.is_empty() {
+        if !more && queue.messages.is_empty() {
             return Ok(());
         }
-        let has_room = unanswered.len() < in_flight;
+        while let Some(request) = queue.next_due() {
+            // A stream that is gone is told by its answers.
+            let _ = requests.try_send(request);
+        }
+        let (has_room, wake) = (queue.has_room(), queue.wakes_at());
         tokio::select! {
             answer = answers.message() => match answer? {
-                Some(answer) => settle(answer, unanswered, tell).await?,
-                None => return Err(Status::unavailable("the server ended the stream").into()),
+                Some(answer) => queue.settle(answer, tell).await?,
+                None => return Err(Status::unavailable("").into()),
             },
-            item = waiting.recv(), if has_room && requests.is_some() => {
-                let Some(item) = item else {
-                    requests = None;
-                    continue;
-                };
-                match item.to_wire(server) {
-                    Ok(message) => {
-                        let id = *next_id;
-                        *next_id += 1;
-                        unanswered.insert(id, message.clone());
-                        let request = SubmitMessagesRequest { correlation_id: id, message: Some(message) };
-                        if let Some(requests) = &requests {
-                            // A stream that is gone is told by its answers.
-                            let _ = requests.send(request).await;
-                        }
-                    }
+            item = items.recv(), if has_room && more => match item {
+                None => more = false,
+                Some(item) => match item.to_wire(server) {
+                    Ok(message) => queue.add(message),
                     Err(outcome) => told(tell, item.message_sid, outcome).await?,
+                },
+            },
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+        }
+    }
+}
+
+impl Queue {
+    fn new(in_flight: usize) -> Self {
+        Self {
+            messages: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            next_id: 0,
+            in_flight,
+            window: in_flight,
+            paused_until: Instant::now(),
+            decided_at: Instant::now(),
+            answers: 0,
+            was_slowed: false,
+        }
+    }
+
+    /// Messages on the stream without an answer.
+    fn under_way(&self) -> usize {
+        self.messages.len() - self.waiting.len()
+    }
+
+    /// Whether another message may be taken from the input: none while others wait.
+    fn has_room(&self) -> bool {
+        self.waiting.is_empty() && self.under_way() < self.window
+    }
+
+    fn add(&mut self, request: SubmitMessageRequest) {
+        let id = self.next_id;
+        self.next_id += 1;
+        if self.messages.is_empty() {
+            self.decided_at = Instant::now();
+        }
+        self.messages.insert(id, Message { request, may_be_taken: false });
+        self.waiting.insert((Instant::now(), id));
+    }
+
+    /// The next message that is to be sent now.
+    fn next_due(&mut self) -> Option<SubmitMessagesRequest> {
+        if self.wakes_at()? > Instant::now() {
+            return None;
+        }
+        let due = self.waiting.first().copied()?;
+        self.waiting.remove(&due);
+        let message = Some(self.messages.get(&due.1)?.request.clone());
+        Some(SubmitMessagesRequest { correlation_id: due.1, message })
+    }
+
+    /// When a message that waits is to be sent, if there is room for it.
+    fn wakes_at(&self) -> Option<Instant> {
+        let (at, _) = self.waiting.first()?;
+        (self.under_way() < self.window).then_some(self.paused_until.max(*at))
+    }
+
+    /// Everything that was on the stream is sent again on the next one.
+    fn stream_broke(&mut self) {
+        let waiting: BTreeSet<_> = self.waiting.iter().map(|(_, id)| *id).collect();
+        for (id, message) in self.messages.iter_mut().filter(|(id, _)| !waiting.contains(id)) {
+            message.may_be_taken = true;
+            self.waiting.insert((Instant::now(), *id));
+        }
+    }
+
+    /// Ends what an answer decides, or notes when to send its message again.
+    async fn settle(&mut self, answer: SubmitMessagesResponse, tell: &Tell) -> Result<(), Broken> {
+        self.answers += 1;
+        let id = answer.correlation_id;
+        let outcome = match answer.result {
+            Some(Answer::Receipt(receipt)) if receipt.outcome() == SubmitOutcome::Duplicate => {
+                let is_own = self.messages.get(&id).is_some_and(|message| message.may_be_taken);
+                Outcome::Duplicate { payload_matches: !receipt.payload_mismatch, may_be_own: is_own }
+            }
+            Some(Answer::Receipt(_)) => Outcome::Accepted,
+            Some(Answer::Error(error)) => {
+                let details = error.encode_to_vec();
+                let status = Status::with_details(Code::from_i32(error.code), error.message, details.into());
+                // Only what may be tried again says when.
+                if let Some(wait) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+                    return self.wait(id, wait, &status);
                 }
+                Outcome::Refused(status.message().to_owned())
             }
+            None => return Ok(()),
+        };
+        self.decided_at = Instant::now();
+        self.window = (self.window + 1).min(self.in_flight);
+        match self.messages.remove(&id) {
+            Some(message) => told(tell, message.request.message_sid, outcome).await,
+            None => Ok(()),
         }
+    }
+
+    fn wait(&mut self, id: u64, wait: Duration, why: &Status) -> Result<(), Broken> {
+        let Some(message) = self.messages.get_mut(&id) else { return Ok(()) };
+        if self.decided_at.elapsed() > backoff::PATIENCE {
+            return Err(Broken::Stuck(why.message().to_owned()));
+        }
+        if !self.was_slowed {
+            self.was_slowed = true;
+            talk(&format!("{}; going on more slowly", why.message()));
+        }
+        let reason = why.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+        message.may_be_taken |= !NOT_TAKEN.contains(&reason.as_str());
+        self.window = (self.window / 2).max(1);
+        // Whatever else were sent meanwhile would be asked to wait too.
+        self.paused_until = self.paused_until.max(Instant::now() + wait.max(SHORTEST_WAIT));
+        self.waiting.insert((self.paused_until, id));
+        Ok(())
     }
 }
 
-/// Ends what an answer decides. A passing error breaks the stream: the pause and the next one are for all.
-async fn settle(
-    answer: SubmitMessagesResponse,
-    unanswered: &mut Unanswered,
-    tell: &mpsc::Sender<(String, Outcome)>,
-) -> Result<(), Broken> {
-    let outcome = match answer.result {
-        Some(Answer::Receipt(receipt)) if receipt.outcome() == SubmitOutcome::Duplicate => {
-            Outcome::Duplicate { payload_matches: !receipt.payload_mismatch }
-        }
-        Some(Answer::Receipt(_)) => Outcome::Accepted,
-        Some(Answer::Error(error)) => {
-            // Only what may be tried again says when.
-            if error.details.iter().any(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo")) {
-                return Err(Status::unavailable(error.message).into());
-            }
-            Outcome::Refused(error.message)
-        }
-        None => return Ok(()),
-    };
-    match unanswered.remove(&answer.correlation_id) {
-        Some(message) => told(tell, message.message_sid, outcome).await,
-        None => Ok(()),
-    }
-}
-
-async fn told(tell: &mpsc::Sender<(String, Outcome)>, sid: String, outcome: Outcome) -> Result<(), Broken> {
-    tell.send((sid, outcome)).await.map_err(|_| Broken::Unheard)
+async fn told(tell: &Tell, sid: String, outcome: Outcome) -> Result<(), Broken> {
+    tell.send(Told::Item(sid, outcome)).await.map_err(|_| Broken::Unheard)
 }

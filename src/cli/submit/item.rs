@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::super::{output::Failure, remote::Server};
+use super::{
+    super::{output::Failure, remote::Server},
+    Told,
+};
 use crate::{
     domain::Timestamp,
     protocol::grpc::v1::{SubmitMessageRequest, submit_message_request::Media},
@@ -25,10 +28,10 @@ pub(super) struct Item {
     pub(super) timestamp: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) message_body: Option<String>,
-    #[serde(default)]
-    pub(super) image_urls: Vec<String>,
-    #[serde(default)]
-    pub(super) audio_urls: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) image_urls: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) audio_urls: Option<Vec<String>>,
 }
 
 /// Where items come from.
@@ -43,6 +46,8 @@ pub(super) enum Outcome {
     Accepted,
     Duplicate {
         payload_matches: bool,
+        /// This run sent it before, and does not know whether that was accepted.
+        may_be_own: bool,
     },
     /// For good: the same message would be refused again.
     Refused(String),
@@ -58,9 +63,9 @@ impl Source {
         Ok(Source::Lines { name, lines: Box::new(BufReader::new(file)) })
     }
 
-    /// Hands every item over. A line that is no item ends the reading: what comes after it may be as wrong.
-    pub(super) fn read_into(self, items: &mpsc::Sender<Item>) -> Result<(), Failure> {
-        let (name, lines) = match self {
+    /// Hands every item over, and tells of every line that is none.
+    pub(super) fn read_into(self, items: &mpsc::Sender<Item>, tell: &mpsc::WeakSender<Told>) -> Result<(), Failure> {
+        let (name, mut lines) = match self {
             Source::One(item) => {
                 // Nobody takes it when sending has failed, and that is told there.
                 let _ = items.blocking_send(*item);
@@ -68,24 +73,46 @@ impl Source {
             }
             Source::Lines { name, lines } => (name, lines),
         };
-        for (index, line) in lines.lines().enumerate() {
-            let wrong = |what: String| {
-                Failure::Failed(format!("{name}, line {}: {what}; lines before it were sent", index + 1))
-            };
-            let line = line.map_err(|error| wrong(format!("cannot be read: {error}")))?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            // The parser's own text may repeat contents; the place is enough.
-            let item = serde_json::from_str(&line).map_err(|error| {
-                wrong(format!("is no message of the webhook's fields (at column {})", error.column()))
+        for number in 1.. {
+            let mut line = Vec::new();
+            let read = lines.read_until(b'\n', &mut line);
+            let read = read.map_err(|error| {
+                Failure::Failed(format!("{name}, line {number}: cannot be read: {error}; lines before it were sent"))
             })?;
-            if items.blocking_send(item).is_err() {
+            if read == 0 {
+                break;
+            }
+            if number == 1 && (line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff])) {
+                return Err(Failure::Failed(format!("{name} is UTF-16; save it as UTF-8")));
+            }
+            // The end of the other side is told there.
+            let is_taken = match item_of(&line, number == 1) {
+                Ok(None) => true,
+                Ok(Some(item)) => items.blocking_send(item).is_ok(),
+                Err(wrong) => {
+                    let told = Told::Line(number, Outcome::Refused(wrong));
+                    tell.upgrade().is_some_and(|tell| tell.blocking_send(told).is_ok())
+                }
+            };
+            if !is_taken {
                 break;
             }
         }
         Ok(())
     }
+}
+
+/// The item of a line; `None` for an empty one.
+fn item_of(line: &[u8], is_first: bool) -> Result<Option<Item>, String> {
+    let text =
+        std::str::from_utf8(line).map_err(|error| format!("is not UTF-8 from byte {} on", error.valid_up_to()))?;
+    let text = if is_first { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    // The parser's own text may repeat contents; the place is enough.
+    let item = serde_json::from_str(text);
+    item.map(Some).map_err(|error| format!("is no message of the webhook's fields (at column {})", error.column()))
 }
 
 impl Item {
@@ -94,13 +121,14 @@ impl Item {
         let refused = |text: &str| Outcome::Refused(text.to_owned());
         let timestamp = match &self.timestamp {
             Value::String(text) => Timestamp::parse(text),
-            Value::Number(number) => Timestamp::parse(&number.to_string()),
+            Value::Number(number) => Timestamp::parse_number(&number.to_string()),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
                 return Err(refused("'timestamp' must be a string or an integer"));
             }
         };
         let (seconds, nanos) = timestamp.map_err(|violation| refused(&violation.message))?.as_unix();
-        let media = match (self.image_urls.as_slice(), self.audio_urls.as_slice()) {
+        let urls = |urls: &'_ Option<Vec<String>>| urls.clone().unwrap_or_default();
+        let media = match (urls(&self.image_urls).as_slice(), urls(&self.audio_urls).as_slice()) {
             ([], []) => None,
             ([url], []) => Some(Media::ImageUrl(url.clone())),
             ([], [url]) => Some(Media::AudioUrl(url.clone())),
@@ -119,27 +147,39 @@ impl Item {
 }
 
 impl Outcome {
-    pub(super) fn to_json(&self, sid: &str) -> Value {
-        match self {
-            Outcome::Refused(error) => json!({"message_sid": sid, "outcome": self.word(), "error": error}),
-            Outcome::Accepted | Outcome::Duplicate { .. } => json!({"message_sid": sid, "outcome": self.word()}),
-        }
-    }
-
-    pub(super) fn to_line(&self, sid: &str) -> String {
-        let sid = sid.escape_debug();
-        match self {
-            Outcome::Refused(error) => format!("{sid}  {}  {error}", self.word()),
-            Outcome::Accepted | Outcome::Duplicate { .. } => format!("{sid}  {}", self.word()),
-        }
-    }
-
     fn word(&self) -> &'static str {
         match self {
             Outcome::Accepted => "accepted",
-            Outcome::Duplicate { payload_matches: true } => "duplicate",
-            Outcome::Duplicate { payload_matches: false } => "mismatch",
+            Outcome::Duplicate { payload_matches: true, .. } => "duplicate",
+            Outcome::Duplicate { payload_matches: false, .. } => "mismatch",
             Outcome::Refused(_) => "refused",
+        }
+    }
+}
+
+impl Told {
+    pub(super) fn to_json(&self) -> Value {
+        let (mut fields, outcome) = match self {
+            Told::Item(sid, outcome) => (json!({"message_sid": sid}), outcome),
+            Told::Line(line, outcome) => (json!({"line": line}), outcome),
+        };
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("outcome".into(), outcome.word().into());
+            if let Outcome::Refused(error) = outcome {
+                fields.insert("error".into(), error.as_str().into());
+            }
+        }
+        fields
+    }
+
+    pub(super) fn to_line(&self) -> String {
+        let (name, outcome) = match self {
+            Told::Item(sid, outcome) => (sid.escape_debug().to_string(), outcome),
+            Told::Line(line, outcome) => (format!("line {line}"), outcome),
+        };
+        match outcome {
+            Outcome::Refused(error) => format!("{name}  {}  {error}", outcome.word()),
+            Outcome::Accepted | Outcome::Duplicate { .. } => format!("{name}  {}", outcome.word()),
         }
     }
 }

@@ -19,6 +19,16 @@ use super::{
     remote::{KEY_HELP, Remote},
 };
 
+/// What is told of one line or message.
+enum Told {
+    /// Of the message with this id.
+    Item(String, Outcome),
+    /// Of a line of the input that is no message.
+    Line(usize, Outcome),
+}
+
+type Tell = mpsc::Sender<Told>;
+
 /// Items read ahead of what is under way.
 const READ_AHEAD: usize = 1024;
 
@@ -26,7 +36,8 @@ const READ_AHEAD: usize = 1024;
 #[command(after_help = format!(
     "The key needs the scope 'submit'. {KEY_HELP}\n\nWith --file each line is one JSON object of the webhook's fields. \
      One line a message is printed: its id and 'accepted', 'duplicate', 'mismatch' (a duplicate whose content differs) \
-     or the error. The exit code is 1 when any message was refused."
+     or the error; a line that is no message is refused by its number, and the others are sent. The exit code is 1 when \
+     anything was refused."
 ))]
 pub(super) struct Args {
     /// The end user.
@@ -76,7 +87,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         let (items, waiting) = mpsc::channel(READ_AHEAD);
         let (tell, outcomes) = mpsc::channel(READ_AHEAD);
         // Reading blocks, so it has a thread; it ends when nobody takes items any more.
-        let reading = tokio::task::spawn_blocking(move || source.read_into(&items));
+        let reading = tokio::task::spawn_blocking({
+            // Not for longer than somebody sends: who waits for input must not hold up the end.
+            let tell = tell.downgrade();
+            move || source.read_into(&items, &tell)
+        });
         let sending = async {
             match &webhook {
                 Some(webhook) => webhook.submit(waiting, in_flight, tell).await,
@@ -100,17 +115,18 @@ fn one(args: &Args) -> Item {
         message_sid: text(&args.message_sid),
         timestamp: args.timestamp.clone().unwrap_or_else(now).into(),
         message_body: args.message_body.clone(),
-        image_urls: args.image_url.clone().into_iter().collect(),
-        audio_urls: args.audio_url.clone().into_iter().collect(),
+        image_urls: args.image_url.clone().map(|url| vec![url]),
+        audio_urls: args.audio_url.clone().map(|url| vec![url]),
     }
 }
 
 /// Prints every outcome; the number of those refused.
-async fn report(mut outcomes: mpsc::Receiver<(String, Outcome)>, json: bool) -> Result<u64, Failure> {
+async fn report(mut outcomes: mpsc::Receiver<Told>, json: bool) -> Result<u64, Failure> {
     let mut progress = Progress::new();
-    while let Some((sid, outcome)) = outcomes.recv().await {
-        progress.add(&outcome);
-        let line = if json { outcome.to_json(&sid).to_string() } else { outcome.to_line(&sid) };
+    while let Some(told) = outcomes.recv().await {
+        let (Told::Item(_, outcome) | Told::Line(_, outcome)) = &told;
+        progress.add(outcome);
+        let line = if json { told.to_json().to_string() } else { told.to_line() };
         print(&(line + "\n"))?;
     }
     Ok(progress.finish())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backon::ExponentialBackoff;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use http::{
@@ -13,23 +14,49 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use parking_lot::Mutex;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     super::{
         backoff,
-        output::Failure,
+        output::{Failure, talk},
         remote::{Server, TIMEOUT},
     },
+    Tell, Told,
     item::{Item, Outcome},
 };
+
+/// How often it is said that a server does not answer.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Webhook {
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
     bearer: http::HeaderValue,
+    seen: Mutex<Seen>,
+}
+
+/// What the server has shown, to all messages together.
+struct Seen {
+    was_answered: bool,
+    was_slowed: bool,
+    /// When a message was decided last.
+    decided_at: Instant,
+    /// When it was said last that it does not answer.
+    told_at: Option<Instant>,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Answered(StatusCode, Option<Answer>, Option<Duration>),
+    Unreachable,
+    Lost,
 }
 
 /// What is read of an answer.
@@ -55,7 +82,9 @@ impl Webhook {
         }
         let mut bearer = http::HeaderValue::from_bytes(server.bearer().as_bytes()).map_err(Failure::of)?;
         bearer.set_sensitive(true);
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build_http(), uri, bearer })
+        let seen = Seen { was_answered: false, was_slowed: false, decided_at: Instant::now(), told_at: None };
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Ok(Self { client, uri, bearer, seen: Mutex::new(seen) })
     }
 
     /// Sends every item until it is answered for good.
@@ -66,7 +95,7 @@ impl Webhook {
         &self,
         waiting: mpsc::Receiver<Item>,
         in_flight: usize,
-        tell: mpsc::Sender<(String, Outcome)>,
+        tell: Tell,
     ) -> Result<(), Failure> {
         let outcomes = ReceiverStream::new(waiting)
             .map(|item| async move { self.until_answered(&item).await.map(|outcome| (item.message_sid, outcome)) })
@@ -74,51 +103,135 @@ impl Webhook {
         outcomes
             .try_for_each(|outcome| async {
                 // The other side ends only when stdout failed, and says so.
-                tell.send(outcome).await.map_err(|_| Failure::Quiet)
+                let (sid, outcome) = outcome;
+                tell.send(Told::Item(sid, outcome)).await.map_err(|_| Failure::Quiet)
             })
             .await
     }
 
     async fn until_answered(&self, item: &Item) -> Result<Outcome, Failure> {
         let body: Bytes = serde_json::to_vec(item).map_err(Failure::of)?.into();
-        for pause in backoff::pauses() {
-            let wait = match tokio::time::timeout(TIMEOUT, self.once(body.clone())).await {
-                Ok(Ok((status, answer, wait))) => match status {
-                    StatusCode::OK if answer.duplicate => {
-                        return Ok(Outcome::Duplicate { payload_matches: answer.payload_matches.unwrap_or(true) });
+        let mut may_be_taken = false;
+        let (mut pauses, mut was_answered) = (backoff::pauses(false), false);
+        loop {
+            if !was_answered && self.seen.lock().was_answered {
+                (pauses, was_answered) = (backoff::pauses(true), true);
+            }
+            let attempt = timeout(TIMEOUT, self.once(body.clone())).await.unwrap_or(Attempt::Lost);
+            let pause = match attempt {
+                Attempt::Answered(status, answer, wait) => {
+                    if let Some(outcome) = self.decided(status, answer.as_ref(), may_be_taken)? {
+                        self.seen.lock().decided_at = Instant::now();
+                        return Ok(outcome);
                     }
-                    StatusCode::OK => return Ok(Outcome::Accepted),
-                    // Not about this message: the next one would fare no better.
-                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                        return Err(Failure::Failed(answer.message));
+                    // Refused before the store was asked, by this service.
+                    may_be_taken |= status != StatusCode::TOO_MANY_REQUESTS;
+                    let said =
+                        answer.map_or_else(|| format!("{} answers {status}", self.place()), |answer| answer.message);
+                    match wait {
+                        Some(wait) => self.slowed(&said).map(|()| wait)?,
+                        None => pauses.next().ok_or(Failure::Failed(said))?,
                     }
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => wait,
-                    status if status.is_server_error() => wait,
-                    _ => return Ok(Outcome::Refused(answer.message)),
-                },
+                }
                 // No answer never means "not accepted": the same message again tells.
-                Ok(Err(_)) | Err(_) => None,
+                Attempt::Unreachable | Attempt::Lost => {
+                    may_be_taken |= matches!(attempt, Attempt::Lost);
+                    self.next_pause(&mut pauses)?
+                }
             };
-            tokio::time::sleep(wait.unwrap_or(pause)).await;
+            sleep(pause).await;
         }
-        let place = self.uri.authority().map(ToString::to_string).unwrap_or_default();
-        Err(Failure::Failed(format!("{place} does not answer; send the rest again later")))
     }
 
-    async fn once(
+    /// What an answer decides for good; `None` for one that asks to send again.
+    fn decided(
         &self,
-        body: Bytes,
-    ) -> Result<(StatusCode, Answer, Option<Duration>), Box<dyn std::error::Error + Send + Sync>> {
+        status: StatusCode,
+        answer: Option<&Answer>,
+        may_be_own: bool,
+    ) -> Result<Option<Outcome>, Failure> {
+        self.seen.lock().was_answered = true;
+        let is_passing = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        if is_passing || status.is_server_error() {
+            return Ok(None);
+        }
+        let Some(answer) = answer else {
+            let place = self.place();
+            return Err(Failure::Failed(format!(
+                "what listens on {place} does not answer as this service's webhook does ({status}); is the URL right?"
+            )));
+        };
+        let message = answer.message.clone();
+        match status {
+            StatusCode::OK if answer.duplicate => {
+                let payload_matches = answer.payload_matches.unwrap_or(true);
+                Ok(Some(Outcome::Duplicate { payload_matches, may_be_own }))
+            }
+            StatusCode::OK => Ok(Some(Outcome::Accepted)),
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Ok(Some(Outcome::Refused(message))),
+            // Not about this message: the next one would fare no better.
+            _ => Err(Failure::Failed(message)),
+        }
+    }
+
+    /// Notes that the server asked to wait, unless that is all it says for long.
+    fn slowed(&self, said: &str) -> Result<(), Failure> {
+        let mut seen = self.seen.lock();
+        if !std::mem::replace(&mut seen.was_slowed, true) {
+            talk(&format!("{said}; going on more slowly"));
+        }
+        if seen.decided_at.elapsed() <= backoff::PATIENCE {
+            return Ok(());
+        }
+        let minutes = backoff::PATIENCE.as_secs() / 60;
+        Err(Failure::Failed(format!("{said} (said for {minutes} minutes; send the rest again later)")))
+    }
+
+    fn next_pause(&self, pauses: &mut ExponentialBackoff) -> Result<Duration, Failure> {
+        let place = self.place();
+        let mut seen = self.seen.lock();
+        let was_answered = seen.was_answered;
+        let said = if was_answered {
+            format!("{place} does not answer")
+        } else {
+            format!("cannot reach the webhook at {place}")
+        };
+        let Some(pause) = pauses.next() else {
+            return Err(Failure::Failed(if was_answered {
+                format!("{said}; send the rest again later")
+            } else {
+                said
+            }));
+        };
+        // Once for all that are under way.
+        if seen.told_at.is_none_or(|at| at.elapsed() > TELL_EVERY) {
+            seen.told_at = Some(Instant::now());
+            talk(&format!("{said}; trying again"));
+        }
+        Ok(pause)
+    }
+
+    fn place(&self) -> String {
+        self.uri.authority().map(ToString::to_string).unwrap_or_default()
+    }
+
+    async fn once(&self, body: Bytes) -> Attempt {
         let request = Request::builder()
             .method(Method::POST)
             .uri(&self.uri)
             .header(AUTHORIZATION, &self.bearer)
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
-        let response = self.client.request(request).await?;
+            .body(Full::new(body));
+        // Made of parts that were checked.
+        let Ok(request) = request else { return Attempt::Lost };
+        let response = match self.client.request(request).await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return Attempt::Unreachable,
+            Err(_) => return Attempt::Lost,
+        };
         let status = response.status();
         let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let answer = response.into_body().collect().await?.to_bytes();
-        Ok((status, serde_json::from_slice(&answer)?, wait.map(Duration::from_secs)))
+        let Ok(body) = response.into_body().collect().await else { return Attempt::Lost };
+        Attempt::Answered(status, serde_json::from_slice(&body.to_bytes()).ok(), wait.map(Duration::from_secs))
     }
 }

@@ -1,4 +1,5 @@
-//! Why a stream that would go on for ever must end: its key is no longer good, or the service stops.
+//! Why a stream that would go on for ever must end: its key is no longer good, its caller's deadline passed, or the service
+//! stops.
 
 use std::{future::Future, time::Duration};
 
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 use super::Grpc;
 use crate::{
     domain::{Error, Kind},
+    protocol::call::Deadline,
     service::Caller,
 };
 
@@ -37,6 +39,13 @@ pub(super) async fn revoked(grpc: &Grpc, caller: Caller) -> Error {
             Ok(()) | Err(_) => {}
         }
     }
+}
+
+/// Waits until the caller's patience ends, where it has an end.
+pub(super) async fn late(deadline: Option<Deadline>) -> Error {
+    let Some(Deadline(at)) = deadline else { return std::future::pending().await };
+    tokio::time::sleep_until(at).await;
+    Deadline::error()
 }
 
 /// Waits until the service stops.

@@ -14,16 +14,16 @@ use super::{
 };
 use crate::{
     domain::{Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, Scope, Scopes, Timestamp, ViolationCode, Violations},
-    protocol::call::{Edge, Report, RequestId, Route},
+    protocol::call::{Edge, RequestId, Route},
     service::{Caller, KeyManager, KeyRequest, Keys},
 };
 
 pub(super) const CREATE: Route =
-    Route { name: "create_key", pattern: "messagewebhook.v1.KeyService/CreateKey", needs_key: true };
+    Route { name: "create_key", pattern: "messagewebhook.v1.KeyService/CreateKey", scope: Some(Scope::Admin) };
 pub(super) const LIST: Route =
-    Route { name: "list_keys", pattern: "messagewebhook.v1.KeyService/ListKeys", needs_key: true };
+    Route { name: "list_keys", pattern: "messagewebhook.v1.KeyService/ListKeys", scope: Some(Scope::Admin) };
 pub(super) const REVOKE: Route =
-    Route { name: "revoke_key", pattern: "messagewebhook.v1.KeyService/RevokeKey", needs_key: true };
+    Route { name: "revoke_key", pattern: "messagewebhook.v1.KeyService/RevokeKey", scope: Some(Scope::Admin) };
 
 /// The route of a path of this service.
 pub(super) fn route_of(path: &str) -> Option<Route> {
@@ -60,7 +60,7 @@ pub(super) fn for_callers(keys: Arc<Keys>, edge: Arc<Edge<Body>>) -> KeyServiceS
 pub fn key_service_for_operator(keys: Arc<Keys>) -> KeyServiceServer<impl KeyRpcs> {
     let routes = &[CREATE, LIST, REVOKE, Route::NONE];
     let route_of = |path: &str| route_of(path).unwrap_or(Route::NONE);
-    let edge = Edge { report: Report::new("control"), route_of, routes, render: error::render };
+    let edge = super::edge_of("control", route_of, routes);
     KeyServiceServer::new(KeyEdge { keys, edge: Arc::new(edge), door: Door::Operator })
 }
 

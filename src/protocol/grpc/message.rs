@@ -1,13 +1,13 @@
 //! The protobuf form of a message, turned into a [`MessageBuilder`], and of an accepted one.
 
 use super::{target, v1};
-use crate::domain::{HostPolicy, Media, Message, MessageBuilder, Timestamp};
+use crate::domain::{Media, MediaRules, Message, MessageBuilder, Timestamp};
 
 /// What the wire says. That a field is missing is for the builder to find out.
-pub(super) fn from_wire(wire: v1::SubmitMessageRequest, hosts: HostPolicy) -> MessageBuilder {
+pub(super) fn from_wire(wire: v1::SubmitMessageRequest, rules: MediaRules) -> MessageBuilder {
     use v1::submit_message_request::Media as Wire;
 
-    let mut builder = MessageBuilder::new(hosts);
+    let mut builder = MessageBuilder::new(rules);
     builder.from_id(wire.from_id);
     builder.message_sid(wire.message_sid);
     if let Some(at) = wire.timestamp {

@@ -4,12 +4,14 @@
 
 mod ending;
 mod error;
+mod foreign;
 mod framework;
 mod get;
 mod health;
 mod key_service;
 mod list;
 mod message;
+mod received;
 mod stream;
 mod submit;
 mod submit_stream;
@@ -23,6 +25,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -37,7 +40,7 @@ use self::v1::{
     message_service_server::{MessageService as MessageRpcs, MessageServiceServer},
 };
 use crate::{
-    domain::Error,
+    domain::{Error, Scope},
     protocol::call::{Edge, Report, RequestId, Route},
     service::{Caller, Keys, MessageService, Readiness},
 };
@@ -65,20 +68,25 @@ mod generated {
 /// What `proto/` says, for reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messagewebhook.v1.bin"));
 
-/// Well above the limit of a message, which the service's own check enforces with its own words; this one is for what
-/// should not even be held in memory.
-const DECODING_HEADROOM: usize = 4 * 1024 * 1024;
+/// Above twice the limit of a message, which the service's own check enforces with its own words; beyond this is what should
+/// not even be held in memory.
+const DECODING_HEADROOM: usize = 256 * 1024;
 
 const SUBMIT: Route =
-    Route { name: "submit", pattern: "messagewebhook.v1.MessageService/SubmitMessage", needs_key: true };
-const SUBMIT_STREAM: Route =
-    Route { name: "submit_stream", pattern: "messagewebhook.v1.MessageService/SubmitMessages", needs_key: true };
+    Route { name: "submit", pattern: "messagewebhook.v1.MessageService/SubmitMessage", scope: Some(Scope::Submit) };
+const SUBMIT_STREAM: Route = Route {
+    name: "submit_stream",
+    pattern: "messagewebhook.v1.MessageService/SubmitMessages",
+    scope: Some(Scope::Submit),
+};
 const STREAM: Route =
-    Route { name: "stream", pattern: "messagewebhook.v1.MessageService/StreamMessages", needs_key: true };
-const LIST: Route = Route { name: "list", pattern: "messagewebhook.v1.MessageService/ListMessages", needs_key: true };
-const GET: Route = Route { name: "get", pattern: "messagewebhook.v1.MessageService/GetMessage", needs_key: true };
-const HEALTH: Route = Route { name: "health", pattern: "grpc.health.v1.Health", needs_key: false };
-const REFLECTION: Route = Route { name: "reflection", pattern: "grpc.reflection", needs_key: false };
+    Route { name: "stream", pattern: "messagewebhook.v1.MessageService/StreamMessages", scope: Some(Scope::Stream) };
+const LIST: Route =
+    Route { name: "list", pattern: "messagewebhook.v1.MessageService/ListMessages", scope: Some(Scope::Read) };
+const GET: Route =
+    Route { name: "get", pattern: "messagewebhook.v1.MessageService/GetMessage", scope: Some(Scope::Read) };
+const HEALTH: Route = Route { name: "health", pattern: "grpc.health.v1.Health", scope: None };
+const REFLECTION: Route = Route { name: "reflection", pattern: "grpc.reflection", scope: None };
 
 /// Every route, for metrics.
 const ROUTES: &[Route] = &[
@@ -119,20 +127,23 @@ struct Parts {
     keys: Arc<Keys>,
     readiness: Readiness,
     closing: CancellationToken,
+    body_timeout: Duration,
     edge: Arc<Edge<Body>>,
 }
 
 impl Grpc {
     /// An edge over `service` and `keys`, whose health is `readiness`. Streams are ended when their key is; those that
-    /// would never end by themselves end when `closing` is cancelled, so that the listener can.
+    /// would never end by themselves end when `closing` is cancelled, so that the listener can. A message must be complete
+    /// within `body_timeout`.
     pub fn new(
         service: Arc<MessageService>,
         keys: Arc<Keys>,
         readiness: Readiness,
         closing: CancellationToken,
+        body_timeout: Duration,
     ) -> Self {
-        let edge = Edge { report: Report::new("grpc"), route_of, routes: ROUTES, render: error::render };
-        Self(Arc::new(Parts { service, keys, readiness, closing, edge: Arc::new(edge) }))
+        let edge = Arc::new(edge_of("grpc", route_of, ROUTES));
+        Self(Arc::new(Parts { service, keys, readiness, closing, body_timeout, edge }))
     }
 
     /// What the layers of [`crate::middleware::grpc`] need to know.
@@ -161,7 +172,8 @@ impl Grpc {
             // Python's own reflection client, among others, knows only the older version of the protocol.
             .add_service(reflection().build_v1alpha().map_err(Error::internal)?)
             .prepare();
-        Ok(framework::Framed::new(Services { messages, others }, self.edge()))
+        let bodies = Arc::clone(self.0.service.bodies());
+        Ok(framework::Framed::new(Services { messages, others }, self.edge(), bodies, self.0.body_timeout))
     }
 
     fn service(&self) -> &MessageService {
@@ -258,6 +270,18 @@ impl MessageRpcs for Grpc {
     ) -> Result<Response<Self::StreamMessagesStream>, Status> {
         let id = id_of(&request);
         stream::stream(self, request).await.map(boxed).map_err(|error| self.refuse(&error, STREAM, &id))
+    }
+}
+
+/// What is known of an edge of gRPC.
+fn edge_of(protocol: &'static str, route_of: fn(&str) -> Route, routes: &'static [Route]) -> Edge<Body> {
+    Edge {
+        report: Report::new(protocol),
+        route_of,
+        routes,
+        render: error::render,
+        foreign: foreign::refusal,
+        render_foreign: foreign::render,
     }
 }
 

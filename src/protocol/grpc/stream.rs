@@ -15,7 +15,7 @@ use crate::{
     service::{Cursor, FeedFrame, FeedFrom, FeedOrder, FeedStart},
 };
 
-/// The frames of the feed, until the caller goes, its key is revoked or the service stops.
+/// The frames of the feed, until the caller goes, its key is revoked, its deadline passes or the service stops.
 ///
 /// The next frame is read from the store when the last one was taken by the connection: a caller that does not read
 /// holds one frame in memory and nothing else.
@@ -25,6 +25,7 @@ pub(super) async fn stream(
 ) -> Result<impl Stream<Item = Result<StreamMessagesResponse, Status>> + Send + 'static, Error> {
     let id = id_of(&request);
     let caller = caller_of(&mut request)?;
+    let deadline = request.extensions().get().copied();
     let request = request.into_inner();
     let access = grpc.service().authorize_stream(&caller, target::filter(&request.org_id, request.env)?)?;
     let mut violations = Violations::default();
@@ -37,12 +38,17 @@ pub(super) async fn stream(
         let frame = reader.next().await?;
         Ok::<_, Error>(Some((to_wire(frame), reader)))
     });
-    let revoked = {
+    let reason = {
         let grpc = grpc.clone();
-        async move { ending::revoked(&grpc, caller).await }
+        async move {
+            tokio::select! {
+                error = ending::revoked(&grpc, caller) => error,
+                error = ending::late(deadline) => error,
+            }
+        }
     };
     // The service's stop is the reader's own business: it may end between two frames only.
-    let (ending, ended) = ending::when(revoked);
+    let (ending, ended) = ending::when(reason);
     let grpc = grpc.clone();
     let frames = frames.take_until(ending).chain(ended.map(Err));
     Ok(frames.map_err(move |error| grpc.refuse(&error, STREAM, &id)))

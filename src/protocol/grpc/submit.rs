@@ -36,12 +36,16 @@ pub(super) async fn submit_one(
     let limits = service.limits();
     let (org, env) = target::resolve(caller, &request.org_id, request.env)?;
     let authorized = service.authorize(caller, org, env, Scope::Submit)?;
-    if request.encoded_len() > limits.body_bytes {
+    let bytes = request.encoded_len();
+    if bytes > limits.body_bytes {
         return Err(too_large(limits.body_bytes));
     }
-    let message = message::from_wire(request, limits.media_hosts).build(authorized.org().clone(), authorized.env())?;
+    let mut held = service.bodies().share(Some(caller.clone()));
+    held.grow(bytes)?;
+    let message =
+        message::from_wire(request, limits.media.clone()).build(authorized.org().clone(), authorized.env())?;
     let message = message.traced(traceparent);
-    let receipt = service.submit(&authorized, message).await?;
+    let receipt = service.submit_holding(&authorized, message, held).await?;
     grpc.report().receipt(&receipt, &authorized, id);
     Ok(to_wire(&receipt))
 }

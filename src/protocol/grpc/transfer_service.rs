@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Content, Error, FromId, HostPolicy, KeyId, KeyOwner, KeyRecord, Kind, Media, Message, MessageKey, MessageSid,
+        Content, Error, FromId, KeyId, KeyOwner, KeyRecord, Kind, Media, MediaRules, Message, MessageKey, MessageSid,
         OrgId, Scope, Scopes, SecretHash, Timestamp, Violation, ViolationCode, Violations,
     },
     protocol::call::{Report, RequestId, Route},
@@ -26,9 +26,9 @@ use crate::{
 };
 
 const EXPORT: Route =
-    Route { name: "export", pattern: "messagewebhook.control.v1.TransferService/ExportMessages", needs_key: false };
+    Route { name: "export", pattern: "messagewebhook.control.v1.TransferService/ExportMessages", scope: None };
 const IMPORT: Route =
-    Route { name: "import", pattern: "messagewebhook.control.v1.TransferService/ImportMessages", needs_key: false };
+    Route { name: "import", pattern: "messagewebhook.control.v1.TransferService/ImportMessages", scope: None };
 /// A call holds at most so many messages.
 const MAX_MESSAGES: usize = 1000;
 /// A page, or one message of any size that a server takes.
@@ -142,7 +142,8 @@ fn outcome(imported: Imported) -> ImportOutcome {
     }
 }
 
-/// The message `number` of a call. Any host may be named: the store that accepted it knew which it allowed.
+/// The message `number` of a call. Any host and extension may be named: the store that accepted it knew which it
+/// allowed.
 fn message_from_wire(number: usize, wire: v1::Message) -> Result<Message, Error> {
     use v1::message::Media as Wire;
 
@@ -154,8 +155,8 @@ fn message_from_wire(number: usize, wire: v1::Message) -> Result<Message, Error>
     let timestamp = violations.check(time_from_wire("timestamp", wire.timestamp));
     let accepted_at = violations.check(time_from_wire("accepted_at", wire.accepted_at));
     let media = wire.media.map(|media| match media {
-        Wire::ImageUrl(url) => Media::image(url, HostPolicy::Any),
-        Wire::AudioUrl(url) => Media::audio(url, HostPolicy::Any),
+        Wire::ImageUrl(url) => Media::image(url, MediaRules::anything()),
+        Wire::AudioUrl(url) => Media::audio(url, MediaRules::anything()),
     });
     let media = violations.check(media.transpose());
     let traceparent = match wire.traceparent.as_str() {

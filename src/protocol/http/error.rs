@@ -1,80 +1,14 @@
-//! The JSON form of an error.
+//! The HTTP form of an error: JSON.
 
 use axum::{body::Body, response::Response};
-use http::{
-    HeaderValue,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
-};
-use serde::Serialize;
-use utoipa::ToSchema;
 
+pub(super) use crate::protocol::call::{ErrorBody, JSON, ViolationBody};
 use crate::{
-    domain::{Error, Kind, Violation},
-    protocol::{call::RequestId, status},
+    domain::Error,
+    protocol::call::{RequestId, json_error},
 };
-
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// Why a request failed.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Error)]
-pub(super) struct ErrorBody<'a> {
-    /// Always `error`.
-    status: &'static str,
-    /// A stable word for programs.
-    code: &'static str,
-    /// A text for people; it reads well alone.
-    message: &'a str,
-    /// Every rule that was broken, in the order of the fields' table; empty where it is not about fields.
-    errors: Vec<ViolationBody<'a>>,
-    /// The id of this call, as in `x-request-id`.
-    request_id: &'a str,
-}
-
-/// One broken rule.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Violation)]
-pub(super) struct ViolationBody<'a> {
-    /// The field.
-    field: &'a str,
-    /// A stable word for programs.
-    code: &'static str,
-    /// What to send instead.
-    message: &'a str,
-}
-
-impl<'a> ViolationBody<'a> {
-    fn of(violation: &'a Violation) -> Self {
-        Self { field: &violation.field, code: violation.code.as_str(), message: &violation.message }
-    }
-}
 
 /// The answer to a call that failed with `error`.
 pub(super) fn render(error: &Error, id: &RequestId) -> Response {
-    let face = status::of(error.kind());
-    let body = ErrorBody {
-        status: "error",
-        code: face.code,
-        message: error.public_message(),
-        errors: error.violations().iter().map(ViolationBody::of).collect(),
-        request_id: id.as_str(),
-    };
-    // Texts always have a JSON form.
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = face.http;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, JSON);
-    if let Some(delay) = error.retry_after() {
-        // Whole seconds, rounded up: sooner would be too soon.
-        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-        headers.insert(RETRY_AFTER, seconds.max(1).into());
-    }
-    if error.kind() == Kind::Unauthenticated {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if error.kind() == Kind::MethodNotAllowed {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
-    }
-    response
+    json_error(error, id).map(Body::from)
 }

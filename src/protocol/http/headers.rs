@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 
 use crate::domain::{Error, Kind};
@@ -31,6 +31,16 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Error> {
         return Err(Error::new(
             Kind::UnsupportedContentEncoding,
             "Send the body without compression and without the header 'Content-Encoding'",
+        ));
+    }
+    // hyper undoes 'chunked' and leaves what else there may be as it came.
+    let is_chunked =
+        |value: &http::HeaderValue| value.to_str().is_ok_and(|value| value.trim().eq_ignore_ascii_case("chunked"));
+    let mut transfers = headers.get_all(TRANSFER_ENCODING).iter();
+    if !transfers.next().is_none_or(is_chunked) || transfers.next().is_some() {
+        return Err(Error::new(
+            Kind::UnsupportedContentEncoding,
+            "Send the body without compression, with no other 'Transfer-Encoding' than 'chunked'",
         ));
     }
     Ok(())

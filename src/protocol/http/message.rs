@@ -12,24 +12,26 @@ use serde::{
 use serde_json::{error::Category, value::RawValue};
 
 use crate::domain::{
-    Error, FromId, HostPolicy, Kind, Media, MessageBuilder, MessageSid, NewMessage, Timestamp, ViolationCode,
+    Error, FromId, Kind, Media, MediaRules, MessageBuilder, MessageSid, NewMessage, Timestamp, ViolationCode,
 };
 
 /// Reads `body`: one JSON object in UTF-8. Unknown fields are ignored, `null` is absent.
 ///
 /// # Errors
 /// [`Kind::MalformedJson`]; what is wrong with a field is in the builder.
-pub(super) fn parse(body: &[u8], hosts: HostPolicy) -> Result<MessageBuilder, Error> {
+pub(super) fn parse(body: &[u8], rules: MediaRules) -> Result<MessageBuilder, Error> {
     // The whole body, because the parser does not look at the bytes of texts that it skips.
     let text = std::str::from_utf8(body)
         .map_err(|error| malformed(format!("The body is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    // PowerShell and .NET send one; a parser may ignore it (RFC 8259, section 8.1).
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match text.trim_start_matches([' ', '\t', '\r', '\n']).bytes().next() {
         None => return Err(malformed("The body is empty; send one JSON object")),
         Some(b'{') => {}
         Some(_) => return Err(malformed("The body must be one JSON object, and begin with '{'")),
     }
     let mut json = serde_json::Deserializer::from_str(text);
-    let builder = json.deserialize_map(Fields(MessageBuilder::new(hosts))).and_then(|builder| {
+    let builder = json.deserialize_map(Fields(MessageBuilder::new(rules))).and_then(|builder| {
         json.end()?;
         Ok(builder)
     });
@@ -158,7 +160,7 @@ fn number(value: &str) -> Result<Timestamp, crate::domain::Violation> {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && digits != "0" => {
             Timestamp::from_seconds(value.parse().unwrap_or(i64::MIN))
         }
-        _ => Timestamp::parse(value),
+        _ => Timestamp::parse_number(value),
     }
 }
 

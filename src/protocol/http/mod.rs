@@ -6,6 +6,7 @@
 mod body;
 mod docs;
 mod error;
+mod foreign;
 mod headers;
 mod message;
 mod openapi;
@@ -34,8 +35,8 @@ use crate::{
 
 pub use docs::openapi_json;
 
-const SUBMIT: Route = Route { name: "submit", pattern: "/{org_id}/{env}/v1/message-webhook", needs_key: false };
-const DOCS: Route = Route { name: "docs", pattern: "/docs", needs_key: false };
+const SUBMIT: Route = Route { name: "submit", pattern: "/{org_id}/{env}/v1/message-webhook", scope: None };
+const DOCS: Route = Route { name: "docs", pattern: "/docs", scope: None };
 
 /// The HTTP edge; cheap to clone.
 #[derive(Clone)]
@@ -45,20 +46,21 @@ struct Parts {
     service: Arc<MessageService>,
     keys: Arc<Keys>,
     body_timeout: Duration,
-    body_budget: Arc<body::Budget>,
     edge: Arc<Edge<Body>>,
 }
-
-/// What the bodies of all requests under way may take of memory.
-const BODIES_BYTES: usize = 64 * 1024 * 1024;
 
 impl Http {
     /// An edge over `service`; a body must be complete within `body_timeout`.
     pub fn new(service: Arc<MessageService>, keys: Arc<Keys>, body_timeout: Duration) -> Self {
-        let edge =
-            Edge { report: Report::new("http"), route_of, routes: &[SUBMIT, DOCS, Route::NONE], render: error::render };
-        let body_budget = body::Budget::new(BODIES_BYTES.max(service.limits().body_bytes));
-        Self(Arc::new(Parts { service, keys, body_timeout, body_budget, edge: Arc::new(edge) }))
+        let edge = Edge {
+            report: Report::new("http"),
+            route_of,
+            routes: &[SUBMIT, DOCS, Route::NONE],
+            render: error::render,
+            foreign: foreign::refusal,
+            render_foreign: error::render,
+        };
+        Self(Arc::new(Parts { service, keys, body_timeout, edge: Arc::new(edge) }))
     }
 
     /// What the layers of [`crate::middleware::http`] need to know.
@@ -101,7 +103,11 @@ where
             SUBMIT => Box::pin(submit::handle(self.http.clone(), request)),
             DOCS => Box::pin(self.documents.call(request.map(Body::new))),
             _ => {
-                let refusal = self.http.0.edge.reject(&not_found(), Route::NONE, &RequestId::of(request.headers()));
+                let refusal = self.http.0.edge.reject(
+                    &not_found(request.uri().path()),
+                    Route::NONE,
+                    &RequestId::of(request.headers()),
+                );
                 Box::pin(ready(Ok(refusal)))
             }
         }
@@ -121,9 +127,11 @@ fn route_of(path: &str) -> Route {
     }
 }
 
-fn not_found() -> Error {
-    Error::new(
-        Kind::NotFound,
-        "There is no such path; send messages to /{org_id}/{env}/v1/message-webhook, where env is 'dev' or 'prod'",
-    )
+fn not_found(path: &str) -> Error {
+    let message = if exists(path.trim_end_matches('/')) {
+        "There is no such path; leave the slash at its end out"
+    } else {
+        "There is no such path; send messages to /{org_id}/{env}/v1/message-webhook, where env is 'dev' or 'prod'"
+    };
+    Error::new(Kind::NotFound, message)
 }

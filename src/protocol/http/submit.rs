@@ -15,7 +15,7 @@ use super::{Http, SUBMIT, body, error, headers, message, target};
 use crate::{
     domain::{Error, Kind, NewMessage, Scope, Timestamp},
     protocol::call::{RequestId, authenticate},
-    service::{Authorized, Receipt},
+    service::{Authorized, Held, Receipt},
 };
 
 /// Any method on the webhook's path, or on one that only looks like it.
@@ -41,9 +41,8 @@ where
             Ok(receipt) => render(&receipt),
             Err(error) => {
                 let mut response = http.0.edge.reject(&error, SUBMIT, &id);
-                let is_unread = matches!(error.kind(), Kind::BodyTooLarge | Kind::RequestTimeout);
-                if is_unread && version <= Version::HTTP_11 {
-                    // The rest of the body stands before the next request, so there will be none.
+                if error.kind() == Kind::RequestTimeout && version <= Version::HTTP_11 {
+                    // The rest of the body stands before the next request, and was waited for long enough.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
@@ -56,8 +55,8 @@ where
 struct Received {
     authorized: Authorized,
     message: NewMessage,
-    /// The share is held until the message is stored or refused: until then its content is in memory.
-    held: body::Held,
+    /// The share goes with the message until that is stored or refused: until then its content is in memory.
+    held: Held,
 }
 
 /// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400;
@@ -76,16 +75,17 @@ async fn receive<B: http_body::Body<Data = Bytes> + Unpin>(
     let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
     headers::check(request.headers())?;
     let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
-    let (body, held) = body::read(request.body_mut(), &body_limits, &edge.body_budget).await?;
-    let message = message::parse(&body, limits.media_hosts)?.build(authorized.org().clone(), authorized.env())?;
+    let share = edge.service.bodies().share(Some(caller));
+    let (body, held) = body::read(request.body_mut(), &body_limits, share).await?;
+    let message = message::parse(&body, limits.media.clone())?.build(authorized.org().clone(), authorized.env())?;
     let message = message.traced(request.extensions().get().copied());
     Ok(Received { authorized, message, held })
 }
 
 async fn store(http: &Http, received: Received, id: &RequestId) -> Result<Receipt, Error> {
     let Http(edge) = http;
-    let Received { authorized, message, held: _held } = received;
-    let receipt = edge.service.submit(&authorized, message).await?;
+    let Received { authorized, message, held } = received;
+    let receipt = edge.service.submit_holding(&authorized, message, held).await?;
     edge.edge.report.receipt(&receipt, &authorized, id);
     Ok(receipt)
 }

@@ -12,9 +12,9 @@ pub(super) const PATTERN: &str = "/{org_id}/{env}/v1/message-webhook";
 /// # Errors
 /// [`crate::domain::Kind::NotFound`]
 pub(super) fn parse(path: &str) -> Result<(OrgId, Environment), Error> {
-    let (org, env) = segments(path).ok_or_else(not_found)?;
-    let org = OrgId::new(org).map_err(|_| not_found())?;
-    let env = env.parse().map_err(|_| not_found())?;
+    let (org, env) = segments(path).ok_or_else(|| not_found(path))?;
+    let org = OrgId::new(org).map_err(|_| not_found(path))?;
+    let env = env.parse().map_err(|_| not_found(path))?;
     Ok((org, env))
 }
 

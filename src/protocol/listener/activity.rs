@@ -1,4 +1,4 @@
-//! How a connection knows whether a request is in flight on it.
+//! How a connection knows whether a request is in flight on it, and what becomes of a body that was not read.
 
 use std::{
     convert::Infallible,
@@ -12,12 +12,17 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{
+    HeaderValue, Request, Response, Version,
+    header::{CONNECTION, EXPECT},
+};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::Service;
+
+use super::unread::{RequestBody, Rest};
 
 /// Shared by a connection's socket and its requests.
 #[derive(Debug, Default)]
@@ -82,49 +87,125 @@ impl Drop for InFlight {
 pub(super) struct Counted<S> {
     pub(super) service: S,
     pub(super) activity: Arc<Activity>,
+    /// For how long the rest of a body is read after its request was answered.
+    pub(super) linger: Duration,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Counted<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone,
 {
     type Response = Response<CountedBody<B>>;
     type Error = Infallible;
-    type Future = CountedFuture<S::Future>;
+    type Future = CountedFuture<S::Future, B>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let in_flight = Some(InFlight::begin(&self.activity));
-        CountedFuture { inner: self.service.clone().call(request), in_flight }
+        let in_flight = InFlight::begin(&self.activity);
+        let is_h2 = request.version() == Version::HTTP_2;
+        let expects_continue = request.headers().contains_key(EXPECT);
+        let (head, body) = request.into_parts();
+        let (body, rest) = RequestBody::new(body);
+        let inner = Some(self.service.clone().call(Request::from_parts(head, body)));
+        let rest = rest.map(|rest| Left { rest, linger: self.linger, is_h2, expects_continue });
+        CountedFuture { inner, reading: None, in_flight: Some(in_flight), rest }
     }
 }
+
+/// What may be left of a request's body, and what is known for dealing with it.
+struct Left {
+    rest: Rest,
+    linger: Duration,
+    is_h2: bool,
+    expects_continue: bool,
+}
+
+/// On HTTP/2 an answer need not wait: the rest is read behind it, after the service is done with the body.
+struct ReadBehind(Left);
+
+impl Drop for ReadBehind {
+    fn drop(&mut self) {
+        if let Some(unread) = self.0.rest.take() {
+            unread.read_away_behind(self.0.linger);
+        }
+    }
+}
+
+type Reading = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 pin_project! {
-    pub(super) struct CountedFuture<F> {
+    pub(super) struct CountedFuture<F, B> {
         #[pin]
-        inner: F,
+        inner: Option<F>,
+        // On HTTP/1.1, while the answer waits for the rest of the body: whether the connection is in step comes first.
+        reading: Option<(Reading, Response<B>)>,
         in_flight: Option<InFlight>,
+        rest: Option<Left>,
     }
 }
 
-impl<F, B> Future for CountedFuture<F>
+impl<F, B> Future for CountedFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
 {
     type Output = Result<Response<CountedBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Ok(response) = ready!(this.inner.poll(cx));
+        let mut this = self.project();
+        let mut response = match this.inner.as_mut().as_pin_mut() {
+            Some(inner) => {
+                let Ok(response) = ready!(inner.poll(cx));
+                // With all that it may still hold of the body.
+                this.inner.set(None);
+                response
+            }
+            None => match this.reading.take() {
+                Some((mut reading, mut response)) => {
+                    let Poll::Ready(is_all) = reading.as_mut().poll(cx) else {
+                        *this.reading = Some((reading, response));
+                        return Poll::Pending;
+                    };
+                    if !is_all {
+                        response.headers_mut().insert(CONNECTION, CLOSE);
+                    }
+                    response
+                }
+                // Polled after its end.
+                None => return Poll::Pending,
+            },
+        };
+        if let Some(left) = this.rest.take_if(|left| !left.is_h2)
+            && response.headers().get(CONNECTION) != Some(&CLOSE)
+            && let Some(unread) = left.rest.take()
+        {
+            if unread.may_be_little(left.expects_continue) {
+                let mut reading: Reading = Box::pin(unread.read_away(left.linger));
+                match reading.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        *this.reading = Some((reading, response));
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => drop(response.headers_mut().insert(CONNECTION, CLOSE)),
+                }
+            } else {
+                response.headers_mut().insert(CONNECTION, CLOSE);
+            }
+        }
         let in_flight = this.in_flight.take();
-        Poll::Ready(Ok(response.map(|inner| CountedBody { inner, _in_flight: in_flight })))
+        let behind = this.rest.take().map(ReadBehind);
+        Poll::Ready(Ok(response.map(|inner| CountedBody { inner, _behind: behind, _in_flight: in_flight })))
     }
 }
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 pin_project! {
     /// A response body; the request is in flight until it is dropped.
     pub(super) struct CountedBody<B> {
         #[pin]
         inner: B,
+        // Dropped after `inner`, which may hold the request's body.
+        _behind: Option<ReadBehind>,
         _in_flight: Option<InFlight>,
     }
 }

@@ -10,10 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-};
+use hyper::server::conn::{http1, http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
@@ -30,12 +27,16 @@ use super::{
     ConnectionLimits, MaxAge,
     activity::{Activity, Counted},
     guard::{Guarded, WhenIdle},
+    unread::RequestBody,
 };
 
 /// What an HTTP/2 client with prior knowledge sends first.
 const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Enough for a body of 256 KiB to come in few reads; small, because an idle connection keeps what it has grown to.
 const H1_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Lines of a head: as many as HTTP/2 can have in its limit, which counts 32 bytes more for each. By default hyper has 100.
+const H1_HEADERS: usize = 512;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -48,9 +49,10 @@ pub(super) async fn serve<S, B>(
     mut stream: TcpStream,
     service: S,
     limits: Arc<ConnectionLimits>,
+    activity: Arc<Activity>,
     mut stopped: oneshot::Receiver<Infallible>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -58,8 +60,7 @@ pub(super) async fn serve<S, B>(
     // Answers are small and written whole: waiting to fill a segment would only delay them. Failing costs latency only.
     let _ = stream.set_nodelay(true);
     let Some((version, read)) = first_bytes(&mut stream, &limits, &mut stopped).await else { return };
-    let activity = Arc::new(Activity::default());
-    let service = Counted { service, activity: Arc::clone(&activity) };
+    let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger };
     let (idle, when_idle) = match version {
         Version::H1 => (None, WhenIdle::Fail),
         Version::H2 => {
@@ -73,6 +74,7 @@ pub(super) async fn serve<S, B>(
             let mut builder = http1::Builder::new();
             builder
                 .max_header_size(limits.header_bytes as usize)
+                .max_headers(H1_HEADERS)
                 .max_buf_size(H1_BUFFER_BYTES.max(limits.header_bytes as usize))
                 // A client may end its sending side and wait for the answer.
                 .half_close(true)

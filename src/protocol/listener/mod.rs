@@ -7,6 +7,7 @@
 mod activity;
 mod connection;
 mod guard;
+mod unread;
 
 use std::{
     collections::HashMap, convert::Infallible, error::Error as StdError, future::Future, io, sync::Arc, time::Duration,
@@ -14,7 +15,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use metrics::{Gauge, gauge};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,6 +23,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+
+pub use unread::RequestBody;
+
+use activity::Activity;
 
 use crate::telemetry::names;
 
@@ -33,6 +37,9 @@ pub struct ConnectionLimits {
     pub name: &'static str,
     /// Connections open at once; the next ones wait in the kernel's backlog until one ends.
     pub max_connections: usize,
+    /// Where half of those are taken, whoever has been idle longest makes room for the next one: silent connections must not
+    /// keep probes out.
+    pub makes_room: bool,
     /// From the first byte of a request's head to its last one; also of HTTP/2's preface.
     pub header_timeout: Duration,
     /// How long a connection may stay open without a request in flight, from its beginning too. HTTP/2 is told to go
@@ -67,6 +74,7 @@ impl Default for ConnectionLimits {
         Self {
             name: "other",
             max_connections: 16_384,
+            makes_room: false,
             header_timeout: Duration::from_secs(10),
             // Above the 60 s of common load balancers: the side that reuses a connection should be the one to end it.
             idle_timeout: Duration::from_secs(75),
@@ -87,7 +95,7 @@ impl Default for ConnectionLimits {
 /// layers of [`crate::middleware`] allow.
 pub async fn serve<S, B>(listener: TcpListener, service: S, limits: ConnectionLimits, shutdown: CancellationToken)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -95,8 +103,9 @@ where
     let limits = Arc::new(limits);
     let mut connections = Connections {
         tasks: JoinSet::new(),
-        stops: HashMap::new(),
-        open: gauge!(names::CONNECTIONS, "listener" => limits.name),
+        open: HashMap::new(),
+        count: 0,
+        gauge: gauge!(names::CONNECTIONS, "listener" => limits.name),
     };
     let mut full = false;
     loop {
@@ -110,7 +119,12 @@ where
             () = shutdown.cancelled() => break,
             Some(ended) = connections.tasks.join_next_with_id() => connections.forget(ended),
             accepted = listener.accept(), if room => match accepted {
-                Ok((stream, _)) => connections.add(stream, service.clone(), Arc::clone(&limits)),
+                Ok((stream, _)) => {
+                    if limits.makes_room && connections.tasks.len() >= limits.max_connections / 2 {
+                        connections.end_the_idlest();
+                    }
+                    connections.add(stream, service.clone(), Arc::clone(&limits));
+                }
                 Err(error) => tokio::select! {
                     () = shutdown.cancelled() => break,
                     () = pause_after(&error) => {}
@@ -135,24 +149,42 @@ async fn pause_after(error: &io::Error) {
 /// The connections of one listener.
 struct Connections {
     tasks: JoinSet<()>,
-    /// Dropping a sender asks its connection to end. One channel each, because a token that all of them poll would be
-    /// one lock for every request of the listener.
-    stops: HashMap<Id, oneshot::Sender<Infallible>>,
-    open: Gauge,
+    open: HashMap<Id, Open>,
+    /// Of all so far.
+    count: u64,
+    gauge: Gauge,
+}
+
+struct Open {
+    /// Dropping it asks the connection to end. One channel each, because a token that all of them poll would be one lock for
+    /// every request of the listener.
+    _stop: oneshot::Sender<Infallible>,
+    activity: Arc<Activity>,
+    number: u64,
 }
 
 impl Connections {
     fn add<S, B>(&mut self, stream: TcpStream, service: S, limits: Arc<ConnectionLimits>)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let (stop, stopped) = oneshot::channel();
-        let task = self.tasks.spawn(connection::serve(stream, service, limits, stopped));
-        self.stops.insert(task.id(), stop);
-        self.open.set(self.tasks.len() as f64);
+        let activity = Arc::new(Activity::default());
+        let task = self.tasks.spawn(connection::serve(stream, service, limits, Arc::clone(&activity), stopped));
+        self.count += 1;
+        self.open.insert(task.id(), Open { _stop: stop, activity, number: self.count });
+        self.gauge.set(self.tasks.len() as f64);
+    }
+
+    /// Asks the oldest connection without a request to end.
+    fn end_the_idlest(&mut self) {
+        let idle = self.open.iter().filter(|(_, open)| open.activity.in_flight() == 0);
+        if let Some(id) = idle.min_by_key(|(_, open)| open.number).map(|(id, _)| *id) {
+            self.open.remove(&id);
+        }
     }
 
     fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -163,15 +195,15 @@ impl Connections {
                 error.id()
             }
         };
-        self.stops.remove(&id);
-        self.open.set(self.tasks.len() as f64);
+        self.open.remove(&id);
+        self.gauge.set(self.tasks.len() as f64);
     }
 
     fn close(mut self) -> impl Future<Output = ()> {
-        self.stops.clear();
+        self.open.clear();
         async move {
             while self.tasks.join_next().await.is_some() {
-                self.open.set(self.tasks.len() as f64);
+                self.gauge.set(self.tasks.len() as f64);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 mod client;
 mod errors;
+mod foreign;
 mod framework;
 mod health;
 mod submit;
+mod unreadable;

@@ -85,6 +85,38 @@ async fn any_other_path_is_404_also_where_it_could_be_normalised() {
 }
 
 #[tokio::test]
+async fn a_slash_too_many_at_the_end_is_told_as_that() {
+    let edges = Edges::start().await;
+    let text = async |path: &str| ask(edges.http, post(path, &edges.key, GOOD)).await.json()["message"].to_string();
+    assert!(text(&format!("{PATH}/")).await.contains("slash"));
+    assert!(!text("/acme/dev/").await.contains("slash"));
+}
+
+#[tokio::test]
+async fn a_request_has_one_host_and_no_transfer_encoding_but_chunks() {
+    let edges = Edges::start().await;
+    let with = async |headers: &str| {
+        let request = format!(
+            "POST {PATH} HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n{headers}\r\n",
+            edges.key
+        );
+        let answer = ask(edges.http, request + "2f\r\n" + GOOD + "\r\n0\r\n\r\n").await;
+        (answer.status, if answer.status == 200 { String::new() } else { answer.error_code() })
+    };
+    let chunked = "transfer-encoding: chunked\r\n";
+    assert_eq!(with(&format!("host: x\r\n{chunked}")).await.0, 200);
+    for hosts in ["", "host: x\r\nhost: x\r\n", "host: x\r\nhost: y\r\n"] {
+        assert_eq!(with(&format!("{hosts}{chunked}")).await, (400, "invalid_argument".into()), "{hosts:?}");
+    }
+    let gzip = "host: x\r\ntransfer-encoding: gzip, chunked\r\n";
+    assert_eq!(with(gzip).await, (415, "unsupported_content_encoding".into()));
+    let old =
+        format!("POST {PATH} HTTP/1.0\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n", edges.key);
+    let old = format!("{old}content-length: {}\r\n\r\n{GOOD}", GOOD.len());
+    assert_eq!(ask(edges.http, old).await.status, 200, "HTTP/1.0 has no Host");
+}
+
+#[tokio::test]
 async fn a_query_string_is_ignored_and_an_absolute_target_is_its_path() {
     let edges = Edges::start().await;
     for target in [format!("{PATH}?a=b/c&d"), format!("http://elsewhere.example{PATH}"), format!("{PATH}?")] {
@@ -157,7 +189,9 @@ async fn a_key_for_another_org_or_env_or_without_the_scope_is_403_and_an_unknown
         assert_eq!((answer.status, answer.error_code().as_str()), (403, "permission_denied"), "{path}");
         texts.push(answer.json()["message"].clone());
     }
-    assert!(texts[0] == texts[1] && texts[1] == texts[2]);
+    assert_eq!(texts[1], texts[2]);
+    let own = texts[0].as_str().expect("a text");
+    assert!(own.contains("'dev'") && own.contains("'prod'"), "its holder knows of both: {own}");
     assert!(texts[3].as_str().expect("a text").contains("'submit'"));
     let platform = edges.platform_key(&[Scope::Submit]).await;
     assert_eq!(ask(edges.http, post("/whoever/prod/v1/message-webhook", &platform, GOOD)).await.status, 200);

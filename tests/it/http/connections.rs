@@ -146,7 +146,11 @@ async fn more_clients_than_open_files_leave_the_store_and_the_other_ports_what_t
         assert_eq!(first.answer().await.status, 200);
     }
     assert_eq!(ask(server.admin, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
-    assert_eq!(ask(server.grpc, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
+    assert_eq!(
+        ask(server.grpc, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status,
+        415,
+        "it is no gRPC, and is told so"
+    );
     // Who waits is served as soon as there is room.
     let mut last = others.pop().expect("many");
     drop(others);

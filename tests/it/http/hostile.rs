@@ -194,6 +194,18 @@ async fn a_head_beyond_16_kib_is_431_and_one_below_is_not() {
 }
 
 #[tokio::test]
+async fn many_small_headers_are_taken_by_both_versions_alike() {
+    let edges = Edges::start().await;
+    let names: Vec<_> = (0..350).map(|number| format!("x-{number}")).collect();
+    let lines: String = names.iter().map(|name| format!("{name}: y\r\n")).collect();
+    let request = format!("GET {PATH} HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
+    assert_eq!(ask(edges.http, request).await.status, 405);
+    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().expect("a client");
+    let request = names.iter().fold(client.get(edges.url()), |request, name| request.header(name, "y"));
+    assert_eq!(request.send().await.expect("an answer").status(), 405);
+}
+
+#[tokio::test]
 async fn what_is_no_http_gets_a_bare_400_and_the_end() {
     let edges = Edges::start().await;
     for noise in [

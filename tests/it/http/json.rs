@@ -90,7 +90,11 @@ async fn a_timestamp_is_an_integer_or_a_string() {
     }
     for (bad, code, part) in [
         ("1672531200000", "invalid_timestamp", "milliseconds"),
-        ("99999999999999999999999999", "invalid_timestamp", "milliseconds"),
+        ("1672531200000000", "invalid_timestamp", "microseconds"),
+        ("253402300800", "timestamp_out_of_range", "end of 9999"),
+        ("99999999999999999999999999", "timestamp_out_of_range", "end of 9999"),
+        (r#""20241218""#, "invalid_timestamp", "date alone"),
+        (r#""20241218120000""#, "invalid_timestamp", "without a 'T'"),
         ("1672531200.0", "invalid_timestamp", "fraction"),
         ("1.5e9", "invalid_timestamp", "exponent"),
         ("1e400", "invalid_timestamp", "exponent"),
@@ -98,13 +102,24 @@ async fn a_timestamp_is_an_integer_or_a_string() {
         ("-99999999999999999999999999", "timestamp_out_of_range", "1970"),
         ("-0", "invalid_timestamp", "sign"),
         ("-1.5", "invalid_timestamp", "sign"),
-        (r#""""#, "invalid_timestamp", "UNIX seconds"),
+        (r#""""#, "missing", "Missing"),
         ("true", "wrong_type", "string or an integer"),
         ("[]", "wrong_type", "string or an integer"),
     ] {
         let answer = with(bad).await;
         assert_eq!(answer.violations(), pairs(&[("timestamp", code)]), "{bad}");
         assert!(answer.json()["message"].as_str().expect("a text").contains(part), "{bad}: {}", answer.json());
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_the_object_is_ignored_and_nowhere_else() {
+    let edges = Edges::start().await;
+    let object = r#"{"from_id":"u","message_sid":"s","timestamp":1}"#;
+    assert_eq!(submit(&edges, format!("\u{feff}{object}")).await.status, 200);
+    assert_eq!(submit(&edges, format!("\u{feff} \n{object}")).await.status, 200);
+    for bad in [format!("\u{feff}\u{feff}{object}"), format!("{object}\u{feff}"), "\u{feff}".to_owned()] {
+        assert_eq!(submit(&edges, bad).await.error_code(), "malformed_json");
     }
 }
 
@@ -131,7 +146,6 @@ async fn what_is_not_one_json_object_in_utf8_is_malformed() {
         b"{\"from_id\":\"\xff\"}",
         b"{\"ignored\":\"\xc3\x28\"}",
         b"{\"ignored\xed\xa0\x80\":1}",
-        b"\xef\xbb\xbf{}",
         b"{\"a\":1}\0",
     ] {
         let answer = submit(&edges, bad).await;

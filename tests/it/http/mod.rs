@@ -8,3 +8,4 @@ mod hostile;
 mod json;
 mod receipts;
 mod shutdown;
+mod unread;

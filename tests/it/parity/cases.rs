@@ -232,6 +232,16 @@ pub const CASES: &[Case] = &[
         Submission { timestamp: Some((1_672_531_200_000, 0)), ..PLAIN },
         &[("timestamp", "invalid_timestamp")],
     ),
+    invalid(
+        "a time in microseconds",
+        Submission { timestamp: Some((1_672_531_200_000_000, 0)), ..PLAIN },
+        &[("timestamp", "invalid_timestamp")],
+    ),
+    invalid(
+        "a time after 9999",
+        Submission { timestamp: Some((253_402_300_800, 0)), ..PLAIN },
+        &[("timestamp", "timestamp_out_of_range")],
+    ),
     image("an extension in any case before a query", "https://example.com/a.JPeG?sig=%2F#f", &[]),
     image("an encoded extension", "https://example.com/a%2Epng", &[]),
     image("an international host with a port", "https://bücher.example:8443/ä/b.png", &[]),
@@ -244,6 +254,10 @@ pub const CASES: &[Case] = &[
     image("a user name in the URL", "https://user:secret@example.com/a.jpg", BAD_URL),
     image("white space in the URL", "https://example.com/a b.jpg", BAD_URL),
     image("localhost with a dot", "https://LOCALHOST./a.jpg", PRIVATE),
+    image("a name of this network", "http://db/a.jpg", PRIVATE),
+    image("a name of a cluster", "http://media.default.svc.cluster.local/a.jpg", PRIVATE),
+    image("a name that is reserved for inside", "https://metadata.google.internal./a.jpg", PRIVATE),
+    image("this machine with more dots", "http://127.0.0.1../a.jpg", PRIVATE),
     image("a private address in decimal", "http://2130706433/a.jpg", PRIVATE),
     image("a private address mapped into IPv6", "http://[::ffff:10.0.0.1]/a.jpg", PRIVATE),
     invalid(

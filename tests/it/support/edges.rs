@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use message_webhook::{
-    domain::{Clock, Environment, HostPolicy, KeyOwner, NewKey, OrgId, Scope, Scopes, SystemClock},
+    domain::{Clock, Environment, KeyOwner, MediaRules, NewKey, OrgId, Scope, Scopes, SystemClock},
     middleware::{self, Cors},
     protocol::{
         admin,
@@ -12,7 +12,7 @@ use message_webhook::{
         http::Http,
         listener::{self, ConnectionLimits},
     },
-    service::{AdmissionLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
+    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
     store::MessageStore,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -32,6 +32,8 @@ pub struct Settings {
     pub store_deadline: Duration,
     pub admission: AdmissionLimits,
     pub requests_in_flight: usize,
+    pub media: MediaRules,
+    pub bodies: BodyLimits,
     /// An embedded one of its own where none is given.
     pub store: Option<Arc<FlakyStore>>,
 }
@@ -44,6 +46,8 @@ impl Default for Settings {
             store_deadline: Duration::from_secs(30),
             admission: AdmissionLimits { in_flight: 4096, per_org_per_second: None::<NonZeroU32> },
             requests_in_flight: 4096,
+            media: MediaRules::default(),
+            bodies: BodyLimits { bytes: 64 << 20, waiting: 4096 },
             store: None,
         }
     }
@@ -75,7 +79,8 @@ impl Edges {
             metrics_per_org: 0,
             body_bytes: 256 * 1024,
             store_deadline: settings.store_deadline,
-            media_hosts: HostPolicy::PublicOnly,
+            media: settings.media,
+            bodies: settings.bodies,
             admission: settings.admission,
         };
         let shutdown = CancellationToken::new();
@@ -88,7 +93,8 @@ impl Edges {
         let http = Http::new(Arc::clone(&service), Arc::clone(&keys), settings.body_timeout);
         let cors = Cors::new([HeaderValue::from_static(ORIGIN)]);
         let http = middleware::http(http.edge(), http.routes(), cors, settings.requests_in_flight);
-        let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), readiness.clone(), shutdown.clone());
+        let timeout = settings.body_timeout;
+        let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), readiness.clone(), shutdown.clone(), timeout);
         let grpc = middleware::grpc(
             grpc.edge(),
             grpc.routes().expect("descriptors"),

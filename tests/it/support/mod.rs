@@ -4,6 +4,7 @@ pub mod dice;
 pub mod edges;
 pub mod flaky;
 pub mod grpc;
+pub mod h2;
 pub mod leases;
 pub mod process;
 pub mod raw;

@@ -283,13 +283,42 @@ async fn why_a_server_did_not_start_reaches_the_collector() {
     .await;
 }
 
-#[test]
-fn wrong_variables_are_told_at_once_with_wrong_settings() {
-    let mut command = process::command(["serve", "--body-limit", "nothing"]);
-    command.env("OTEL_TRACES_SAMPLER", "sometimes").env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317");
-    let ended = process::finish(&mut command);
-    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-    for told in ["3 mistakes", "--body-limit", "OTEL_TRACES_SAMPLER: ", "OTEL_EXPORTER_OTLP_ENDPOINT: "] {
-        assert!(ended.stderr.contains(told), "{told} in {}", ended.stderr);
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_that_are_not_understood_are_told_and_stop_nothing() {
+    let variables = [
+        ("OTEL_PROPAGATORS", "tracecontext,baggage,b3"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_LOGS_EXPORTER", "console"),
+    ];
+    let server = tokio::task::spawn_blocking(move || {
+        variables.iter().fold(ServerProcess::builder(), |builder, (name, value)| builder.env(name, value)).start()
+    });
+    let server = server.await.expect("no panic");
+    let log = server.stderr();
+    for (name, _) in variables {
+        let told = log.lines().find(|line| line.contains(&format!("{name}: ")));
+        assert!(told.is_some_and(|line| line.contains("WARN")), "{name} in {log}");
     }
+    let data_dir = server.data_dir.to_str().expect("UTF-8").to_owned();
+    let mut create = process::command(["keys", "create", "--org", "acme", "--env", "dev", "--data-dir", &data_dir]);
+    let created = process::finish(create.envs(variables));
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    submit(&server, "http", created.stdout.trim(), "s", None).await;
+}
+
+/// An endpoint that is good, and whatever else a cluster may say about the way there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exporter_that_cannot_be_made_is_told_and_stops_nothing() {
+    let server = tokio::task::spawn_blocking(|| {
+        ServerProcess::builder()
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+            .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+            .env("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent.pem")
+            .start()
+    });
+    let server = server.await.expect("no panic");
+    submit(&server, "http", &key_of(&server, None), "s", None).await;
 }

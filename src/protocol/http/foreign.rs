@@ -1,0 +1,16 @@
+//! What is no request of HTTP, though it looks like one.
+
+use http::{Version, header::HOST};
+
+use crate::{
+    domain::{Error, Kind},
+    protocol::call::Head,
+};
+
+/// The refusal of a request without the one `Host` that HTTP/1.1 asks for (RFC 9112, section 3.2), or with several: two
+/// servers in a row might each believe another of them.
+pub(super) fn refusal(head: &Head<'_>) -> Option<Error> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    let is_wrong = hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11);
+    is_wrong.then(|| Error::new(Kind::InvalidArgument, "Send one header 'Host'"))
+}
