@@ -310,8 +310,8 @@ class Checks:
         def release(verb, chart, *more):
             run(helm, verb, RELEASE, chart, "--namespace", namespace, "--values", values, "--timeout", "60s", *more)
 
-        def checksum():
-            return api.get(workload)["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        def settings():
+            return api.get(workload)["spec"]["template"]["spec"]["containers"][0]["env"]
 
         def install():
             release("install", self.previous)
@@ -330,9 +330,9 @@ class Checks:
             api.call("PATCH", f"{workload}/scale", {"spec": {"replicas": 5}}, "application/merge-patch+json")
 
         def upgrade_of_a_setting():
-            before = checksum()
+            before = settings()
             release("upgrade", CHART, "--set", "config.log_level=debug")
-            must(checksum() != before, "the pods are not replaced")
+            must(settings() != before, "the pods are not replaced")
             if is_scaled:
                 replicas = api.get(workload)["spec"]["replicas"]
                 must(replicas == 5, f"{replicas} replicas are left of 5 that somebody else wanted")

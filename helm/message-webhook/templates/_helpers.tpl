@@ -99,37 +99,49 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
 {{/*
-The settings that name a store and what it is made with: the servers' and the migration's alike. Takes a dict: context,
-auth (the user's).
+The settings that name a store and what it is made with, as a list of environment variables: the servers' and the migration's
+alike. Takes a dict: context, auth (the user's).
 */}}
 {{- define "message-webhook.storeSettings" -}}
 {{- $ := .context -}}
 {{- $scylla := $.Values.store.scylla -}}
-MESSAGE_WEBHOOK_STORE: {{ $.Values.store.type | quote }}
+- name: MESSAGE_WEBHOOK_STORE
+  value: {{ $.Values.store.type | quote }}
 {{- if include "message-webhook.isScylla" $ }}
-MESSAGE_WEBHOOK_SCYLLA_NODES: {{ include "message-webhook.scyllaNodes" $ | quote }}
-MESSAGE_WEBHOOK_SCYLLA_KEYSPACE: {{ $scylla.keyspace | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_NODES
+  value: {{ include "message-webhook.scyllaNodes" $ | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_KEYSPACE
+  value: {{ $scylla.keyspace | quote }}
 {{- with $scylla.datacenter }}
-MESSAGE_WEBHOOK_SCYLLA_DATACENTER: {{ . | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_DATACENTER
+  value: {{ . | quote }}
 {{- end }}
 {{- with $scylla.replicationFactor }}
-MESSAGE_WEBHOOK_SCYLLA_REPLICATION_FACTOR: {{ int . | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_REPLICATION_FACTOR
+  value: {{ int . | quote }}
 {{- end }}
-MESSAGE_WEBHOOK_SCYLLA_CONSISTENCY: {{ $scylla.consistency | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_CONSISTENCY
+  value: {{ $scylla.consistency | quote }}
 {{- with .auth.user }}
-MESSAGE_WEBHOOK_SCYLLA_USER: {{ . | quote }}
-MESSAGE_WEBHOOK_SCYLLA_PASSWORD_FILE: /etc/message-webhook/database/password
+- name: MESSAGE_WEBHOOK_SCYLLA_USER
+  value: {{ . | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_PASSWORD_FILE
+  value: /etc/message-webhook/database/password
 {{- end }}
 {{- if $scylla.tls.enabled }}
-MESSAGE_WEBHOOK_SCYLLA_CA_FILE: /etc/message-webhook/database-ca/ca.crt
+- name: MESSAGE_WEBHOOK_SCYLLA_CA_FILE
+  value: /etc/message-webhook/database-ca/ca.crt
 {{- if $scylla.tls.clientCertificate.enabled }}
-MESSAGE_WEBHOOK_SCYLLA_CLIENT_CERT_FILE: /etc/message-webhook/database-client/tls.crt
-MESSAGE_WEBHOOK_SCYLLA_CLIENT_KEY_FILE: /etc/message-webhook/database-client/tls.key
+- name: MESSAGE_WEBHOOK_SCYLLA_CLIENT_CERT_FILE
+  value: /etc/message-webhook/database-client/tls.crt
+- name: MESSAGE_WEBHOOK_SCYLLA_CLIENT_KEY_FILE
+  value: /etc/message-webhook/database-client/tls.key
 {{- end }}
 {{- end }}
 {{- end }}
 {{- range $name := keys $.Values.config | sortAlpha }}
-{{ printf "MESSAGE_WEBHOOK_%s" (upper $name) }}: {{ include "message-webhook.text" (index $.Values.config $name) | quote }}
+- name: {{ printf "MESSAGE_WEBHOOK_%s" (upper $name) }}
+  value: {{ include "message-webhook.text" (index $.Values.config $name) | quote }}
 {{- end }}
 {{- end }}
 
@@ -306,19 +318,26 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* All settings of the server, as environment variables. */}}
+{{/* All settings of the server, as a list of environment variables. */}}
 {{- define "message-webhook.settings" -}}
-MESSAGE_WEBHOOK_HTTP_ADDR: {{ printf "%s:8080" .Values.listenAddress | quote }}
-MESSAGE_WEBHOOK_GRPC_ADDR: {{ printf "%s:9090" .Values.listenAddress | quote }}
-MESSAGE_WEBHOOK_ADMIN_ADDR: {{ printf "%s:9464" .Values.listenAddress | quote }}
-MESSAGE_WEBHOOK_DRAIN_DELAY: {{ printf "%ds" (int .Values.drain.delaySeconds) | quote }}
-MESSAGE_WEBHOOK_SHUTDOWN_DEADLINE: {{ printf "%ds" (add (int .Values.drain.delaySeconds) (int .Values.drain.finishSeconds)) | quote }}
+- name: MESSAGE_WEBHOOK_HTTP_ADDR
+  value: {{ printf "%s:8080" .Values.listenAddress | quote }}
+- name: MESSAGE_WEBHOOK_GRPC_ADDR
+  value: {{ printf "%s:9090" .Values.listenAddress | quote }}
+- name: MESSAGE_WEBHOOK_ADMIN_ADDR
+  value: {{ printf "%s:9464" .Values.listenAddress | quote }}
+- name: MESSAGE_WEBHOOK_DRAIN_DELAY
+  value: {{ printf "%ds" (int .Values.drain.delaySeconds) | quote }}
+- name: MESSAGE_WEBHOOK_SHUTDOWN_DEADLINE
+  value: {{ printf "%ds" (add (int .Values.drain.delaySeconds) (int .Values.drain.finishSeconds)) | quote }}
 {{- if not (include "message-webhook.isScylla" .) }}
 # Below the volume's root, which may have a directory lost+found and another owner.
-MESSAGE_WEBHOOK_DATA_DIR: /var/lib/message-webhook/data
+- name: MESSAGE_WEBHOOK_DATA_DIR
+  value: /var/lib/message-webhook/data
 {{- end }}
 {{- if include "message-webhook.hasKeys" . }}
-MESSAGE_WEBHOOK_KEYS_FILE: /etc/message-webhook/keys/keys.toml
+- name: MESSAGE_WEBHOOK_KEYS_FILE
+  value: /etc/message-webhook/keys/keys.toml
 {{- end }}
 {{ include "message-webhook.storeSettings" (dict "context" . "auth" .Values.store.scylla.auth) }}
 {{- end }}

@@ -5,12 +5,10 @@
 {{- $migrationAuth := include "message-webhook.migrationAuth" . | fromYaml -}}
 {{- $migrates := and $isScylla (eq .Values.migration.mode "initContainer") -}}
 metadata:
+  {{- with .Values.podAnnotations }}
   annotations:
-    # A change of settings replaces the pods. What is in Secrets is not known here; the server reads the keys file again by itself.
-    checksum/config: {{ include "message-webhook.settings" . | sha256sum }}
-    {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- end }}
   labels:
     {{- include "message-webhook.podLabels" (list . "server") | nindent 4 }}
     {{- with .Values.podLabels }}
@@ -55,10 +53,7 @@ spec:
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [migrate]
       env:
-        {{- range $name, $value := include "message-webhook.storeSettings" (dict "context" . "auth" $migrationAuth) | fromYaml }}
-        - name: {{ $name }}
-          value: {{ $value | quote }}
-        {{- end }}
+        {{- include "message-webhook.storeSettings" (dict "context" . "auth" $migrationAuth) | nindent 8 }}
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
       resources:
@@ -78,21 +73,14 @@ spec:
       image: {{ include "message-webhook.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [serve]
+      {{- with .Values.extraEnvFrom }}
       envFrom:
-        - configMapRef:
-            name: {{ include "message-webhook.fullname" . }}
-        {{- with .Values.extraEnvFrom }}
         {{- toYaml . | nindent 8 }}
-        {{- end }}
-      {{- if or .Values.telemetry.endpoint .Values.extraEnv }}
-      env:
-        {{- if .Values.telemetry.endpoint }}
-        {{- include "message-webhook.telemetry" . | nindent 8 }}
-        {{- end }}
-        {{- with .Values.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
       {{- end }}
+      # In the pod itself and in no ConfigMap: a pod of before that starts anew has the settings of before, which it knows.
+      env:
+        {{- $own := concat (include "message-webhook.settings" . | fromYamlArray) (include "message-webhook.telemetry" . | fromYamlArray) }}
+        {{- include "message-webhook.env" (dict "first" (include "message-webhook.identity" . | fromYamlArray) "own" $own "extra" .Values.extraEnv) | nindent 8 }}
       ports:
         - name: http
           containerPort: 8080
@@ -182,18 +170,25 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Variables of OpenTelemetry. */}}
-{{- define "message-webhook.telemetry" -}}
-{{- $attributes := list "k8s.namespace.name=$(K8S_NAMESPACE)" "k8s.pod.name=$(K8S_POD)" "k8s.node.name=$(K8S_NODE)" "service.instance.id=$(K8S_POD)" -}}
-{{- range $name, $value := .Values.telemetry.resourceAttributes }}
-{{- $attributes = append $attributes (printf "%s=%v" $name $value) }}
-{{- end -}}
+{{/* Who and where the pod is, for what follows to refer to. */}}
+{{- define "message-webhook.identity" -}}
+{{- if .Values.telemetry.endpoint -}}
 - name: K8S_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: K8S_POD
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: K8S_NODE
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- end }}
+{{- end }}
+
+{{/* Variables of OpenTelemetry. */}}
+{{- define "message-webhook.telemetry" -}}
+{{- if .Values.telemetry.endpoint -}}
+{{- $attributes := list "k8s.namespace.name=$(K8S_NAMESPACE)" "k8s.pod.name=$(K8S_POD)" "k8s.node.name=$(K8S_NODE)" "service.instance.id=$(K8S_POD)" -}}
+{{- range $name, $value := .Values.telemetry.resourceAttributes }}
+{{- $attributes = append $attributes (printf "%s=%v" $name $value) }}
+{{- end -}}
 - name: OTEL_SERVICE_NAME
   value: {{ include "message-webhook.name" . }}
 - name: OTEL_RESOURCE_ATTRIBUTES
@@ -210,4 +205,29 @@ spec:
   value: {{ .Values.telemetry.sampler | quote }}
 - name: OTEL_TRACES_SAMPLER_ARG
   value: {{ .Values.telemetry.samplerArg | quote }}
+{{- end }}
+{{- end }}
+
+{{/*
+Environment variables of a container, each name once: what is extra stands in place of ours of the same name, and before the
+rest of ours, which may refer to it. Takes a dict: first, own, extra.
+*/}}
+{{- define "message-webhook.env" -}}
+{{- $extra := dict -}}
+{{- range .extra -}}
+{{- $_ := set $extra .name true -}}
+{{- end -}}
+{{- $entries := list -}}
+{{- range .first -}}
+{{- if not (hasKey $extra .name) -}}
+{{- $entries = append $entries . -}}
+{{- end -}}
+{{- end -}}
+{{- $entries = concat $entries .extra -}}
+{{- range .own -}}
+{{- if not (hasKey $extra .name) -}}
+{{- $entries = append $entries . -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $entries }}
 {{- end }}
