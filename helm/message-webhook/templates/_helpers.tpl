@@ -252,13 +252,15 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  refreshInterval: {{ $external.refreshInterval }}
+  refreshInterval: {{ include "message-webhook.goDuration" $external.refreshInterval }}
   secretStoreRef:
-    {{- toYaml $external.secretStoreRef | nindent 4 }}
+    {{- toYaml (merge (deepCopy $external.secretStoreRef) (dict "kind" "SecretStore")) | nindent 4 }}
   target:
     name: {{ $name }}
+    creationPolicy: Owner
+    deletionPolicy: Retain
   data:
-    {{- toYaml $external.data | nindent 4 }}
+    {{- include "message-webhook.externalData" $external.data | nindent 4 }}
 {{- end }}
 
 {{/* The Certificate that is shown to the database. Takes a dict: context, component, made, annotations. */}}
@@ -280,8 +282,8 @@ metadata:
 spec:
   secretName: {{ $name }}
   commonName: {{ default (include "message-webhook.fullname" $) $client.certificate.commonName }}
-  duration: {{ $client.certificate.duration }}
-  renewBefore: {{ $client.certificate.renewBefore }}
+  duration: {{ include "message-webhook.goDuration" $client.certificate.duration }}
+  renewBefore: {{ include "message-webhook.goDuration" $client.certificate.renewBefore }}
   privateKey:
     algorithm: ECDSA
     size: 256
