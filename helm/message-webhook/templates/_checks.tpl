@@ -44,6 +44,10 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if and $values.scyllaCluster.enabled (eq $values.migration.mode "hook") }}
 {{- fail "scyllaCluster.enabled needs migration.mode initContainer: the hook runs before the release's objects exist, and would wait for ever for the database." }}
 {{- end }}
+{{- $members := include "message-webhook.databaseMembers" . | int }}
+{{- if and $values.scyllaCluster.enabled (gt (int $scylla.replicationFactor) $members) }}
+{{- fail (printf "store.scylla.replicationFactor is %d and scyllaCluster.racks have %d members: no node could hold the last copy." (int $scylla.replicationFactor) $members) }}
+{{- end }}
 {{- include "message-webhook.checkSource" (dict "path" "store.scylla.auth" "source" $scylla.auth "needed" $scylla.auth.user "why" "store.scylla.auth.user needs a password") }}
 {{- if and $values.migration.auth.user (not $values.migration.auth.existingSecret) }}
 {{- fail "migration.auth.user needs a password: set migration.auth.existingSecret." }}

@@ -98,6 +98,26 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 {{- end }}
 
+{{- define "message-webhook.databaseMembers" -}}
+{{- $members := 0 -}}
+{{- range .Values.scyllaCluster.racks -}}
+{{- $members = add $members (int .members) -}}
+{{- end -}}
+{{ $members }}
+{{- end }}
+
+{{/*
+Copies of each row. Of a cluster that the release makes they follow from its racks, for its members come one by one, and the
+migration would find as many as are up by then.
+*/}}
+{{- define "message-webhook.replicationFactor" -}}
+{{- if int .Values.store.scylla.replicationFactor -}}
+{{ int .Values.store.scylla.replicationFactor }}
+{{- else if .Values.scyllaCluster.enabled -}}
+{{ min 3 (include "message-webhook.databaseMembers" . | int) }}
+{{- end -}}
+{{- end }}
+
 {{/*
 The settings that name a store and what it is made with, as a list of environment variables: the servers' and the migration's
 alike. Takes a dict: context, auth (the user's).
@@ -116,9 +136,9 @@ alike. Takes a dict: context, auth (the user's).
 - name: MESSAGE_WEBHOOK_SCYLLA_DATACENTER
   value: {{ . | quote }}
 {{- end }}
-{{- with $scylla.replicationFactor }}
+{{- with include "message-webhook.replicationFactor" $ }}
 - name: MESSAGE_WEBHOOK_SCYLLA_REPLICATION_FACTOR
-  value: {{ int . | quote }}
+  value: {{ . | quote }}
 {{- end }}
 - name: MESSAGE_WEBHOOK_SCYLLA_CONSISTENCY
   value: {{ $scylla.consistency | quote }}
