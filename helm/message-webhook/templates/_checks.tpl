@@ -80,6 +80,19 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if and $values.gateway.grpc.enabled (not $values.gateway.grpc.parentRefs) }}
 {{- fail "gateway.grpc.enabled needs gateway.grpc.parentRefs: a route without a Gateway is never served." }}
 {{- end }}
+{{- $balancer := $values.loadBalancer.kind }}
+{{- if and (has $balancer (list "gke-ingress" "aws-alb")) (not $values.ingress.enabled) }}
+{{- fail (printf "loadBalancer.kind %s is of no use without ingress.enabled, which it is made of." $balancer) }}
+{{- end }}
+{{- if and (eq $balancer "gke-gateway") (not $values.gateway.http.enabled) (not $values.gateway.grpc.enabled) }}
+{{- fail "loadBalancer.kind gke-gateway is of no use without gateway.http.enabled or gateway.grpc.enabled." }}
+{{- end }}
+{{- if and (eq $balancer "aws-nlb") (ne $values.service.http.type "LoadBalancer") }}
+{{- fail "loadBalancer.kind aws-nlb needs service.http.type LoadBalancer." }}
+{{- end }}
+{{- if and (hasPrefix "aws-" $balancer) $values.networkPolicy.enabled (not $values.loadBalancer.probeRanges) }}
+{{- fail (printf "loadBalancer.kind %s needs loadBalancer.probeRanges, the subnets of the load balancer: networkPolicy closes the port of the health checks to all others." $balancer) }}
+{{- end }}
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) }}
 {{- fail "ingress.enabled needs ingress.hosts." }}
 {{- end }}

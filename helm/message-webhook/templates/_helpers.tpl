@@ -368,8 +368,10 @@ tolerations:
 {{- define "message-webhook.egress" -}}
 {{- $egress := .Values.networkPolicy.egress -}}
 - ports:
-    - {port: 53, protocol: UDP}
-    - {port: 53, protocol: TCP}
+    {{- range $egress.dnsPorts }}
+    - {port: {{ int . }}, protocol: UDP}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- end }}
 {{- if include "message-webhook.isScylla" . }}
 - ports:
     {{- range $egress.databasePorts }}
