@@ -86,7 +86,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
 {{- define "message-webhook.gracePeriod" -}}
-{{ add (mul 2 (int .Values.drain.delaySeconds)) (int .Values.drain.finishSeconds) 5 }}
+{{ add (mul 2 (int .Values.drain.delaySeconds)) (int .Values.drain.finishSeconds) 10 }}
 {{- end }}
 
 {{/* Contact points, as the program takes them. */}}
@@ -351,7 +351,8 @@ tolerations:
 - name: MESSAGE_WEBHOOK_DRAIN_DELAY
   value: {{ printf "%ds" (int .Values.drain.delaySeconds) | quote }}
 - name: MESSAGE_WEBHOOK_SHUTDOWN_DEADLINE
-  value: {{ printf "%ds" (add (int .Values.drain.delaySeconds) (int .Values.drain.finishSeconds)) | quote }}
+  # Of its deadline the program keeps 5 seconds for closing the store.
+  value: {{ printf "%ds" (add (int .Values.drain.delaySeconds) (int .Values.drain.finishSeconds) 5) | quote }}
 {{- if not (include "message-webhook.isScylla" .) }}
 # Below the volume's root, which may have a directory lost+found and another owner.
 - name: MESSAGE_WEBHOOK_DATA_DIR
