@@ -5,6 +5,9 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- $values := .Values -}}
 {{- $scylla := $values.store.scylla -}}
 {{- $isScylla := include "message-webhook.isScylla" . -}}
+{{- if not (regexMatch "^[a-z]" (include "message-webhook.wholeName" .)) }}
+{{- fail (printf "'%s' does not begin with a letter, as names of Services must. Set fullnameOverride." (include "message-webhook.wholeName" .)) }}
+{{- end }}
 {{- if and $values.autoscaling.enabled $values.keda.enabled }}
 {{- fail "autoscaling.enabled and keda.enabled exclude each other: KEDA makes a HorizontalPodAutoscaler of its own, and two would fight over the replicas." }}
 {{- end }}

@@ -2,16 +2,53 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 40 characters: the names made of it have suffixes, and a Service's name has at most 63. */}}
-{{- define "message-webhook.fullname" -}}
+{{- define "message-webhook.wholeName" -}}
 {{- $name := default .Chart.Name .Values.nameOverride }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride }}
 {{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Release.Name }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name }}
 {{- end }}
+{{- end }}
+
+{{/*
+The name of an object, with a hash of the whole where it has to be cut, or two long releases would make the same objects. Takes
+a list: the context, what follows the release's name, and how long the name may be, for 63.
+*/}}
+{{- define "message-webhook.named" -}}
+{{- $name := printf "%s%s" (include "message-webhook.wholeName" (index . 0)) (index . 1) -}}
+{{- $most := 63 -}}
+{{- if gt (len .) 2 -}}
+{{- $most = index . 2 -}}
+{{- end -}}
+{{- if gt (len $name) $most -}}
+{{- $name = printf "%s-%s" ($name | trunc (int (sub $most 9)) | trimSuffix "-" | trimSuffix ".") ($name | sha256sum | trunc 8) -}}
+{{- end -}}
+{{ $name }}
+{{- end }}
+
+{{- define "message-webhook.fullname" -}}
+{{ include "message-webhook.named" (list . "") }}
+{{- end }}
+
+{{/* A StatefulSet's is in a label of its pods, with ten characters after it. */}}
+{{- define "message-webhook.statefulSetName" -}}
+{{ include "message-webhook.named" (list . "" 52) }}
+{{- end }}
+
+{{/* A ScyllaCluster's is in the names of its members' Services, with data centre, rack and number. */}}
+{{- define "message-webhook.databaseName" -}}
+{{- $longest := 0 -}}
+{{- range .Values.scyllaCluster.racks -}}
+{{- $longest = max $longest (len .name) -}}
+{{- end -}}
+{{ include "message-webhook.named" (list . "-scylla" (int (sub 58 (add $longest (len .Values.scyllaCluster.datacenter))))) }}
+{{- end }}
+
+{{- define "message-webhook.namespace" -}}
+{{ default .Release.Namespace .Values.namespaceOverride }}
 {{- end }}
 
 {{- define "message-webhook.instanceLabels" -}}
@@ -92,7 +129,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{/* Contact points, as the program takes them. */}}
 {{- define "message-webhook.scyllaNodes" -}}
 {{- if .Values.scyllaCluster.enabled -}}
-{{ printf "%s-scylla-client:9042" (include "message-webhook.fullname" .) }}
+{{ printf "%s-client:9042" (include "message-webhook.databaseName" .) }}
 {{- else -}}
 {{ join "," .Values.store.scylla.nodes }}
 {{- end -}}
@@ -182,7 +219,7 @@ is made), made (the suffix of the hook's own copies, which are there before the 
 {{- if .source.existingSecret -}}
 {{ .source.existingSecret }}
 {{- else -}}
-{{ printf "%s-%s%s" (include "message-webhook.fullname" .context) .name (default "" .made) }}
+{{ include "message-webhook.named" (list .context (printf "-%s%s" .name (default "" .made))) }}
 {{- end -}}
 {{- end }}
 
@@ -264,7 +301,7 @@ apiVersion: external-secrets.io/v1
 kind: ExternalSecret
 metadata:
   name: {{ $name }}
-  namespace: {{ $.Release.Namespace }}
+  namespace: {{ include "message-webhook.namespace" $ }}
   labels:
     {{- include "message-webhook.labels" (list $ .component) | nindent 4 }}
   {{- with .annotations }}
@@ -292,7 +329,7 @@ apiVersion: cert-manager.io/v1
 kind: Certificate
 metadata:
   name: {{ $name }}
-  namespace: {{ $.Release.Namespace }}
+  namespace: {{ include "message-webhook.namespace" $ }}
   labels:
     {{- include "message-webhook.labels" (list $ .component) | nindent 4 }}
   {{- with .annotations }}

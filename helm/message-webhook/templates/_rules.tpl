@@ -7,9 +7,9 @@ What the series of this release have and those of no other: the namespace, and t
 {{- if $metrics.rules.selector -}}
 {{ $metrics.rules.selector }}
 {{- else if $metrics.podMonitor.enabled -}}
-namespace={{ .Release.Namespace | quote }}, job={{ printf "%s/%s" .Release.Namespace $name | quote }}
+namespace={{ include "message-webhook.namespace" . | quote }}, job={{ printf "%s/%s" (include "message-webhook.namespace" .) $name | quote }}
 {{- else -}}
-namespace={{ .Release.Namespace | quote }}, job={{ printf "%s-admin" $name | quote }}
+namespace={{ include "message-webhook.namespace" . | quote }}, job={{ include "message-webhook.named" (list . "-admin") | quote }}
 {{- end -}}
 {{- end }}
 
