@@ -52,11 +52,10 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- fail (printf "store.scylla.replicationFactor is %d and scyllaCluster.racks have %d members: no node could hold the last copy." (int $scylla.replicationFactor) $members) }}
 {{- end }}
 {{- include "message-webhook.checkSource" (dict "path" "store.scylla.auth" "source" $scylla.auth "needed" $scylla.auth.user "why" "store.scylla.auth.user needs a password") }}
-{{- if and $values.migration.auth.user (not $values.migration.auth.existingSecret) }}
-{{- fail "migration.auth.user needs a password: set migration.auth.existingSecret." }}
-{{- end }}
-{{- if and $values.migration.auth.existingSecret (not $values.migration.auth.user) }}
-{{- fail "migration.auth.existingSecret is given and no user: set migration.auth.user." }}
+{{- $admin := $values.migration.auth }}
+{{- include "message-webhook.checkSource" (dict "path" "migration.auth" "source" $admin "needed" $admin.user "why" "migration.auth.user needs a password") }}
+{{- if and (or $admin.existingSecret $admin.externalSecret.enabled) (not $admin.user) }}
+{{- fail "migration.auth.existingSecret or migration.auth.externalSecret is given and no user: set migration.auth.user." }}
 {{- end }}
 {{- $ca := $scylla.tls.ca }}
 {{- if and $ca.existingConfigMap (or $ca.existingSecret $ca.externalSecret.enabled) }}
@@ -206,11 +205,13 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- fail (printf "config.cors_origins: '%s' is not what browsers send, which leave the usual port out." (trim .)) }}
 {{- end }}
 {{- end }}
+{{- range $path, $variables := dict "extraEnv" .Values.extraEnv "migration.extraEnv" .Values.migration.extraEnv }}
 {{- $seen := dict }}
-{{- range .Values.extraEnv }}
+{{- range $variables }}
 {{- if hasKey $seen .name }}
-{{- fail (printf "extraEnv has '%s' twice." .name) }}
+{{- fail (printf "%s has '%s' twice." $path .name) }}
 {{- end }}
 {{- $_ := set $seen .name true }}
+{{- end }}
 {{- end }}
 {{- end }}

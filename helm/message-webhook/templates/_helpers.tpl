@@ -224,7 +224,8 @@ is made), made (the suffix of the hook's own copies, which are there before the 
 {{- end }}
 
 {{/*
-Volumes with what the database asks for. Takes a dict: context, auth, made as above, prefix (of their names).
+Volumes with what the database asks for. Takes a dict: context, auth, authName (what its Secret is called where it is made), made
+as above, prefix (of their names).
 */}}
 {{- define "message-webhook.databaseVolumes" -}}
 {{- $ := .context -}}
@@ -233,7 +234,7 @@ Volumes with what the database asks for. Takes a dict: context, auth, made as ab
 {{- if .auth.user }}
 - name: {{ $prefix }}database
   secret:
-    secretName: {{ include "message-webhook.secretName" (dict "context" $ "source" .auth "name" "database" "made" .made) }}
+    secretName: {{ include "message-webhook.secretName" (dict "context" $ "source" .auth "name" (default "database" .authName) "made" .made) }}
     defaultMode: 0440
     items:
       - key: {{ .auth.passwordKey }}
@@ -351,9 +352,21 @@ spec:
     {{- toYaml $client.certificate.issuerRef | nindent 4 }}
 {{- end }}
 
-{{/* What all pods have in common. Takes a list: the context and the name of the ServiceAccount. */}}
+{{/* What the Secret with the migration's password is called where it is made. */}}
+{{- define "message-webhook.migrationAuthName" -}}
+{{- ternary "database-admin" "database" (ne .Values.migration.auth.user "") -}}
+{{- end }}
+
+{{/*
+What all pods have in common. Takes a list: the context, the name of the ServiceAccount, and where they are not the servers'
+nodeSelector and tolerations.
+*/}}
 {{- define "message-webhook.podDefaults" -}}
 {{- $ := index . 0 -}}
+{{- $placement := $.Values -}}
+{{- if gt (len .) 2 -}}
+{{- $placement = index . 2 -}}
+{{- end -}}
 serviceAccountName: {{ index . 1 }}
 automountServiceAccountToken: false
 # Variables about Services would be of no use, and some begin as the settings do.
@@ -367,11 +380,11 @@ securityContext:
 {{- with $.Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- with $.Values.nodeSelector }}
+{{- with (kindIs "map" $placement.nodeSelector | ternary $placement.nodeSelector $.Values.nodeSelector) }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $.Values.tolerations }}
+{{- with (kindIs "slice" $placement.tolerations | ternary $placement.tolerations $.Values.tolerations) }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

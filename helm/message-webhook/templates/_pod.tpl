@@ -52,16 +52,27 @@ spec:
       image: {{ include "message-webhook.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [migrate]
+      {{- with .Values.migration.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       env:
-        {{- include "message-webhook.storeSettings" (dict "context" . "auth" $migrationAuth) | nindent 8 }}
+        {{- $settings := include "message-webhook.storeSettings" (dict "context" . "auth" $migrationAuth) | fromYamlArray }}
+        {{- include "message-webhook.env" (dict "own" $settings "extra" .Values.migration.extraEnv) | nindent 8 }}
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
       resources:
         {{- toYaml .Values.migration.resources | nindent 8 }}
       {{- $prefix := ternary "migration-" "" (ne .Values.migration.auth.user "") }}
-      {{- with include "message-webhook.databaseMounts" (dict "context" . "auth" $migrationAuth "prefix" $prefix) | trim }}
+      {{- $mounts := include "message-webhook.databaseMounts" (dict "context" . "auth" $migrationAuth "prefix" $prefix) | trim }}
+      {{- if or $mounts .Values.migration.extraVolumeMounts }}
       volumeMounts:
+        {{- with $mounts }}
         {{- . | nindent 8 }}
+        {{- end }}
+        {{- with .Values.migration.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- end }}
     {{- end }}
     {{- with .Values.extraInitContainers }}
@@ -152,7 +163,7 @@ spec:
 {{- if include "message-webhook.isScylla" . }}
 {{- include "message-webhook.databaseVolumes" (dict "context" . "auth" .Values.store.scylla.auth) }}
 {{- if and (eq .Values.migration.mode "initContainer") .Values.migration.auth.user }}
-{{- include "message-webhook.databaseVolumes" (dict "context" . "auth" .Values.migration.auth "prefix" "migration-" "authOnly" true) }}
+{{- include "message-webhook.databaseVolumes" (dict "context" . "auth" .Values.migration.auth "authName" "database-admin" "prefix" "migration-" "authOnly" true) }}
 {{- end }}
 {{- else if .Values.store.embedded.persistence.existingClaim }}
 - name: data
