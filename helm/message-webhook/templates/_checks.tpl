@@ -8,6 +8,13 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if not (regexMatch "^[a-z]" (include "message-webhook.wholeName" .)) }}
 {{- fail (printf "'%s' does not begin with a letter, as names of Services must. Set fullnameOverride." (include "message-webhook.wholeName" .)) }}
 {{- end }}
+{{- range $path, $labels := dict "commonLabels" $values.commonLabels "podLabels" $values.podLabels "migration.podLabels" $values.migration.podLabels }}
+{{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- if hasKey $labels . }}
+{{- fail (printf "%s has '%s', by which the chart finds its pods. Set nameOverride, or use another label." $path .) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and $values.autoscaling.enabled $values.keda.enabled }}
 {{- fail "autoscaling.enabled and keda.enabled exclude each other: KEDA makes a HorizontalPodAutoscaler of its own, and two would fight over the replicas." }}
 {{- end }}

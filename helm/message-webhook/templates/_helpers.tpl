@@ -62,27 +62,25 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: server
 {{- end }}
 
-{{/* Labels of an object; takes a list: the context and the component. */}}
+{{/* Labels of an object. Takes a list: the context, the component and further labels. */}}
 {{- define "message-webhook.labels" -}}
 {{- $ := index . 0 -}}
-helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{ include "message-webhook.instanceLabels" $ }}
-app.kubernetes.io/component: {{ index . 1 }}
-app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $.Release.Service }}
-{{- with $.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict
+    "helm.sh/chart" (printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+    "app.kubernetes.io/version" ($.Chart.AppVersion | toString)
+    "app.kubernetes.io/managed-by" $.Release.Service -}}
+{{ toYaml (merge $own (include "message-webhook.podLabels" . | fromYaml)) }}
 {{- end }}
 
 {{/* Labels of a pod: without the chart's version, or every new chart would replace all pods. Takes a list as above. */}}
 {{- define "message-webhook.podLabels" -}}
 {{- $ := index . 0 -}}
-{{ include "message-webhook.instanceLabels" $ }}
-app.kubernetes.io/component: {{ index . 1 }}
-{{- with $.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict "app.kubernetes.io/component" (index . 1) -}}
+{{- $further := dict -}}
+{{- if gt (len .) 2 -}}
+{{- $further = index . 2 -}}
+{{- end -}}
+{{ toYaml (merge $own (include "message-webhook.instanceLabels" $ | fromYaml) $further $.Values.commonLabels) }}
 {{- end }}
 
 {{- define "message-webhook.image" -}}
@@ -413,6 +411,21 @@ tolerations:
   value: /etc/message-webhook/keys/keys.toml
 {{- end }}
 {{ include "message-webhook.storeSettings" (dict "context" . "auth" .Values.store.scylla.auth) }}
+{{- end }}
+
+{{/* What all Services have, and what one has besides. Takes a list: the context and the latter. */}}
+{{- define "message-webhook.serviceSpec" -}}
+{{- $service := (index . 0).Values.service -}}
+{{- $own := dict -}}
+{{- with $service.ipFamilyPolicy -}}
+{{- $_ := set $own "ipFamilyPolicy" . -}}
+{{- end -}}
+{{- with $service.ipFamilies -}}
+{{- $_ := set $own "ipFamilies" . -}}
+{{- end -}}
+{{- with merge (deepCopy (index . 1)) $own -}}
+{{ toYaml . }}
+{{- end -}}
 {{- end }}
 
 {{/* What the pods may reach. */}}

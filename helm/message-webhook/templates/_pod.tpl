@@ -10,10 +10,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   labels:
-    {{- include "message-webhook.podLabels" (list . "server") | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "message-webhook.podLabels" (list . "server" .Values.podLabels) | nindent 4 }}
 spec:
   {{- include "message-webhook.podDefaults" (list . (include "message-webhook.serviceAccountName" .)) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "message-webhook.gracePeriod" . }}
@@ -196,7 +193,22 @@ spec:
 {{/* Variables of OpenTelemetry. */}}
 {{- define "message-webhook.telemetry" -}}
 {{- if .Values.telemetry.endpoint -}}
-{{- $attributes := list "k8s.namespace.name=$(K8S_NAMESPACE)" "k8s.pod.name=$(K8S_POD)" "k8s.node.name=$(K8S_NODE)" "service.instance.id=$(K8S_POD)" -}}
+{{- $attributes := list
+    "k8s.namespace.name=$(K8S_NAMESPACE)"
+    "k8s.pod.name=$(K8S_POD)"
+    "k8s.node.name=$(K8S_NODE)"
+    "k8s.container.name=message-webhook"
+    "service.namespace=$(K8S_NAMESPACE)"
+    "service.instance.id=$(K8S_NAMESPACE).$(K8S_POD).message-webhook" -}}
+{{- range $name := keys .Values.telemetry.resourceAttributes -}}
+{{- $kept := list -}}
+{{- range $attributes -}}
+{{- if not (hasPrefix (printf "%s=" $name) .) -}}
+{{- $kept = append $kept . -}}
+{{- end -}}
+{{- end -}}
+{{- $attributes = $kept -}}
+{{- end -}}
 {{- range $name, $value := .Values.telemetry.resourceAttributes }}
 {{- $attributes = append $attributes (printf "%s=%v" $name $value) }}
 {{- end -}}
