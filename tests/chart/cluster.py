@@ -199,8 +199,8 @@ class Cluster:
         needed += [("secret", "", volume["secret"]["secretName"]) for volume in volumes if "secret" in volume]
         missing = []
         for version, resource, name in needed:
-            # What does not bear the release's name is the user's, and was there before.
-            if not name.startswith(NAME):
+            # What neither the chart's name nor its hash are in is the user's, and was there before.
+            if not name.startswith((NAME, job["metadata"]["name"].removesuffix("-migrate")[:20])):
                 continue
             if version == "secret":
                 groups = ("external-secrets.io/v1/{}/externalsecrets", "cert-manager.io/v1/{}/certificates")
@@ -301,9 +301,10 @@ class Checks:
         case = values.name.removesuffix("-values.yaml")
         namespace = f"{case}-{helm}"
         given = yaml.safe_load(values.read_text())
+        name = given.get("fullnameOverride", NAME)
         is_scylla = given.get("store", {}).get("type") == "scylla"
         is_scaled = given.get("autoscaling", {}).get("enabled") or given.get("keda", {}).get("enabled")
-        workload = f"/apis/apps/v1/namespaces/{namespace}/{'deployments' if is_scylla else 'statefulsets'}/{NAME}"
+        workload = f"/apis/apps/v1/namespaces/{namespace}/{'deployments' if is_scylla else 'statefulsets'}/{name}"
         api = self.cluster
         self.make_namespace(namespace)
 
@@ -317,7 +318,7 @@ class Checks:
             release("install", self.previous)
             template = api.get(workload)["spec"]["template"]
             must(template["spec"]["containers"][0]["lifecycle"] if given.get("drain", {}).get("delaySeconds", 5) else True, "no preStop")
-            must(not api.exists(f"/apis/batch/v1/namespaces/{namespace}/jobs/{NAME}-migrate"), "the migration's Job is still there")
+            must(not api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"], "the migration's Job is still there")
 
         def upgrade():
             before = api.get(workload)

@@ -18,15 +18,17 @@ The name of an object, with a hash of the whole where it has to be cut, or two l
 a list: the context, what follows the release's name, and how long the name may be, for 63.
 */}}
 {{- define "message-webhook.named" -}}
-{{- $name := printf "%s%s" (include "message-webhook.wholeName" (index . 0)) (index . 1) -}}
+{{- $name := include "message-webhook.wholeName" (index . 0) -}}
+{{- $suffix := index . 1 -}}
 {{- $most := 63 -}}
 {{- if gt (len .) 2 -}}
 {{- $most = index . 2 -}}
 {{- end -}}
+{{- $most = int (sub $most (len $suffix)) -}}
 {{- if gt (len $name) $most -}}
-{{- $name = printf "%s-%s" ($name | trunc (int (sub $most 9)) | trimSuffix "-" | trimSuffix ".") ($name | sha256sum | trunc 8) -}}
+{{- $name = printf "%s-%s" ($name | trunc (int (sub $most 9)) | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
 {{- end -}}
-{{ $name }}
+{{ $name }}{{ $suffix }}
 {{- end }}
 
 {{- define "message-webhook.fullname" -}}
@@ -86,10 +88,14 @@ app.kubernetes.io/component: server
 {{- define "message-webhook.image" -}}
 {{- $image := .Values.image -}}
 {{- $tag := default .Chart.AppVersion $image.tag -}}
+{{- $repository := $image.repository -}}
+{{- with default $image.registry .Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository -}}
+{{- end -}}
 {{- if $image.digest -}}
-{{ printf "%s:%s@%s" $image.repository $tag $image.digest }}
+{{ printf "%s:%s@%s" $repository $tag $image.digest }}
 {{- else -}}
-{{ printf "%s:%s" $image.repository $tag }}
+{{ printf "%s:%s" $repository $tag }}
 {{- end -}}
 {{- end }}
 
@@ -369,14 +375,35 @@ serviceAccountName: {{ index . 1 }}
 automountServiceAccountToken: false
 # Variables about Services would be of no use, and some begin as the settings do.
 enableServiceLinks: false
-{{- with $.Values.imagePullSecrets }}
+{{- $pullSecrets := $.Values.imagePullSecrets }}
+{{- range $.Values.global.imagePullSecrets }}
+{{- $pullSecrets = append $pullSecrets (kindIs "map" . | ternary . (dict "name" .)) }}
+{{- end }}
+{{- with $pullSecrets }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- toYaml (uniq .) | nindent 2 }}
 {{- end }}
 securityContext:
   {{- toYaml $.Values.podSecurityContext | nindent 2 }}
 {{- with $.Values.priorityClassName }}
 priorityClassName: {{ . }}
+{{- end }}
+{{- with $.Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with $.Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
+{{- with $.Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with $.Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $.Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with (kindIs "map" $placement.nodeSelector | ternary $placement.nodeSelector $.Values.nodeSelector) }}
 nodeSelector:

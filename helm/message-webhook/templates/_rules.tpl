@@ -4,10 +4,20 @@ What the series of this release have and those of no other: the namespace, and t
 {{- define "message-webhook.metricsSelector" -}}
 {{- $metrics := .Values.metrics -}}
 {{- $name := include "message-webhook.fullname" . -}}
+{{- $monitor := ternary $metrics.podMonitor $metrics.serviceMonitor $metrics.podMonitor.enabled -}}
 {{- if $metrics.rules.selector -}}
 {{ $metrics.rules.selector }}
+{{- else if and $monitor.enabled $monitor.jobLabel -}}
+{{- $labels := include "message-webhook.labels" (list . "admin") | fromYaml -}}
+{{- if $metrics.podMonitor.enabled -}}
+{{- $labels = include "message-webhook.podLabels" (list . "server" .Values.podLabels) | fromYaml -}}
+{{- end -}}
+{{- if not (hasKey $labels $monitor.jobLabel) -}}
+{{- fail (printf "the monitor's jobLabel '%s' is no label of the chart's, so the rules do not know the job. Set metrics.rules.selector." $monitor.jobLabel) -}}
+{{- end -}}
+namespace={{ include "message-webhook.namespace" . | quote }}, job={{ index $labels $monitor.jobLabel | quote }}
 {{- else if $metrics.podMonitor.enabled -}}
-namespace={{ include "message-webhook.namespace" . | quote }}, job={{ printf "%s/%s" (include "message-webhook.namespace" .) $name | quote }}
+namespace={{ include "message-webhook.namespace" . | quote }}, job={{ printf "%s/%s" (default (include "message-webhook.namespace" .) $metrics.podMonitor.namespace) $name | quote }}
 {{- else -}}
 namespace={{ include "message-webhook.namespace" . | quote }}, job={{ include "message-webhook.named" (list . "-admin") | quote }}
 {{- end -}}
