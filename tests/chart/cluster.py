@@ -120,7 +120,7 @@ class Cluster:
             "kube-apiserver", f"--etcd-servers={etcd}", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
             f"--secure-port={self.port}", f"--cert-dir={home}/certificates", f"--token-auth-file={home}/tokens.csv",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={home}/sa.pub",
-            f"--service-account-signing-key-file={home}/sa.key", "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-account-signing-key-file={home}/sa.key", "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
             "--authorization-mode=RBAC", f"--admission-control-config-file={home}/admission.yaml",
             # It waits for a controller that gives each namespace its ServiceAccount.
             "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
@@ -230,6 +230,29 @@ class Cluster:
         self.call("PATCH", path, {"status": status}, "application/merge-patch+json")
 
 
+def differences(wanted, live, is_custom, path=""):
+    """Where a manifest is not what is stored: what GitOps tools would set again and again. Fields that only the server has are
+    none, but in lists of custom resources, which are compared whole."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        for name, value in wanted.items():
+            where = f"{path}.{name}".strip(".")
+            if value is None or value == {} or value == []:
+                continue
+            if name not in live:
+                yield f"{where} is not there"
+            else:
+                yield from differences(value, live[name], is_custom, where)
+    elif isinstance(wanted, list) and isinstance(live, list):
+        if len(wanted) != len(live):
+            yield f"{path} has {len(live)} entries and not {len(wanted)}"
+        for index, (value, other) in enumerate(zip(wanted, live)):
+            if is_custom and value != other:
+                yield f"{path}[{index}] is {other} and not {value}"
+            yield from differences(value, other, is_custom, f"{path}[{index}]")
+    elif wanted != live:
+        yield f"{path} is {live!r} and not {wanted!r}"
+
+
 class Checks:
     """All checks, each counted."""
 
@@ -285,6 +308,48 @@ class Checks:
             "kubectl", "apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "--namespace", namespace,
             "--filename", manifest,
         )
+
+    def in_sync(self, helm, values, namespace):
+        """What is rendered is what is stored, of every object but hooks, which are gone."""
+        text = run(helm, "template", RELEASE, CHART, "--namespace", namespace, "--values", values)
+        found, compared = [], 0
+        for wanted in filter(None, yaml.safe_load_all(text)):
+            if "helm.sh/hook" in wanted["metadata"].get("annotations", {}):
+                continue
+            kind, name = wanted["kind"], wanted["metadata"]["name"]
+            group = wanted["apiVersion"].rpartition("/")[0]
+            resource = f"{kind}.{group}" if group else kind
+            live = json.loads(run("kubectl", "get", resource, name, "--namespace", wanted["metadata"].get("namespace", namespace), "--output", "json"))
+            is_custom = "." in group and not group.endswith(".k8s.io") or group == "gateway.networking.k8s.io"
+            found += [f"{kind} {name}: {difference}" for difference in differences(wanted, live, is_custom)]
+            compared += 1
+        must(compared > 5 and not found, f"{compared} compared; {found}")
+
+    def two_releases(self, helm):
+        """Two of one chart in one namespace, and a third of the first one's name in another: each has its own, and one can go."""
+        here, there = f"shared-{helm}", f"other-{helm}"
+        values = CHART / "ci" / "scylla-full-values.yaml"
+        for namespace in (here, there):
+            self.make_namespace(namespace)
+        for release, namespace in (("first", here), ("second", here), ("first", there)):
+            # The keyspaces' users are theirs; what the cluster has once, such as names of hosts, nobody minds here.
+            run(helm, "install", release, CHART, "--namespace", namespace, "--values", values, "--timeout", "60s")
+        def rules(namespace, release):
+            path = f"/apis/monitoring.coreos.com/v1/namespaces/{namespace}/prometheusrules/{release}-message-webhook"
+            return json.dumps(self.cluster.get(path)["spec"])
+        texts = [rules(here, "first"), rules(here, "second"), rules(there, "first")]
+        must(len(set(texts)) == 3, "two releases have the same rules")
+        selectors = [
+            self.cluster.get(f"/apis/apps/v1/namespaces/{here}/deployments/{release}-message-webhook")["spec"]["selector"]
+            for release in ("first", "second")
+        ]
+        must(selectors[0] != selectors[1], "two releases have the same pods")
+        before = self.cluster.get(f"/api/v1/namespaces/{here}/services?labelSelector=app.kubernetes.io/instance%3Dsecond")["items"]
+        run(helm, "uninstall", "first", "--namespace", here, "--timeout", "60s", "--wait")
+        after = self.cluster.get(f"/api/v1/namespaces/{here}/services?labelSelector=app.kubernetes.io/instance%3Dsecond")["items"]
+        must(len(before) == len(after) == 4, "the other release lost a Service")
+        for release, namespace in (("second", here), ("first", there)):
+            run(helm, "uninstall", release, "--namespace", namespace, "--timeout", "60s", "--wait")
 
     def make_namespace(self, name):
         self.cluster.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -375,6 +440,7 @@ class Checks:
             self.check(f"{helm} {case}: helm test", lambda: run(helm, "test", RELEASE, "--namespace", namespace, "--timeout", "60s"))
         self.check(f"{helm} {case}: rollback", rollback)
         self.check(f"{helm} {case}: upgrade after the rollback", forward)
+        self.check(f"{helm} {case}: what is stored is what is rendered", lambda: self.in_sync(helm, values, namespace))
         self.check(f"{helm} {case}: uninstall", uninstall)
 
     def refused(self, helm):
@@ -410,6 +476,7 @@ def main():
                     case = values.name.removesuffix("-values.yaml")
                     checks.group(checks.check, f"{helm} {case}: dry run by the server, warnings as errors", lambda h=helm, v=values: checks.dry_run(h, v))
                     checks.group(checks.life_of_a_release, helm, values)
+                checks.group(checks.check, f"{helm}: two releases beside each other, and one elsewhere", lambda h=helm: checks.two_releases(h))
                 checks.group(checks.check, f"{helm}: refused combinations", lambda h=helm: checks.refused(h))
             print(f"cluster: {checks.passed} passed, {checks.failed} failed")
             return checks.failed > 0
