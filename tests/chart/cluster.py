@@ -25,6 +25,8 @@ import urllib.request
 
 import yaml
 
+import documents
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "message-webhook"
 TOKEN = "of-this-test-alone"
@@ -120,7 +122,7 @@ class Cluster:
             "kube-apiserver", f"--etcd-servers={etcd}", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
             f"--secure-port={self.port}", f"--cert-dir={home}/certificates", f"--token-auth-file={home}/tokens.csv",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={home}/sa.pub",
-            f"--service-account-signing-key-file={home}/sa.key", "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-account-signing-key-file={home}/sa.key", "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
             "--authorization-mode=RBAC", f"--admission-control-config-file={home}/admission.yaml",
             # It waits for a controller that gives each namespace its ServiceAccount.
             "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
@@ -199,12 +201,13 @@ class Cluster:
         needed += [("secret", "", volume["secret"]["secretName"]) for volume in volumes if "secret" in volume]
         missing = []
         for version, resource, name in needed:
-            # What does not bear the release's name is the user's, and was there before.
-            if not name.startswith(NAME):
+            # What neither the chart's name nor its hash are in is the user's, and was there before.
+            if not name.startswith((NAME, job["metadata"]["name"].removesuffix("-migrate")[:20])):
                 continue
             if version == "secret":
                 groups = ("external-secrets.io/v1/{}/externalsecrets", "cert-manager.io/v1/{}/certificates")
                 paths = [f"/apis/{group.format(f'namespaces/{namespace}')}/{name}" for group in groups]
+                paths.append(f"/api/v1/namespaces/{namespace}/secrets/{name}")
             else:
                 paths = [f"/api/v1/namespaces/{namespace}/{resource}/{name}"]
             if not any(self.exists(path) for path in paths):
@@ -244,7 +247,7 @@ class Checks:
         """One check; those that follow need not be tried when it fails."""
         try:
             result = action()
-        except (Failed, subprocess.TimeoutExpired, OSError, KeyError) as error:
+        except (Failed, documents.Wrong, subprocess.TimeoutExpired, OSError, KeyError) as error:
             self.failed += 1
             print(f"FAILED {name}: {error}", flush=True)
             raise Failed(name) from error
@@ -286,6 +289,54 @@ class Checks:
             "--filename", manifest,
         )
 
+    def in_sync(self, values):
+        """After a sync, which applies what is rendered, Argo CD's own library finds no difference, in both of its ways. Hooks are gone."""
+        namespace = f"sync-{values.stem}"
+        self.make_namespace(namespace)
+        text = run("helm", "template", RELEASE, CHART, "--namespace", namespace, "--values", values)
+        objects = [each for each in yaml.safe_load_all(text) if each and "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+        for each in objects:
+            # What names none gets that of the application.
+            each["metadata"].setdefault("namespace", namespace)
+        manifest = self.work / "manifest.yaml"
+        manifest.write_text(yaml.safe_dump_all(objects))
+        on_the_server = ("--server-side", "--force-conflicts", "--field-manager=argocd-controller")
+        for options, mode in (((), ()), (on_the_server, ("--server",))):
+            run("kubectl", "apply", *options, "--namespace", namespace, "--filename", manifest)
+            answer = run("kubectl", "get", "--show-managed-fields", "--namespace", namespace, "--filename", manifest, "--output", "json")
+            stored = json.loads(answer)["items"]
+            must(len(stored) == len(objects) > 5, f"{len(stored)} objects of {len(objects)} are stored")
+            pairs = [{"config": wanted, "live": live} for wanted, live in zip(objects, stored)]
+            must(all(pair["config"]["kind"] == pair["live"]["kind"] for pair in pairs), "kubectl answers in another order")
+            found = run("argocd-diff", *mode, input=json.dumps(pairs))
+            must(not found, found)
+
+    def two_releases(self, helm):
+        """Two of one chart in one namespace, and a third of the first one's name in another: each has its own, and one can go."""
+        here, there = f"shared-{helm}", f"other-{helm}"
+        values = CHART / "ci" / "scylla-full-values.yaml"
+        for namespace in (here, there):
+            self.make_namespace(namespace)
+        for release, namespace in (("first", here), ("second", here), ("first", there)):
+            # The keyspaces' users are theirs; what the cluster has once, such as names of hosts, nobody minds here.
+            run(helm, "install", release, CHART, "--namespace", namespace, "--values", values, "--timeout", "60s")
+        def rules(namespace, release):
+            path = f"/apis/monitoring.coreos.com/v1/namespaces/{namespace}/prometheusrules/{release}-message-webhook"
+            return json.dumps(self.cluster.get(path)["spec"])
+        texts = [rules(here, "first"), rules(here, "second"), rules(there, "first")]
+        must(len(set(texts)) == 3, "two releases have the same rules")
+        selectors = [
+            self.cluster.get(f"/apis/apps/v1/namespaces/{here}/deployments/{release}-message-webhook")["spec"]["selector"]
+            for release in ("first", "second")
+        ]
+        must(selectors[0] != selectors[1], "two releases have the same pods")
+        before = self.cluster.get(f"/api/v1/namespaces/{here}/services?labelSelector=app.kubernetes.io/instance%3Dsecond")["items"]
+        run(helm, "uninstall", "first", "--namespace", here, "--timeout", "60s", "--wait")
+        after = self.cluster.get(f"/api/v1/namespaces/{here}/services?labelSelector=app.kubernetes.io/instance%3Dsecond")["items"]
+        must(len(before) == len(after) == 4, "the other release lost a Service")
+        for release, namespace in (("second", here), ("first", there)):
+            run(helm, "uninstall", release, "--namespace", namespace, "--timeout", "60s", "--wait")
+
     def make_namespace(self, name):
         self.cluster.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
@@ -301,23 +352,24 @@ class Checks:
         case = values.name.removesuffix("-values.yaml")
         namespace = f"{case}-{helm}"
         given = yaml.safe_load(values.read_text())
+        name = given.get("fullnameOverride", NAME)
         is_scylla = given.get("store", {}).get("type") == "scylla"
         is_scaled = given.get("autoscaling", {}).get("enabled") or given.get("keda", {}).get("enabled")
-        workload = f"/apis/apps/v1/namespaces/{namespace}/{'deployments' if is_scylla else 'statefulsets'}/{NAME}"
+        workload = f"/apis/apps/v1/namespaces/{namespace}/{'deployments' if is_scylla else 'statefulsets'}/{name}"
         api = self.cluster
         self.make_namespace(namespace)
 
         def release(verb, chart, *more):
             run(helm, verb, RELEASE, chart, "--namespace", namespace, "--values", values, "--timeout", "60s", *more)
 
-        def checksum():
-            return api.get(workload)["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        def settings():
+            return api.get(workload)["spec"]["template"]["spec"]["containers"][0]["env"]
 
         def install():
             release("install", self.previous)
             template = api.get(workload)["spec"]["template"]
             must(template["spec"]["containers"][0]["lifecycle"] if given.get("drain", {}).get("delaySeconds", 5) else True, "no preStop")
-            must(not api.exists(f"/apis/batch/v1/namespaces/{namespace}/jobs/{NAME}-migrate"), "the migration's Job is still there")
+            must(not api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"], "the migration's Job is still there")
 
         def upgrade():
             before = api.get(workload)
@@ -330,9 +382,9 @@ class Checks:
             api.call("PATCH", f"{workload}/scale", {"spec": {"replicas": 5}}, "application/merge-patch+json")
 
         def upgrade_of_a_setting():
-            before = checksum()
+            before = settings()
             release("upgrade", CHART, "--set", "config.log_level=debug")
-            must(checksum() != before, "the pods are not replaced")
+            must(settings() != before, "the pods are not replaced")
             if is_scaled:
                 replicas = api.get(workload)["spec"]["replicas"]
                 must(replicas == 5, f"{replicas} replicas are left of 5 that somebody else wanted")
@@ -403,12 +455,17 @@ def main():
             print(f"API server {cluster.get('/version')['gitVersion']} up after {time.monotonic() - begun:.0f} s", flush=True)
             checks = Checks(cluster, work)
             files = sorted((CHART / "ci").glob("*-values.yaml"))
+            for values in files:
+                case = values.name.removesuffix("-values.yaml")
+                checks.group(checks.check, f"{case}: Argo CD finds no difference after a sync", lambda v=values: checks.in_sync(v))
             for helm in HELMS:
                 print(f"-- {run(helm, 'version', '--short').strip()}", flush=True)
                 for values in files:
                     case = values.name.removesuffix("-values.yaml")
                     checks.group(checks.check, f"{helm} {case}: dry run by the server, warnings as errors", lambda h=helm, v=values: checks.dry_run(h, v))
                     checks.group(checks.life_of_a_release, helm, values)
+                checks.group(checks.check, f"{helm}: two releases beside each other, and one elsewhere", lambda h=helm: checks.two_releases(h))
+                checks.group(checks.check, f"{helm}: the document's commands", lambda h=helm: documents.follow(h, work))
                 checks.group(checks.check, f"{helm}: refused combinations", lambda h=helm: checks.refused(h))
             print(f"cluster: {checks.passed} passed, {checks.failed} failed")
             return checks.failed > 0

@@ -3,7 +3,8 @@
     manifests.py CRDS VERSION,… NAME=FILE…
 
 CRDS is a directory of CustomResourceDefinitions. A field that no schema knows is a mistake, and so are a kind without a
-schema, a key that is given twice and a name that is. Prints a line for each mistake and one that counts.
+schema, a key that is given twice and a name that is. So is a field of a custom resource that the API server would fill in:
+what compares a manifest with what is stored, as Argo CD does, would find a difference for ever. Prints a line for each mistake and one that counts.
 """
 
 import json
@@ -90,6 +91,21 @@ def custom(directory):
     return validators
 
 
+def filled_in(schema, value, path=""):
+    """Fields that the API server would give a default to."""
+    fields = schema.get("properties", {})
+    if isinstance(value, dict):
+        for name, field in fields.items():
+            where = f"{path}.{name}".strip(".")
+            if name in value:
+                yield from filled_in(field, value[name], where)
+            elif "default" in field:
+                yield f"{where}: {json.dumps(field['default'])}"
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from filled_in(schema.get("items", {}), item, f"{path}[{index}]")
+
+
 def main():
     directory, versions, *files = sys.argv[1:]
     built_in = {version: BuiltIn(version) for version in versions.split(",")}
@@ -119,6 +135,9 @@ def main():
                 for error in validator.iter_errors(document):
                     where = ".".join(str(part) for part in error.path)
                     mistakes.append(f"Kubernetes {version}: {where}: {error.message[:300]}")
+            if (kind, api_version) in known:
+                missing = filled_in(known[kind, api_version].schema, document)
+                mistakes += [f"the API server would fill in {default}" for default in missing]
             for mistake in mistakes:
                 print(f"{title}: {mistake}")
             passed, failed = (passed, failed + 1) if mistakes else (passed + 1, failed)

@@ -5,6 +5,16 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- $values := .Values -}}
 {{- $scylla := $values.store.scylla -}}
 {{- $isScylla := include "message-webhook.isScylla" . -}}
+{{- if not (regexMatch "^[a-z]" (include "message-webhook.wholeName" .)) }}
+{{- fail (printf "'%s' does not begin with a letter, as names of Services must. Set fullnameOverride." (include "message-webhook.wholeName" .)) }}
+{{- end }}
+{{- range $path, $labels := dict "commonLabels" $values.commonLabels "podLabels" $values.podLabels "migration.podLabels" $values.migration.podLabels }}
+{{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- if hasKey $labels . }}
+{{- fail (printf "%s has '%s', by which the chart finds its pods. Set nameOverride, or use another label." $path .) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and $values.autoscaling.enabled $values.keda.enabled }}
 {{- fail "autoscaling.enabled and keda.enabled exclude each other: KEDA makes a HorizontalPodAutoscaler of its own, and two would fight over the replicas." }}
 {{- end }}
@@ -42,12 +52,15 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if and $values.scyllaCluster.enabled (eq $values.migration.mode "hook") }}
 {{- fail "scyllaCluster.enabled needs migration.mode initContainer: the hook runs before the release's objects exist, and would wait for ever for the database." }}
 {{- end }}
-{{- include "message-webhook.checkSource" (dict "path" "store.scylla.auth" "source" $scylla.auth "needed" $scylla.auth.user "why" "store.scylla.auth.user needs a password") }}
-{{- if and $values.migration.auth.user (not $values.migration.auth.existingSecret) }}
-{{- fail "migration.auth.user needs a password: set migration.auth.existingSecret." }}
+{{- $members := include "message-webhook.databaseMembers" . | int }}
+{{- if and $values.scyllaCluster.enabled (gt (int $scylla.replicationFactor) $members) }}
+{{- fail (printf "store.scylla.replicationFactor is %d and scyllaCluster.racks have %d members: no node could hold the last copy." (int $scylla.replicationFactor) $members) }}
 {{- end }}
-{{- if and $values.migration.auth.existingSecret (not $values.migration.auth.user) }}
-{{- fail "migration.auth.existingSecret is given and no user: set migration.auth.user." }}
+{{- include "message-webhook.checkSource" (dict "path" "store.scylla.auth" "source" $scylla.auth "needed" $scylla.auth.user "why" "store.scylla.auth.user needs a password") }}
+{{- $admin := $values.migration.auth }}
+{{- include "message-webhook.checkSource" (dict "path" "migration.auth" "source" $admin "needed" $admin.user "why" "migration.auth.user needs a password") }}
+{{- if and (or $admin.existingSecret $admin.externalSecret.enabled) (not $admin.user) }}
+{{- fail "migration.auth.existingSecret or migration.auth.externalSecret is given and no user: set migration.auth.user." }}
 {{- end }}
 {{- $ca := $scylla.tls.ca }}
 {{- if and $ca.existingConfigMap (or $ca.existingSecret $ca.externalSecret.enabled) }}
@@ -66,12 +79,26 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- end }}
 {{- include "message-webhook.checkSource" (dict "path" "store.scylla.tls.clientCertificate" "source" $client "needed" (and $client.enabled (not $client.certificate.enabled)) "why" "store.scylla.tls.clientCertificate.enabled needs a certificate") }}
 {{- end }}
+{{- include "message-webhook.checkConfig" . }}
 {{- include "message-webhook.checkSource" (dict "path" "keys" "source" $values.keys "needed" false "why" "") }}
 {{- if and $values.gateway.http.enabled (not $values.gateway.http.parentRefs) }}
 {{- fail "gateway.http.enabled needs gateway.http.parentRefs: a route without a Gateway is never served." }}
 {{- end }}
 {{- if and $values.gateway.grpc.enabled (not $values.gateway.grpc.parentRefs) }}
 {{- fail "gateway.grpc.enabled needs gateway.grpc.parentRefs: a route without a Gateway is never served." }}
+{{- end }}
+{{- $balancer := $values.loadBalancer.kind }}
+{{- if and (has $balancer (list "gke-ingress" "aws-alb")) (not $values.ingress.enabled) }}
+{{- fail (printf "loadBalancer.kind %s is of no use without ingress.enabled, which it is made of." $balancer) }}
+{{- end }}
+{{- if and (eq $balancer "gke-gateway") (not $values.gateway.http.enabled) (not $values.gateway.grpc.enabled) }}
+{{- fail "loadBalancer.kind gke-gateway is of no use without gateway.http.enabled or gateway.grpc.enabled." }}
+{{- end }}
+{{- if and (eq $balancer "aws-nlb") (ne $values.service.http.type "LoadBalancer") }}
+{{- fail "loadBalancer.kind aws-nlb needs service.http.type LoadBalancer." }}
+{{- end }}
+{{- if and (hasPrefix "aws-" $balancer) $values.networkPolicy.enabled (not $values.loadBalancer.probeRanges) }}
+{{- fail (printf "loadBalancer.kind %s needs loadBalancer.probeRanges, the subnets of the load balancer: networkPolicy closes the port of the health checks to all others." $balancer) }}
 {{- end }}
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) }}
 {{- fail "ingress.enabled needs ingress.hosts." }}
@@ -107,5 +134,87 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- end }}
 {{- if and $external.enabled (or (not $external.secretStoreRef) (not $external.data)) }}
 {{- fail (printf "%s.externalSecret.enabled needs its secretStoreRef and data." .path) }}
+{{- end }}
+{{- end }}
+
+{{/* Milliseconds of a duration as the schema lets it be. */}}
+{{- define "message-webhook.milliseconds" -}}
+{{- $factors := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+[a-z]+" . -1 -}}
+{{- $sum = add $sum (mul (regexFind "[0-9]+" . | int64) (index $factors (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{ $sum }}
+{{- end }}
+
+{{/* Bytes of a size as the schema lets it be. */}}
+{{- define "message-webhook.bytes" -}}
+{{- $text := include "message-webhook.text" . -}}
+{{- $powers := dict "" 0 "k" 1 "m" 2 "g" 3 "t" 4 -}}
+{{- $base := ternary 1024 1000 (contains "i" $text) -}}
+{{- $value := regexFind "[0-9.]+" $text | float64 -}}
+{{- range until (int (index $powers (regexFind "[kKMGT]" $text | lower))) -}}
+{{- $value = mulf $value $base -}}
+{{- end -}}
+{{ int64 $value }}
+{{- end }}
+
+{{/* Refuses settings in `config` that the program would refuse: its pods would not start. */}}
+{{- define "message-webhook.checkConfig" -}}
+{{- $config := .Values.config -}}
+{{- $isScylla := include "message-webhook.isScylla" . -}}
+{{- $day := 86400000 -}}
+{{- range list
+    (list "retention" 1000 (mul 36500 $day) "1s to 36500d")
+    (list "store_deadline" 1 $day "1ms to 1d")
+    (list "header_timeout" 1 $day "1ms to 1d")
+    (list "body_timeout" 1 $day "1ms to 1d")
+    (list "scylla_window" 100 600000 "100ms to 10m")
+    (list "scylla_reference_window" 10 600000 "10ms to 10m") }}
+{{- $name := index . 0 }}
+{{- if hasKey $config $name }}
+{{- $value := include "message-webhook.milliseconds" (index $config $name) | int64 }}
+{{- if or (lt $value (index . 1 | int64)) (gt $value (index . 2 | int64)) }}
+{{- fail (printf "config.%s is %s and must be %s." $name (index $config $name) (index . 3)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range list
+    (list "body_limit" 1024 16777216 "1KiB to 16MiB") }}
+{{- $name := index . 0 }}
+{{- if hasKey $config $name }}
+{{- $value := include "message-webhook.bytes" (index $config $name) | int64 }}
+{{- if or (lt $value (index . 1 | int64)) (gt $value (index . 2 | int64)) }}
+{{- fail (printf "config.%s must be %s." $name (index . 3)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $retention := include "message-webhook.milliseconds" (default "30d" $config.retention) | int64 }}
+{{- if and (lt $retention (mul 8 $day | int64)) (not $config.allow_short_retention) }}
+{{- fail (printf "config.retention is %s: below 8 days a message that a bridge sends again after 7 days may be accepted twice. Keep at least 8d, or set config.allow_short_retention too." $config.retention) }}
+{{- end }}
+{{- if and $isScylla (gt $retention (mul 3650 $day | int64)) }}
+{{- fail (printf "config.retention is %s and must be at most 3650d with store.type scylla." $config.retention) }}
+{{- end }}
+{{- if gt (int (default 8 $config.scylla_slots)) (int (default 64 $config.scylla_shards)) }}
+{{- fail "config.scylla_slots must be at most config.scylla_shards." }}
+{{- end }}
+{{- $window := include "message-webhook.milliseconds" (default "10s" $config.scylla_window) | int64 }}
+{{- if ge (include "message-webhook.milliseconds" (default "3s" $config.scylla_reference_window) | int64) $window }}
+{{- fail "config.scylla_reference_window must be shorter than config.scylla_window." }}
+{{- end }}
+{{- range (kindIs "slice" $config.cors_origins | ternary $config.cors_origins (splitList "," (toString (default "" $config.cors_origins)))) }}
+{{- if regexMatch "^(http://.*:80|https://.*:443)$" (trim .) }}
+{{- fail (printf "config.cors_origins: '%s' is not what browsers send, which leave the usual port out." (trim .)) }}
+{{- end }}
+{{- end }}
+{{- range $path, $variables := dict "extraEnv" .Values.extraEnv "migration.extraEnv" .Values.migration.extraEnv }}
+{{- $seen := dict }}
+{{- range $variables }}
+{{- if hasKey $seen .name }}
+{{- fail (printf "%s has '%s' twice." $path .name) }}
+{{- end }}
+{{- $_ := set $seen .name true }}
+{{- end }}
 {{- end }}
 {{- end }}

@@ -2,16 +2,55 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 40 characters: the names made of it have suffixes, and a Service's name has at most 63. */}}
-{{- define "message-webhook.fullname" -}}
+{{- define "message-webhook.wholeName" -}}
 {{- $name := default .Chart.Name .Values.nameOverride }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride }}
 {{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Release.Name }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name }}
 {{- end }}
+{{- end }}
+
+{{/*
+The name of an object, with a hash of the whole where it has to be cut, or two long releases would make the same objects. Takes
+a list: the context, what follows the release's name, and how long the name may be, for 63.
+*/}}
+{{- define "message-webhook.named" -}}
+{{- $name := include "message-webhook.wholeName" (index . 0) -}}
+{{- $suffix := index . 1 -}}
+{{- $most := 63 -}}
+{{- if gt (len .) 2 -}}
+{{- $most = index . 2 -}}
+{{- end -}}
+{{- $most = int (sub $most (len $suffix)) -}}
+{{- if gt (len $name) $most -}}
+{{- $name = printf "%s-%s" ($name | trunc (int (sub $most 9)) | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
+{{- end -}}
+{{ $name }}{{ $suffix }}
+{{- end }}
+
+{{- define "message-webhook.fullname" -}}
+{{ include "message-webhook.named" (list . "") }}
+{{- end }}
+
+{{/* A StatefulSet's is in a label of its pods, with ten characters after it. */}}
+{{- define "message-webhook.statefulSetName" -}}
+{{ include "message-webhook.named" (list . "" 52) }}
+{{- end }}
+
+{{/* A ScyllaCluster's is in the names of its members' Services, with data centre, rack and number. */}}
+{{- define "message-webhook.databaseName" -}}
+{{- $longest := 0 -}}
+{{- range .Values.scyllaCluster.racks -}}
+{{- $longest = max $longest (len .name) -}}
+{{- end -}}
+{{ include "message-webhook.named" (list . "-scylla" (int (sub 58 (add $longest (len .Values.scyllaCluster.datacenter))))) }}
+{{- end }}
+
+{{- define "message-webhook.namespace" -}}
+{{ default .Release.Namespace .Values.namespaceOverride }}
 {{- end }}
 
 {{- define "message-webhook.instanceLabels" -}}
@@ -25,36 +64,38 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: server
 {{- end }}
 
-{{/* Labels of an object; takes a list: the context and the component. */}}
+{{/* Labels of an object. Takes a list: the context, the component and further labels. */}}
 {{- define "message-webhook.labels" -}}
 {{- $ := index . 0 -}}
-helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{ include "message-webhook.instanceLabels" $ }}
-app.kubernetes.io/component: {{ index . 1 }}
-app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $.Release.Service }}
-{{- with $.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict
+    "helm.sh/chart" (printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+    "app.kubernetes.io/version" ($.Chart.AppVersion | toString)
+    "app.kubernetes.io/managed-by" $.Release.Service -}}
+{{ toYaml (merge $own (include "message-webhook.podLabels" . | fromYaml)) }}
 {{- end }}
 
 {{/* Labels of a pod: without the chart's version, or every new chart would replace all pods. Takes a list as above. */}}
 {{- define "message-webhook.podLabels" -}}
 {{- $ := index . 0 -}}
-{{ include "message-webhook.instanceLabels" $ }}
-app.kubernetes.io/component: {{ index . 1 }}
-{{- with $.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict "app.kubernetes.io/component" (index . 1) -}}
+{{- $further := dict -}}
+{{- if gt (len .) 2 -}}
+{{- $further = index . 2 -}}
+{{- end -}}
+{{ toYaml (merge $own (include "message-webhook.instanceLabels" $ | fromYaml) $further $.Values.commonLabels) }}
 {{- end }}
 
 {{- define "message-webhook.image" -}}
 {{- $image := .Values.image -}}
 {{- $tag := default .Chart.AppVersion $image.tag -}}
+{{- $repository := $image.repository -}}
+{{- with default $image.registry .Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository -}}
+{{- end -}}
 {{- if $image.digest -}}
-{{ printf "%s:%s@%s" $image.repository $tag $image.digest }}
+{{ printf "%s:%s@%s" $repository $tag $image.digest }}
 {{- else -}}
-{{ printf "%s:%s" $image.repository $tag }}
+{{ printf "%s:%s" $repository $tag }}
 {{- end -}}
 {{- end }}
 
@@ -86,50 +127,82 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
 {{- define "message-webhook.gracePeriod" -}}
-{{ add (mul 2 (int .Values.drain.delaySeconds)) (int .Values.drain.finishSeconds) 5 }}
+{{ add (mul 2 (int .Values.drain.delaySeconds)) (int .Values.drain.finishSeconds) 10 }}
 {{- end }}
 
 {{/* Contact points, as the program takes them. */}}
 {{- define "message-webhook.scyllaNodes" -}}
 {{- if .Values.scyllaCluster.enabled -}}
-{{ printf "%s-scylla-client:9042" (include "message-webhook.fullname" .) }}
+{{ printf "%s-client:9042" (include "message-webhook.databaseName" .) }}
 {{- else -}}
 {{ join "," .Values.store.scylla.nodes }}
 {{- end -}}
 {{- end }}
 
+{{- define "message-webhook.databaseMembers" -}}
+{{- $members := 0 -}}
+{{- range .Values.scyllaCluster.racks -}}
+{{- $members = add $members (int .members) -}}
+{{- end -}}
+{{ $members }}
+{{- end }}
+
 {{/*
-The settings that name a store and what it is made with: the servers' and the migration's alike. Takes a dict: context,
-auth (the user's).
+Copies of each row. Of a cluster that the release makes they follow from its racks, for its members come one by one, and the
+migration would find as many as are up by then.
+*/}}
+{{- define "message-webhook.replicationFactor" -}}
+{{- if int .Values.store.scylla.replicationFactor -}}
+{{ int .Values.store.scylla.replicationFactor }}
+{{- else if .Values.scyllaCluster.enabled -}}
+{{ min 3 (include "message-webhook.databaseMembers" . | int) }}
+{{- end -}}
+{{- end }}
+
+{{/*
+The settings that name a store and what it is made with, as a list of environment variables: the servers' and the migration's
+alike. Takes a dict: context, auth (the user's).
 */}}
 {{- define "message-webhook.storeSettings" -}}
 {{- $ := .context -}}
 {{- $scylla := $.Values.store.scylla -}}
-MESSAGE_WEBHOOK_STORE: {{ $.Values.store.type | quote }}
+- name: MESSAGE_WEBHOOK_STORE
+  value: {{ $.Values.store.type | quote }}
 {{- if include "message-webhook.isScylla" $ }}
-MESSAGE_WEBHOOK_SCYLLA_NODES: {{ include "message-webhook.scyllaNodes" $ | quote }}
-MESSAGE_WEBHOOK_SCYLLA_KEYSPACE: {{ $scylla.keyspace | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_NODES
+  value: {{ include "message-webhook.scyllaNodes" $ | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_KEYSPACE
+  value: {{ $scylla.keyspace | quote }}
 {{- with $scylla.datacenter }}
-MESSAGE_WEBHOOK_SCYLLA_DATACENTER: {{ . | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_DATACENTER
+  value: {{ . | quote }}
 {{- end }}
-{{- with $scylla.replicationFactor }}
-MESSAGE_WEBHOOK_SCYLLA_REPLICATION_FACTOR: {{ int . | quote }}
+{{- with include "message-webhook.replicationFactor" $ }}
+- name: MESSAGE_WEBHOOK_SCYLLA_REPLICATION_FACTOR
+  value: {{ . | quote }}
 {{- end }}
-MESSAGE_WEBHOOK_SCYLLA_CONSISTENCY: {{ $scylla.consistency | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_CONSISTENCY
+  value: {{ $scylla.consistency | quote }}
 {{- with .auth.user }}
-MESSAGE_WEBHOOK_SCYLLA_USER: {{ . | quote }}
-MESSAGE_WEBHOOK_SCYLLA_PASSWORD_FILE: /etc/message-webhook/database/password
+- name: MESSAGE_WEBHOOK_SCYLLA_USER
+  value: {{ . | quote }}
+- name: MESSAGE_WEBHOOK_SCYLLA_PASSWORD_FILE
+  value: /etc/message-webhook/database/password
 {{- end }}
 {{- if $scylla.tls.enabled }}
-MESSAGE_WEBHOOK_SCYLLA_CA_FILE: /etc/message-webhook/database-ca/ca.crt
+- name: MESSAGE_WEBHOOK_SCYLLA_CA_FILE
+  value: /etc/message-webhook/database-ca/ca.crt
 {{- if $scylla.tls.clientCertificate.enabled }}
-MESSAGE_WEBHOOK_SCYLLA_CLIENT_CERT_FILE: /etc/message-webhook/database-client/tls.crt
-MESSAGE_WEBHOOK_SCYLLA_CLIENT_KEY_FILE: /etc/message-webhook/database-client/tls.key
+- name: MESSAGE_WEBHOOK_SCYLLA_CLIENT_CERT_FILE
+  value: /etc/message-webhook/database-client/tls.crt
+- name: MESSAGE_WEBHOOK_SCYLLA_CLIENT_KEY_FILE
+  value: /etc/message-webhook/database-client/tls.key
 {{- end }}
 {{- end }}
 {{- end }}
 {{- range $name := keys $.Values.config | sortAlpha }}
-{{ printf "MESSAGE_WEBHOOK_%s" (upper $name) }}: {{ include "message-webhook.text" (index $.Values.config $name) | quote }}
+- name: {{ printf "MESSAGE_WEBHOOK_%s" (upper $name) }}
+  value: {{ include "message-webhook.text" (index $.Values.config $name) | quote }}
 {{- end }}
 {{- end }}
 
@@ -150,12 +223,13 @@ is made), made (the suffix of the hook's own copies, which are there before the 
 {{- if .source.existingSecret -}}
 {{ .source.existingSecret }}
 {{- else -}}
-{{ printf "%s-%s%s" (include "message-webhook.fullname" .context) .name (default "" .made) }}
+{{ include "message-webhook.named" (list .context (printf "-%s%s" .name (default "" .made))) }}
 {{- end -}}
 {{- end }}
 
 {{/*
-Volumes with what the database asks for. Takes a dict: context, auth, made as above, prefix (of their names).
+Volumes with what the database asks for. Takes a dict: context, auth, authName (what its Secret is called where it is made), made
+as above, prefix (of their names).
 */}}
 {{- define "message-webhook.databaseVolumes" -}}
 {{- $ := .context -}}
@@ -164,7 +238,7 @@ Volumes with what the database asks for. Takes a dict: context, auth, made as ab
 {{- if .auth.user }}
 - name: {{ $prefix }}database
   secret:
-    secretName: {{ include "message-webhook.secretName" (dict "context" $ "source" .auth "name" "database" "made" .made) }}
+    secretName: {{ include "message-webhook.secretName" (dict "context" $ "source" .auth "name" (default "database" .authName) "made" .made) }}
     defaultMode: 0440
     items:
       - key: {{ .auth.passwordKey }}
@@ -232,7 +306,7 @@ apiVersion: external-secrets.io/v1
 kind: ExternalSecret
 metadata:
   name: {{ $name }}
-  namespace: {{ $.Release.Namespace }}
+  namespace: {{ include "message-webhook.namespace" $ }}
   labels:
     {{- include "message-webhook.labels" (list $ .component) | nindent 4 }}
   {{- with .annotations }}
@@ -240,13 +314,15 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  refreshInterval: {{ $external.refreshInterval }}
+  refreshInterval: {{ include "message-webhook.goDuration" $external.refreshInterval }}
   secretStoreRef:
-    {{- toYaml $external.secretStoreRef | nindent 4 }}
+    {{- toYaml (merge (deepCopy $external.secretStoreRef) (dict "kind" "SecretStore")) | nindent 4 }}
   target:
     name: {{ $name }}
+    creationPolicy: Owner
+    deletionPolicy: Retain
   data:
-    {{- toYaml $external.data | nindent 4 }}
+    {{- include "message-webhook.externalData" $external.data | nindent 4 }}
 {{- end }}
 
 {{/* The Certificate that is shown to the database. Takes a dict: context, component, made, annotations. */}}
@@ -258,7 +334,7 @@ apiVersion: cert-manager.io/v1
 kind: Certificate
 metadata:
   name: {{ $name }}
-  namespace: {{ $.Release.Namespace }}
+  namespace: {{ include "message-webhook.namespace" $ }}
   labels:
     {{- include "message-webhook.labels" (list $ .component) | nindent 4 }}
   {{- with .annotations }}
@@ -268,8 +344,8 @@ metadata:
 spec:
   secretName: {{ $name }}
   commonName: {{ default (include "message-webhook.fullname" $) $client.certificate.commonName }}
-  duration: {{ $client.certificate.duration }}
-  renewBefore: {{ $client.certificate.renewBefore }}
+  duration: {{ include "message-webhook.goDuration" $client.certificate.duration }}
+  renewBefore: {{ include "message-webhook.goDuration" $client.certificate.renewBefore }}
   privateKey:
     algorithm: ECDSA
     size: 256
@@ -280,55 +356,113 @@ spec:
     {{- toYaml $client.certificate.issuerRef | nindent 4 }}
 {{- end }}
 
-{{/* What all pods have in common. Takes a list: the context and the name of the ServiceAccount. */}}
+{{/* What the Secret with the migration's password is called where it is made. */}}
+{{- define "message-webhook.migrationAuthName" -}}
+{{- ternary "database-admin" "database" (ne .Values.migration.auth.user "") -}}
+{{- end }}
+
+{{/*
+What all pods have in common. Takes a list: the context, the name of the ServiceAccount, and where they are not the servers'
+nodeSelector and tolerations.
+*/}}
 {{- define "message-webhook.podDefaults" -}}
 {{- $ := index . 0 -}}
+{{- $placement := $.Values -}}
+{{- if gt (len .) 2 -}}
+{{- $placement = index . 2 -}}
+{{- end -}}
 serviceAccountName: {{ index . 1 }}
 automountServiceAccountToken: false
 # Variables about Services would be of no use, and some begin as the settings do.
 enableServiceLinks: false
-{{- with $.Values.imagePullSecrets }}
+{{- $pullSecrets := $.Values.imagePullSecrets }}
+{{- range $.Values.global.imagePullSecrets }}
+{{- $pullSecrets = append $pullSecrets (kindIs "map" . | ternary . (dict "name" .)) }}
+{{- end }}
+{{- with $pullSecrets }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- toYaml (uniq .) | nindent 2 }}
 {{- end }}
 securityContext:
   {{- toYaml $.Values.podSecurityContext | nindent 2 }}
 {{- with $.Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- with $.Values.nodeSelector }}
+{{- with $.Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with $.Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
+{{- with $.Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with $.Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $.Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with (kindIs "map" $placement.nodeSelector | ternary $placement.nodeSelector $.Values.nodeSelector) }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $.Values.tolerations }}
+{{- with (kindIs "slice" $placement.tolerations | ternary $placement.tolerations $.Values.tolerations) }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* All settings of the server, as environment variables. */}}
+{{/* All settings of the server, as a list of environment variables. */}}
 {{- define "message-webhook.settings" -}}
-MESSAGE_WEBHOOK_HTTP_ADDR: {{ printf "%s:8080" .Values.listenAddress | quote }}
-MESSAGE_WEBHOOK_GRPC_ADDR: {{ printf "%s:9090" .Values.listenAddress | quote }}
-MESSAGE_WEBHOOK_ADMIN_ADDR: {{ printf "%s:9464" .Values.listenAddress | quote }}
-MESSAGE_WEBHOOK_DRAIN_DELAY: {{ printf "%ds" (int .Values.drain.delaySeconds) | quote }}
-MESSAGE_WEBHOOK_SHUTDOWN_DEADLINE: {{ printf "%ds" (add (int .Values.drain.delaySeconds) (int .Values.drain.finishSeconds)) | quote }}
+- name: MESSAGE_WEBHOOK_HTTP_ADDR
+  value: {{ printf "%s:8080" .Values.listenAddress | quote }}
+- name: MESSAGE_WEBHOOK_GRPC_ADDR
+  value: {{ printf "%s:9090" .Values.listenAddress | quote }}
+- name: MESSAGE_WEBHOOK_ADMIN_ADDR
+  value: {{ printf "%s:9464" .Values.listenAddress | quote }}
+- name: MESSAGE_WEBHOOK_DRAIN_DELAY
+  value: {{ printf "%ds" (int .Values.drain.delaySeconds) | quote }}
+- name: MESSAGE_WEBHOOK_SHUTDOWN_DEADLINE
+  # Of its deadline the program keeps 5 seconds for closing the store.
+  value: {{ printf "%ds" (add (int .Values.drain.delaySeconds) (int .Values.drain.finishSeconds) 5) | quote }}
 {{- if not (include "message-webhook.isScylla" .) }}
 # Below the volume's root, which may have a directory lost+found and another owner.
-MESSAGE_WEBHOOK_DATA_DIR: /var/lib/message-webhook/data
+- name: MESSAGE_WEBHOOK_DATA_DIR
+  value: /var/lib/message-webhook/data
 {{- end }}
 {{- if include "message-webhook.hasKeys" . }}
-MESSAGE_WEBHOOK_KEYS_FILE: /etc/message-webhook/keys/keys.toml
+- name: MESSAGE_WEBHOOK_KEYS_FILE
+  value: /etc/message-webhook/keys/keys.toml
 {{- end }}
 {{ include "message-webhook.storeSettings" (dict "context" . "auth" .Values.store.scylla.auth) }}
+{{- end }}
+
+{{/* What all Services have, and what one has besides. Takes a list: the context and the latter. */}}
+{{- define "message-webhook.serviceSpec" -}}
+{{- $service := (index . 0).Values.service -}}
+{{- $own := dict -}}
+{{- with $service.ipFamilyPolicy -}}
+{{- $_ := set $own "ipFamilyPolicy" . -}}
+{{- end -}}
+{{- with $service.ipFamilies -}}
+{{- $_ := set $own "ipFamilies" . -}}
+{{- end -}}
+{{- with merge (deepCopy (index . 1)) $own -}}
+{{ toYaml . }}
+{{- end -}}
 {{- end }}
 
 {{/* What the pods may reach. */}}
 {{- define "message-webhook.egress" -}}
 {{- $egress := .Values.networkPolicy.egress -}}
 - ports:
-    - {port: 53, protocol: UDP}
-    - {port: 53, protocol: TCP}
+    {{- range $egress.dnsPorts }}
+    - {port: {{ int . }}, protocol: UDP}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- end }}
 {{- if include "message-webhook.isScylla" . }}
 - ports:
     {{- range $egress.databasePorts }}

@@ -5,17 +5,12 @@
 {{- $migrationAuth := include "message-webhook.migrationAuth" . | fromYaml -}}
 {{- $migrates := and $isScylla (eq .Values.migration.mode "initContainer") -}}
 metadata:
+  {{- with .Values.podAnnotations }}
   annotations:
-    # A change of settings replaces the pods. What is in Secrets is not known here; the server reads the keys file again by itself.
-    checksum/config: {{ include "message-webhook.settings" . | sha256sum }}
-    {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- end }}
   labels:
-    {{- include "message-webhook.podLabels" (list . "server") | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "message-webhook.podLabels" (list . "server" .Values.podLabels) | nindent 4 }}
 spec:
   {{- include "message-webhook.podDefaults" (list . (include "message-webhook.serviceAccountName" .)) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "message-webhook.gracePeriod" . }}
@@ -54,19 +49,27 @@ spec:
       image: {{ include "message-webhook.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [migrate]
+      {{- with .Values.migration.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       env:
-        {{- range $name, $value := include "message-webhook.storeSettings" (dict "context" . "auth" $migrationAuth) | fromYaml }}
-        - name: {{ $name }}
-          value: {{ $value | quote }}
-        {{- end }}
+        {{- $settings := include "message-webhook.storeSettings" (dict "context" . "auth" $migrationAuth) | fromYamlArray }}
+        {{- include "message-webhook.env" (dict "own" $settings "extra" .Values.migration.extraEnv) | nindent 8 }}
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
       resources:
         {{- toYaml .Values.migration.resources | nindent 8 }}
       {{- $prefix := ternary "migration-" "" (ne .Values.migration.auth.user "") }}
-      {{- with include "message-webhook.databaseMounts" (dict "context" . "auth" $migrationAuth "prefix" $prefix) | trim }}
+      {{- $mounts := include "message-webhook.databaseMounts" (dict "context" . "auth" $migrationAuth "prefix" $prefix) | trim }}
+      {{- if or $mounts .Values.migration.extraVolumeMounts }}
       volumeMounts:
+        {{- with $mounts }}
         {{- . | nindent 8 }}
+        {{- end }}
+        {{- with .Values.migration.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- end }}
     {{- end }}
     {{- with .Values.extraInitContainers }}
@@ -78,21 +81,14 @@ spec:
       image: {{ include "message-webhook.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [serve]
+      {{- with .Values.extraEnvFrom }}
       envFrom:
-        - configMapRef:
-            name: {{ include "message-webhook.fullname" . }}
-        {{- with .Values.extraEnvFrom }}
         {{- toYaml . | nindent 8 }}
-        {{- end }}
-      {{- if or .Values.telemetry.endpoint .Values.extraEnv }}
-      env:
-        {{- if .Values.telemetry.endpoint }}
-        {{- include "message-webhook.telemetry" . | nindent 8 }}
-        {{- end }}
-        {{- with .Values.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
       {{- end }}
+      # In the pod itself and in no ConfigMap: a pod of before that starts anew has the settings of before, which it knows.
+      env:
+        {{- $own := concat (include "message-webhook.settings" . | fromYamlArray) (include "message-webhook.telemetry" . | fromYamlArray) }}
+        {{- include "message-webhook.env" (dict "first" (include "message-webhook.identity" . | fromYamlArray) "own" $own "extra" .Values.extraEnv) | nindent 8 }}
       ports:
         - name: http
           containerPort: 8080
@@ -164,7 +160,7 @@ spec:
 {{- if include "message-webhook.isScylla" . }}
 {{- include "message-webhook.databaseVolumes" (dict "context" . "auth" .Values.store.scylla.auth) }}
 {{- if and (eq .Values.migration.mode "initContainer") .Values.migration.auth.user }}
-{{- include "message-webhook.databaseVolumes" (dict "context" . "auth" .Values.migration.auth "prefix" "migration-" "authOnly" true) }}
+{{- include "message-webhook.databaseVolumes" (dict "context" . "auth" .Values.migration.auth "authName" "database-admin" "prefix" "migration-" "authOnly" true) }}
 {{- end }}
 {{- else if .Values.store.embedded.persistence.existingClaim }}
 - name: data
@@ -182,18 +178,40 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Variables of OpenTelemetry. */}}
-{{- define "message-webhook.telemetry" -}}
-{{- $attributes := list "k8s.namespace.name=$(K8S_NAMESPACE)" "k8s.pod.name=$(K8S_POD)" "k8s.node.name=$(K8S_NODE)" "service.instance.id=$(K8S_POD)" -}}
-{{- range $name, $value := .Values.telemetry.resourceAttributes }}
-{{- $attributes = append $attributes (printf "%s=%v" $name $value) }}
-{{- end -}}
+{{/* Who and where the pod is, for what follows to refer to. */}}
+{{- define "message-webhook.identity" -}}
+{{- if .Values.telemetry.endpoint -}}
 - name: K8S_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: K8S_POD
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: K8S_NODE
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- end }}
+{{- end }}
+
+{{/* Variables of OpenTelemetry. */}}
+{{- define "message-webhook.telemetry" -}}
+{{- if .Values.telemetry.endpoint -}}
+{{- $attributes := list
+    "k8s.namespace.name=$(K8S_NAMESPACE)"
+    "k8s.pod.name=$(K8S_POD)"
+    "k8s.node.name=$(K8S_NODE)"
+    "k8s.container.name=message-webhook"
+    "service.namespace=$(K8S_NAMESPACE)"
+    "service.instance.id=$(K8S_NAMESPACE).$(K8S_POD).message-webhook" -}}
+{{- range $name := keys .Values.telemetry.resourceAttributes -}}
+{{- $kept := list -}}
+{{- range $attributes -}}
+{{- if not (hasPrefix (printf "%s=" $name) .) -}}
+{{- $kept = append $kept . -}}
+{{- end -}}
+{{- end -}}
+{{- $attributes = $kept -}}
+{{- end -}}
+{{- range $name, $value := .Values.telemetry.resourceAttributes }}
+{{- $attributes = append $attributes (printf "%s=%v" $name $value) }}
+{{- end -}}
 - name: OTEL_SERVICE_NAME
   value: {{ include "message-webhook.name" . }}
 - name: OTEL_RESOURCE_ATTRIBUTES
@@ -210,4 +228,29 @@ spec:
   value: {{ .Values.telemetry.sampler | quote }}
 - name: OTEL_TRACES_SAMPLER_ARG
   value: {{ .Values.telemetry.samplerArg | quote }}
+{{- end }}
+{{- end }}
+
+{{/*
+Environment variables of a container, each name once: what is extra stands in place of ours of the same name, and before the
+rest of ours, which may refer to it. Takes a dict: first, own, extra.
+*/}}
+{{- define "message-webhook.env" -}}
+{{- $extra := dict -}}
+{{- range .extra -}}
+{{- $_ := set $extra .name true -}}
+{{- end -}}
+{{- $entries := list -}}
+{{- range .first -}}
+{{- if not (hasKey $extra .name) -}}
+{{- $entries = append $entries . -}}
+{{- end -}}
+{{- end -}}
+{{- $entries = concat $entries .extra -}}
+{{- range .own -}}
+{{- if not (hasKey $extra .name) -}}
+{{- $entries = append $entries . -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $entries }}
 {{- end }}
