@@ -10,6 +10,7 @@ mod disk;
 mod image;
 mod life;
 mod oracle;
+mod rest;
 mod rng;
 mod story;
 mod tests;

@@ -168,6 +168,7 @@ impl Story {
     /// Tells the whole story.
     pub fn run(&mut self, steps: u64) -> Checked {
         tell!(self, "plot: {:?}", self.plot);
+        self.disk.let_end_soon(self.plot.trouble > 0);
         self.open()?;
         for _ in 0..steps {
             self.tally.steps += 1;
@@ -256,7 +257,9 @@ impl Story {
         }
         if self.disk.is_killed() {
             tell!(self, "killed in a call");
-            self.end_life(self.is_cut_next);
+            self.tally.faults += 1;
+            let is_cut = self.is_cut_next || self.disk.is_full() && self.rng.percent(60);
+            self.end_life(is_cut);
             return Ok(());
         }
         let failure = self.life.as_ref().and_then(|life| life.shared.failure());
@@ -407,7 +410,14 @@ impl Story {
     fn heard_error(&mut self, number: usize, error: &Error) -> Checked {
         tell!(self, "m{number}: {:?} {}", error.kind(), error.cause().map_or(String::new(), ToString::to_string));
         match error.kind() {
-            Kind::StoreUnavailable | Kind::DiskFull => Ok(()),
+            Kind::DiskFull => {
+                // A voucher for what was accepted before may come right behind a refusal.
+                if self.rng.percent(50) {
+                    self.with(|life, _| life.quiet());
+                }
+                Ok(())
+            }
+            Kind::StoreUnavailable => Ok(()),
             Kind::DataLoss if self.oracle.is_damaged => Ok(()),
             kind => Err(format!("m{number}: {kind:?}: {}", error.cause().map_or(String::new(), ToString::to_string))),
         }
@@ -436,7 +446,7 @@ impl Story {
         }
     }
 
-    fn keep_house(&mut self) {
+    pub fn keep_house(&mut self) {
         let done = self.life.as_mut().map_or(Ok(()), Life::house);
         if let Err(why) = done {
             tell!(self, "house: {why}");
