@@ -209,8 +209,7 @@ impl Story {
             let Some(id) = KeyId::new(name) else { continue };
             let state = life.shared.state.read();
             let record = state.key(&id);
-            let is_needed = key.is_made
-                && !key.may_be_revoked
+            let is_needed = key.is_made && !key.may_be_revoked
                 || key.revoked.is_some_and(|at| self.oracle.now + self.oracle.slack < at + self.oracle.retention);
             match record {
                 None if is_needed && key.is_made => return Err(format!("LOST: key {name}")),

@@ -64,8 +64,7 @@ impl Image {
             NameOp::Link(_, inode) | NameOp::Rename(_, _, inode) => Some(*inode),
             NameOp::Unlink(_) => None,
         });
-        let named: BTreeSet<usize> =
-            self.names.values().chain(self.durable.values()).copied().chain(pending).collect();
+        let named: BTreeSet<usize> = self.names.values().chain(self.durable.values()).copied().chain(pending).collect();
         for (number, inode) in self.inodes.iter_mut().enumerate() {
             if !named.contains(&number) && !inode.bytes.is_empty() {
                 *inode = Inode::default();
@@ -199,4 +198,3 @@ impl Inode {
         self.durable_length = self.bytes.len();
     }
 }
-

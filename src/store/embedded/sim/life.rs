@@ -174,7 +174,9 @@ pub fn unread(error: crate::domain::Error) -> Unread {
     match error.kind() {
         Kind::StoreUnavailable | Kind::DiskFull => Unread::Passing,
         Kind::CursorExpired => Unread::Refused(error.public_message().to_owned()),
-        kind => Unread::Wrong(format!("{kind:?}: {error}: {}", error.cause().map_or(String::new(), ToString::to_string))),
+        kind => {
+            Unread::Wrong(format!("{kind:?}: {error}: {}", error.cause().map_or(String::new(), ToString::to_string)))
+        }
     }
 }
 

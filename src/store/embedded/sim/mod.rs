@@ -13,6 +13,7 @@ mod oracle;
 mod rest;
 mod rng;
 mod story;
+mod talk;
 mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

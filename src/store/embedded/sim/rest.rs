@@ -107,7 +107,13 @@ fn accept_again(life: &mut Life, oracle: &Oracle) -> Result<(), String> {
 }
 
 /// Does `damage` to the file `name`, and says what came of it.
-fn with_damage(story: &Story, whole: &Image, name: &str, what: &str, damage: impl FnOnce(&mut Vec<u8>)) -> &'static str {
+fn with_damage(
+    story: &Story,
+    whole: &Image,
+    name: &str,
+    what: &str,
+    damage: impl FnOnce(&mut Vec<u8>),
+) -> &'static str {
     story.disk.put_back(whole.clone());
     story.disk.damage(name, damage);
     let image = story.disk.image();
@@ -127,12 +133,14 @@ fn damage_at_rest_is_never_silent() {
         let bytes = story.disk.bytes(&name);
         for page in 0..length.div_ceil(PAGE) {
             let (from, to) = (page * PAGE, length.min((page + 1) * PAGE));
-            let served = with_damage(&story, &whole, &name, &format!("page {page} zeroed"), |bytes| bytes[from..to].fill(0));
+            let served =
+                with_damage(&story, &whole, &name, &format!("page {page} zeroed"), |bytes| bytes[from..to].fill(0));
             *counts.entry(("page", served)).or_default() += 1;
         }
         for at in interesting(&name, &bytes) {
             for bit in 0..8 {
-                let served = with_damage(&story, &whole, &name, &format!("byte {at} bit {bit}"), |bytes| bytes[at] ^= 1 << bit);
+                let served =
+                    with_damage(&story, &whole, &name, &format!("byte {at} bit {bit}"), |bytes| bytes[at] ^= 1 << bit);
                 *counts.entry(("bit", served)).or_default() += 1;
             }
         }
@@ -146,7 +154,8 @@ fn interesting(name: &str, bytes: &[u8]) -> Vec<usize> {
     if name.ends_with(".run") {
         return (0..bytes.len().div_ceil(PAGE)).flat_map(|page| page * PAGE..page * PAGE + 72).step_by(step).collect();
     }
-    let mut found: Vec<usize> = (0..160).chain(PAGE - 8..PAGE).chain(PAGE..PAGE + 160).chain(2 * PAGE..2 * PAGE + 64).collect();
+    let mut found: Vec<usize> =
+        (0..160).chain(PAGE - 8..PAGE).chain(PAGE..PAGE + 160).chain(2 * PAGE..2 * PAGE + 64).collect();
     for at in (3 * PAGE..bytes.len().saturating_sub(96)).step_by(16) {
         if bytes[at..].starts_with(b"MWfr") {
             // The header, and the first head.
