@@ -119,6 +119,7 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
     let newest = shared.newest_place();
     let age = shared.clock.age();
     let mut forward = Forward::new(shared, place)?;
+    let mut lost_behind = None;
     let (mut items, mut bytes, mut next, mut is_full) = (Vec::new(), 0, place, false);
     while let Some(step) = forward.step()? {
         let (record, behind) = match step {
@@ -127,10 +128,20 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
                 is_full = true;
                 break;
             }
+            // From the start on, it is no loss if what follows is expired, for then this is, too.
+            Next::Lost(behind) if place == Place::Start => {
+                lost_behind.get_or_insert(behind);
+                continue;
+            }
             Next::Lost(behind) => return Err(lost(&shared.log, behind)),
         };
         let is_message = record.head.kind == RecordKind::Message;
         let is_expired = is_message && record.head.expiry <= age;
+        match lost_behind {
+            Some(_) if is_expired && !record.head.imported => lost_behind = None,
+            Some(behind) if is_message && !is_expired => return Err(lost(&shared.log, behind)),
+            Some(_) | None => {}
+        }
         // From the start on nobody misses what had expired before.
         if is_expired && !record.head.imported && place != Place::Start {
             return Err(place::expired());
@@ -163,6 +174,9 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
         let cursor = Cursor(behind.to_bytes(&shared.log, Purpose::Cursor));
         items.push(FeedItem { message: message_of(&record)?, cursor });
         next = behind;
+    }
+    if let Some(behind) = lost_behind {
+        return Err(lost(&shared.log, behind));
     }
     // Where there was nothing to read, the next page begins behind it, and from there on nothing expires unnoticed.
     if next == Place::Start && !is_full {

@@ -213,7 +213,7 @@ impl Finder {
         let oldest = oldest.unwrap_or(0).max(state.oldest).max(1);
         self.drop_below(oldest);
         let whole = self.headers.len();
-        self.make_up_headers(oldest, newest, &accepted);
+        self.make_up_headers(oldest, newest, &accepted)?;
         if self.headers.len() != whole {
             scans.clear();
         }
@@ -291,7 +291,7 @@ impl Finder {
 
     /// What is known of a segment without a header, from those around it; and what is missing between the first and the
     /// newest.
-    fn make_up_headers(&mut self, first: u32, newest: u32, accepted: &[Gap]) {
+    fn make_up_headers(&mut self, first: u32, newest: u32, accepted: &[Gap]) -> Result<(), ScanError> {
         for number in first..newest {
             if self.headers.contains_key(&number) {
                 continue;
@@ -302,8 +302,12 @@ impl Finder {
             let before = self.headers.get(&number.wrapping_sub(1)).cloned();
             if self.files.contains_key(&number) {
                 let base = before.clone().unwrap_or_else(|| next.clone());
-                let ordinal = before.as_ref().map_or(0, |before| before.ordinal);
-                let made_up = SegmentHeader { number, snapshot: 0, ordinal, ..base };
+                let before = before.as_ref().map_or(0, |before| before.ordinal);
+                let (size, first) = self.first_frame(number)?;
+                // What the first frame says of the one before. Without it nothing is named, so that a loss is: the next
+                // segment names another end.
+                let (previous, ordinal) = first.unwrap_or((Link::default(), before));
+                let made_up = SegmentHeader { number, snapshot: 0, size, previous, ordinal, ..base };
                 self.headers.insert(number, made_up);
             } else if !accepted.iter().any(|gap| gap.from == from) {
                 // Nothing was written before the first one; of others nobody can tell.
@@ -312,6 +316,17 @@ impl Finder {
                 self.lose(&[Gap { from, to, lost }]);
             }
         }
+        Ok(())
+    }
+
+    /// The length of a segment's file, and what its first frame says of the one before and of how many records there were.
+    fn first_frame(&self, number: u32) -> Result<(u32, Option<(Link, u64)>), ScanError> {
+        let Some(file) = self.files.get(&number) else { return Ok((0, None)) };
+        let size = file.size()?.min(u64::from(u32::MAX)) as u32;
+        let found =
+            Window::new(Arc::clone(file), self.identity.secret, number, size).next_header(segment::SNAPSHOT)??;
+        let first = found.filter(|found| found.previous.position.segment() < number);
+        Ok((size, first.map(|first| (first.previous, first.ordinal))))
     }
 
     fn finish(

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{
     life::{Life, Unread, unread},
-    oracle::{Checked, Fed, Key, SENDERS, key_of},
+    oracle::{Checked, Key, SENDERS, key_of},
     story::{Backup, MINUTE, Story, tell},
 };
 use crate::{
@@ -348,8 +348,12 @@ impl Story {
     /// The end: everything works again, and a message is accepted.
     pub fn finish(&mut self) -> Checked {
         self.disk.forget_plan();
+        self.disk.let_end_soon(false);
         self.disk.set_full(false);
         self.plot.trouble = 0;
+        if self.disk.is_killed() {
+            self.end_life(false);
+        }
         if self.is_over {
             return Ok(());
         }
@@ -384,9 +388,5 @@ impl Story {
             return Err("a store in which all is well accepts nothing".to_owned());
         }
         Ok(())
-    }
-
-    pub fn number_lost(fed: &[Fed]) -> usize {
-        fed.iter().filter(|fed| matches!(fed, Fed::Lost)).count()
     }
 }

@@ -30,6 +30,7 @@ struct World {
     plan: Option<(u64, Trouble)>,
     is_killed: bool,
     is_full: bool,
+    may_end_soon: bool,
     /// Files that are open belong to one process.
     process: u64,
     calls: u64,
@@ -71,6 +72,7 @@ impl SimDisk {
             plan: None,
             is_killed: false,
             is_full: false,
+            may_end_soon: false,
             process: 0,
             calls: 0,
             changes: 0,
@@ -93,6 +95,11 @@ impl SimDisk {
 
     pub fn set_full(&self, is_full: bool) {
         self.world().is_full = is_full;
+    }
+
+    /// Whether the process may end right after the disk refused something.
+    pub fn let_end_soon(&self, may: bool) {
+        self.world().may_end_soon = may;
     }
 
     pub fn is_full(&self) -> bool {
@@ -341,7 +348,13 @@ impl DiskFile for SimFile {
                 Err(killed())
             }
             Some(Trouble::Fail) => Err(failed()),
-            Some(Trouble::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Trouble::NoSpace) => {
+                // What follows a refusal is where it can do harm.
+                if world.plan.is_none() && world.may_end_soon && world.rng.percent(30) {
+                    world.plan = Some((world.rng.below(5), Trouble::Kill));
+                }
+                Err(io::ErrorKind::StorageFull.into())
+            }
         }
     }
 

@@ -185,7 +185,7 @@ impl Inode {
                 false => rng.percent(kept),
             };
             if !is_kept {
-                let version = if by_page || rng.percent(70) { 0 } else { rng.index(versions.len()) };
+                let version = if by_page || rng.percent(50) { 0 } else { rng.index(versions.len()) };
                 self.put(sector, &versions[version]);
             }
         }

@@ -10,8 +10,10 @@ mod disk;
 mod image;
 mod life;
 mod oracle;
+mod rest;
 mod rng;
 mod story;
+mod talk;
 mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

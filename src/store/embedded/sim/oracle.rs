@@ -54,6 +54,8 @@ pub struct Oracle {
     pub sent: Vec<Sent>,
     /// The feed as it was read: which message, and when it was accepted.
     pub feed: Vec<(usize, Timestamp)>,
+    /// The order of those.
+    pub places: Vec<u64>,
     pub keys: BTreeMap<String, Key>,
     /// How long anything must be remembered, in microseconds.
     pub retention: u64,
@@ -70,6 +72,11 @@ pub struct Oracle {
 pub enum Fed {
     Item(usize, Timestamp, Cursor),
     Lost,
+}
+
+/// Where a cursor stands in the log, for the order alone.
+fn place_of(cursor: &Cursor) -> u64 {
+    u64::from_be_bytes(cursor.0[2..10].try_into().expect("eight bytes"))
 }
 
 pub const SENDERS: usize = 5;
@@ -170,37 +177,41 @@ impl Oracle {
             };
             let item = (number, accepted_at);
             let found = self.feed.get(at..).unwrap_or_default().iter().position(|known| *known == item);
-            let skipped = found.unwrap_or(self.feed.len().saturating_sub(at));
-            if !is_after_loss {
-                for known in self.feed.get(at..at + skipped).unwrap_or_default() {
-                    self.may_be_missing(*known, "the feed passes over")?;
+            let Some(skipped) = found else {
+                // A crash sets the age clock back: what was expired when the feed was first read may be there again.
+                let place = self.places.partition_point(|place| *place < place_of(cursor));
+                if place < at {
+                    return Err(format!("the feed gives m{number} out of order or twice"));
                 }
+                if !is_after_loss {
+                    self.all_may_be_missing(at, place, "passes over")?;
+                }
+                self.learn(item, place, cursor)?;
+                is_after_loss = false;
+                at = place + 1;
+                marks.push(Mark { cursor: cursor.clone(), before: place, last: Some(item) });
+                continue;
+            };
+            if !is_after_loss {
+                self.all_may_be_missing(at, at + skipped, "passes over")?;
             }
             is_after_loss = false;
-            if found.is_none() {
-                self.learn(item)?;
-                at = self.feed.len();
-            } else {
-                at += skipped + 1;
-            }
+            at += skipped + 1;
             marks.push(Mark { cursor: cursor.clone(), before: at, last: Some(item) });
         }
-        if !is_after_loss {
-            for known in self.feed.get(at..).unwrap_or_default() {
-                self.may_be_missing(*known, "the feed ends before")?;
+        if is_after_loss { Ok(()) } else { self.all_may_be_missing(at, self.feed.len(), "ends before") }
+    }
+
+    fn all_may_be_missing(&self, from: usize, to: usize, what: &str) -> Checked {
+        for (number, at) in self.feed.get(from..to).unwrap_or_default() {
+            if self.must_be_known(*number).is_some_and(|known| known.at == *at) {
+                return Err(format!("GAP: the feed {what} m{number}"));
             }
         }
         Ok(())
     }
 
-    fn may_be_missing(&self, (number, at): (usize, Timestamp), what: &str) -> Checked {
-        match self.must_be_known(number) {
-            Some(known) if known.at == at => Err(format!("GAP: {what} m{number}")),
-            _ => Ok(()),
-        }
-    }
-
-    fn learn(&mut self, (number, at): (usize, Timestamp)) -> Checked {
+    fn learn(&mut self, (number, at): (usize, Timestamp), place: usize, cursor: &Cursor) -> Checked {
         if self.feed.contains(&(number, at)) {
             return Err(format!("the feed gives m{number} twice or out of order"));
         }
@@ -212,7 +223,11 @@ impl Oracle {
         if self.sent[number].known.is_none_or(|known| known.at != at) {
             self.believe(number, at);
         }
-        self.feed.push((number, at));
+        if place < self.feed.len() && self.must_be_known(number).is_some() && !self.is_damaged {
+            return Err(format!("GAP: the feed gave what is behind m{number} before"));
+        }
+        self.feed.insert(place, (number, at));
+        self.places.insert(place, place_of(cursor));
         Ok(())
     }
 
@@ -244,5 +259,6 @@ impl Oracle {
         }
         self.keys.clear();
         self.feed.clear();
+        self.places.clear();
     }
 }

@@ -8,22 +8,17 @@ use super::{
     clock::SimClock,
     disk::{SimDisk, Trouble},
     image::Image,
-    life::{Life, Queued, Reply},
-    oracle::{Checked, Mark, Oracle, Sent, key_of, sender},
+    life::{Life, Reply},
+    oracle::{Checked, Mark, Oracle, key_of},
     rng::Rng,
 };
 use crate::{
-    domain::{Clock, Error, Kind, Message, Timestamp},
-    store::{
-        Outcome,
-        embedded::{
-            error::OpenError,
-            import,
-            log::segment::{Sizes, set_sizes},
-            open,
-            options::{Mode, Options},
-            submit::{self, Submission},
-        },
+    domain::{Clock, Timestamp},
+    store::embedded::{
+        error::OpenError,
+        log::segment::{Sizes, set_sizes},
+        open,
+        options::{Mode, Options},
     },
 };
 
@@ -71,10 +66,10 @@ pub struct Plot {
     pub trouble: u64,
 }
 
-struct Waits {
-    number: usize,
-    in_feed: bool,
-    answer: oneshot::Receiver<Reply>,
+pub struct Waits {
+    pub number: usize,
+    pub in_feed: bool,
+    pub answer: oneshot::Receiver<Reply>,
 }
 
 /// A copy of the whole directory, and what was known then.
@@ -90,7 +85,7 @@ pub struct Story {
     pub plot: Plot,
     pub oracle: Oracle,
     pub life: Option<Life>,
-    waits: Vec<Waits>,
+    pub waits: Vec<Waits>,
     pub marks: Vec<Mark>,
     pub backup: Option<Backup>,
     pub tally: Tally,
@@ -168,6 +163,7 @@ impl Story {
     /// Tells the whole story.
     pub fn run(&mut self, steps: u64) -> Checked {
         tell!(self, "plot: {:?}", self.plot);
+        self.disk.let_end_soon(self.plot.trouble > 0);
         self.open()?;
         for _ in 0..steps {
             self.tally.steps += 1;
@@ -256,7 +252,9 @@ impl Story {
         }
         if self.disk.is_killed() {
             tell!(self, "killed in a call");
-            self.end_life(self.is_cut_next);
+            self.tally.faults += 1;
+            let is_cut = self.is_cut_next || self.disk.is_full() && self.rng.percent(60);
+            self.end_life(is_cut);
             return Ok(());
         }
         let failure = self.life.as_ref().and_then(|life| life.shared.failure());
@@ -298,145 +296,7 @@ impl Story {
         self.end_life(is_cut);
     }
 
-    // What is sent, and what is heard.
-
-    pub fn new_message(&mut self) -> usize {
-        let length = self.rng.pick(&[20, 20, 200, 700, 1600, 3000, 7000]);
-        let number = self.oracle.sent.len();
-        let text = format!("{number:07} ").repeat(length / 8);
-        let (sender, sent_at) = (self.rng.index(super::oracle::SENDERS), self.rng.below(1 << 40) as i64);
-        self.oracle.sent.push(Sent { sender, text, sent_at, in_feed: true, known: None });
-        number
-    }
-
-    fn old_message(&mut self) -> usize {
-        let sent = self.oracle.sent.len();
-        if sent == 0 {
-            return self.new_message();
-        }
-        // The latest often: those are in question after a crash.
-        let among = if self.rng.percent(60) { sent.min(6) } else { sent };
-        sent - 1 - self.rng.index(among)
-    }
-
-    fn send(&mut self) {
-        for _ in 0..1 + self.rng.below(4) {
-            let number = if self.rng.percent(70) { self.new_message() } else { self.old_message() };
-            self.submit(number, None);
-        }
-    }
-
-    /// The same message twice, with so much between that the first may have left memory.
-    fn send_twice(&mut self) {
-        let number = self.new_message();
-        self.submit(number, None);
-        for _ in 0..self.rng.below(40) {
-            let other = self.new_message();
-            self.submit(other, None);
-        }
-        self.submit(number, None);
-    }
-
-    pub fn submit(&mut self, number: usize, import: Option<submit::Import>) {
-        let Some(life) = &self.life else { return };
-        let message = self.oracle.message(number);
-        let submission = Submission::new(&life.shared, message, import);
-        self.queue(number, true, submission);
-    }
-
-    fn queue(&mut self, number: usize, in_feed: bool, submission: Box<Submission>) {
-        let Some(life) = &self.life else { return };
-        let answer = match submit::queue(&life.shared, submission, None) {
-            Ok(Queued::Waits(answer)) => answer,
-            Ok(Queued::Known(outcome)) => {
-                let (told, answer) = oneshot::channel();
-                let _ = told.send(Reply::Decided(Ok(outcome)));
-                answer
-            }
-            Err(error) => {
-                let (told, answer) = oneshot::channel();
-                let _ = told.send(Reply::Decided(Err(error)));
-                answer
-            }
-        };
-        self.waits.push(Waits { number, in_feed, answer });
-    }
-
-    pub fn hear(&mut self) -> Checked {
-        let mut left = Vec::new();
-        for mut waits in std::mem::take(&mut self.waits) {
-            match waits.answer.try_recv() {
-                Ok(Reply::Decided(Ok(outcome))) => self.heard(&waits, outcome)?,
-                Ok(Reply::Decided(Err(error))) => self.heard_error(waits.number, &error)?,
-                Ok(Reply::Again(submission)) => {
-                    let there = std::mem::take(&mut self.waits);
-                    self.queue(waits.number, waits.in_feed, submission);
-                    left.append(&mut self.waits);
-                    self.waits = there;
-                }
-                Err(oneshot::error::TryRecvError::Empty) => left.push(waits),
-                Err(oneshot::error::TryRecvError::Closed) => {}
-            }
-        }
-        self.waits = left;
-        Ok(())
-    }
-
-    fn heard(&mut self, waits: &Waits, outcome: Outcome) -> Checked {
-        let number = waits.number;
-        match outcome {
-            Outcome::Accepted(acceptance) => {
-                tell!(self, "m{number}: accepted at {}", acceptance.accepted_at);
-                self.tally.accepted += 1;
-                self.oracle.accepted(number, acceptance.accepted_at, waits.in_feed)
-            }
-            Outcome::Duplicate { first, fingerprint } => {
-                tell!(self, "m{number}: duplicate of {}", first.accepted_at);
-                self.tally.duplicates += 1;
-                let message = self.oracle.message(number);
-                match fingerprint {
-                    Some(fingerprint) if fingerprint.matches(message.fingerprint()) => {}
-                    None if self.oracle.is_damaged => return Ok(()),
-                    _ => return Err(format!("m{number} is a duplicate of another content")),
-                }
-                self.oracle.duplicate(number, first.accepted_at)
-            }
-        }
-    }
-
-    fn heard_error(&mut self, number: usize, error: &Error) -> Checked {
-        tell!(self, "m{number}: {:?} {}", error.kind(), error.cause().map_or(String::new(), ToString::to_string));
-        match error.kind() {
-            Kind::StoreUnavailable | Kind::DiskFull => Ok(()),
-            Kind::DataLoss if self.oracle.is_damaged => Ok(()),
-            kind => Err(format!("m{number}: {kind:?}: {}", error.cause().map_or(String::new(), ToString::to_string))),
-        }
-    }
-
-    fn import(&mut self) {
-        let number = if self.rng.percent(80) { self.new_message() } else { self.old_message() };
-        let passed = self.rng.below(8 * 60 * MINUTE);
-        let in_feed = self.rng.percent(50);
-        let Some(life) = &self.life else { return };
-        let now = life.shared.clock.stamp().wall;
-        let accepted_at = now.saturating_sub(Duration::from_micros(passed));
-        let (message, sent) = (self.oracle.message(number), &mut self.oracle.sent[number]);
-        sent.in_feed &= in_feed;
-        let Message { key, content, traceparent, .. } = message.into_message(accepted_at);
-        let message = Message { key, content, traceparent, accepted_at };
-        let Ok(arrivals) = import::arrive(&life.shared, vec![message], in_feed, None) else { return };
-        for arrival in arrivals {
-            let queued = arrival.into_queued();
-            tell!(self, "m{number}: imported, of {accepted_at}");
-            let answer = match queued {
-                Some(Queued::Waits(answer)) => answer,
-                Some(Queued::Known(_)) | None => continue,
-            };
-            self.waits.push(Waits { number, in_feed, answer });
-        }
-    }
-
-    fn keep_house(&mut self) {
+    pub fn keep_house(&mut self) {
         let done = self.life.as_mut().map_or(Ok(()), Life::house);
         if let Err(why) = done {
             tell!(self, "house: {why}");
@@ -529,7 +389,6 @@ impl Story {
         if let Some(life) = &self.life {
             let _ = crate::store::embedded::get::get(&life.shared, &key_of(number));
             let _ = life.list(self.oracle.sent[number].sender, &self.oracle);
-            let _ = sender(0);
         }
     }
 }
