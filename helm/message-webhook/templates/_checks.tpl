@@ -167,6 +167,7 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- range list
     (list "retention" 1000 (mul 36500 $day) "1s to 36500d")
     (list "store_deadline" 1 $day "1ms to 1d")
+    (list "idle_timeout" 1000 $day "1s to 1d")
     (list "header_timeout" 1 $day "1ms to 1d")
     (list "body_timeout" 1 $day "1ms to 1d")
     (list "scylla_window" 100 600000 "100ms to 10m")
@@ -204,7 +205,10 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- fail "config.scylla_reference_window must be shorter than config.scylla_window." }}
 {{- end }}
 {{- range (kindIs "slice" $config.cors_origins | ternary $config.cors_origins (splitList "," (toString (default "" $config.cors_origins)))) }}
-{{- if regexMatch "^(http://.*:80|https://.*:443)$" (trim .) }}
+{{- if hasPrefix "file://" (trim .) }}
+{{- fail (printf "config.cors_origins: '%s' is no origin." (trim .)) }}
+{{- end }}
+{{- if regexMatch "^((http|ws)://.*:80|(https|wss)://.*:443|ftp://.*:21)$" (trim .) }}
 {{- fail (printf "config.cors_origins: '%s' is not what browsers send, which leave the usual port out." (trim .)) }}
 {{- end }}
 {{- end }}
