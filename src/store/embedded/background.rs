@@ -11,7 +11,7 @@ use std::{
 use metrics::{counter, gauge};
 
 use super::{
-    disk::Disk,
+    disk::{Disk, is_bad_sector},
     index::{self, End, Entry, Recent, Run, RunError, RunKind, Span},
     log::{
         self, Log,
@@ -149,6 +149,11 @@ pub fn keep_house(shared: &Shared, mut scrubber: Scrubber) {
 /// What stood in the way; nothing is lost by it.
 pub fn step_house(shared: &Shared, scrubber: &mut Scrubber) -> Result<bool, RunError> {
     remove_old(shared)?;
+    if shared.is_index_suspect.swap(false, Ordering::Relaxed) {
+        for kind in [RunKind::Ids, RunKind::Senders] {
+            find_damaged(shared, &shared.view.runs(kind))?;
+        }
+    }
     for kind in [RunKind::Ids, RunKind::Senders] {
         if let Some(damaged) = shared.view.runs(kind).iter().find(|run| run.damage().is_some()) {
             rebuild(shared, damaged)?;
@@ -163,12 +168,12 @@ pub fn step_house(shared: &Shared, scrubber: &mut Scrubber) -> Result<bool, RunE
         let place = log::Position::new(shared.oldest(), 0);
         match index::merge(shared.log.disk.as_ref(), &shared.identity, inputs, place.0) {
             Ok(merged) => {
-                shared.view.replace(merged, inputs);
+                shared.view.replace(vec![merged], inputs);
                 for input in inputs {
                     remove(shared, &Run::name(kind, input.span()))?;
                 }
             }
-            Err(RunError::Damaged(_)) => find_damaged(shared, inputs)?,
+            Err(error) if is_damage(&error) => find_damaged(shared, inputs)?,
             Err(error) => return Err(error),
         }
         return Ok(true);
@@ -189,7 +194,8 @@ fn remove_old(shared: &Shared) -> Result<(), RunError> {
     let oldest = shared.oldest();
     let gone = shared.log.forget(oldest);
     for number in &gone {
-        remove(shared, &log::file_name(*number))?;
+        // One that cannot be removed now is removed at the next start.
+        let _ = remove(shared, &log::file_name(*number));
     }
     for run in shared.view.forget(oldest) {
         remove(shared, &Run::name(run.kind(), run.span()))?;
@@ -210,11 +216,30 @@ fn remove(shared: &Shared, name: &str) -> Result<(), RunError> {
 /// Finds which of `runs` is damaged, and makes it anew.
 pub fn find_damaged(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), RunError> {
     for run in runs {
-        if run.entries().any(|entry| matches!(entry, Err(RunError::Damaged(_)))) {
-            rebuild(shared, run)?;
+        for entry in run.entries() {
+            if shared.background.is_closed() {
+                return Ok(());
+            }
+            match entry {
+                Ok(_) => {}
+                Err(error) if is_damage(&error) => {
+                    rebuild(shared, run)?;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a run's file is not what was written, or cannot be read: a bad sector of the disk.
+pub fn is_damage(error: &RunError) -> bool {
+    match error {
+        RunError::Damaged(_) => true,
+        RunError::Io(error) => is_bad_sector(error),
+        RunError::Newer | RunError::Input(_) => false,
+    }
 }
 
 /// Makes a damaged run anew, segment by segment: what the log says, and what its own whole pages still say. What neither
@@ -237,10 +262,7 @@ fn rebuild(shared: &Shared, run: &Arc<Run>) -> Result<(), RunError> {
         made.push(write_run(shared.log.disk.as_ref(), &shared.identity, kind, segment, end, entries)?);
     }
     let is_replaced = span.from == span.to;
-    for (number, new) in made.into_iter().enumerate() {
-        let inputs = if number == 0 { std::slice::from_ref(run) } else { &[] };
-        shared.view.replace(new, inputs);
-    }
+    shared.view.replace(made, std::slice::from_ref(run));
     // A run of one segment has the name of its successor.
     if is_replaced { Ok(()) } else { remove(shared, &Run::name(kind, span)) }
 }

@@ -121,8 +121,11 @@ impl Directory {
     /// # Errors
     /// What the system says; `WouldBlock` where another process has it.
     pub fn open(root: PathBuf, make: bool) -> io::Result<(Self, Lock)> {
-        if make {
+        if make && !root.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
+            if let Some(parent) = root.canonicalize()?.parent() {
+                File::open(parent)?.sync_all()?;
+            }
         }
         let path = root.join(LOCK);
         let lock = match make {
@@ -219,6 +222,11 @@ impl Disk for Directory {
         getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(bytes)
     }
+}
+
+/// Whether the device could not read: what is there is lost, or will be.
+pub fn is_bad_sector(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn is_read_only(error: &io::Error) -> bool {

@@ -68,6 +68,8 @@ impl<'a> Forward<'a> {
                 Some(Step::Lost(_, to)) => return Ok(Some(Next::Lost(behind(self.shared, to, walker.frame())))),
                 // The segment may have been sealed since its end was looked at.
                 None if walker.refresh(log) => {}
+                // What comes next was begun, and is not durable.
+                None if !walker.is_sealed() => return Ok(None),
                 None => {
                     let number = walker.position().segment().saturating_add(1);
                     let next = log.headers(number..).into_iter().next();

@@ -44,8 +44,11 @@ pub fn list(
             let record = match shared.log.record(position) {
                 Ok(record) => record,
                 // What is older was removed with it.
-                Err(ReadError::Gone) => return Ok(MessagePage { messages, next: None }),
-                Err(ReadError::Damaged) => {
+                Err(ReadError::Gone) if position.segment() < shared.oldest() => {
+                    return Ok(MessagePage { messages, next: None });
+                }
+                // Or it is of a segment that is lost, with the operator's consent.
+                Err(ReadError::Gone | ReadError::Damaged) => {
                     shared.found_damage(position);
                     continue;
                 }

@@ -134,14 +134,16 @@ impl EmbeddedStore {
                 start(&shared, "store-house", move || background::keep_house(&house, scrubber)),
                 start(&shared, "store-writer", move || writer.run()),
             ];
+            let mut failed = None;
             for thread in started {
                 match thread {
                     Ok(thread) => threads.others.push(thread),
-                    Err(error) => {
-                        stop(&shared, threads);
-                        return Err(OpenError::Threads { error });
-                    }
+                    Err(error) => failed = Some(error),
                 }
+            }
+            if let Some(error) = failed {
+                stop(&shared, threads);
+                return Err(OpenError::Threads { error });
             }
             threads.writer = threads.others.pop();
         }

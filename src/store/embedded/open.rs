@@ -170,8 +170,8 @@ impl Opener {
             match Run::open(self.disk.as_ref(), &identity, kind, span) {
                 Ok(run) => self.judge_run(finder, run, &mut runs),
                 Err(RunError::Newer) => return Err(OpenError::Newer { dir: self.options.dir.clone() }),
-                Err(RunError::Io(error)) => return Err(self.disk_error(error)),
-                Err(RunError::Damaged(_) | RunError::Input(_)) => runs.damaged.push((kind, span)),
+                Err(error) if background::is_damage(&error) => runs.damaged.push((kind, span)),
+                Err(error) => return Err(self.run_error(error)),
             }
         }
         // A damaged run, which answers slowly, makes no other one superfluous.
@@ -339,10 +339,14 @@ impl Opener {
                 match log.roll(&snapshot, false, stamp) {
                     Ok(()) => break,
                     Err(AppendError::NotReady) if preparer.step(1.0) => {}
-                    Err(AppendError::NotReady | AppendError::NoSpace(_) | AppendError::NoSegment(_)) => {
-                        return Err(self.disk_error(io::ErrorKind::StorageFull.into()));
+                    Err(AppendError::NoSpace(_)) => return Err(self.disk_error(io::ErrorKind::StorageFull.into())),
+                    // The preparer has said why, or will at the next try.
+                    Err(AppendError::NotReady) => {
+                        return Err(self.disk_error(io::Error::other("the next segment cannot be made")));
                     }
-                    Err(AppendError::Failed(why)) => return Err(self.disk_error(io::Error::other(why))),
+                    Err(AppendError::NoSegment(why) | AppendError::Failed(why)) => {
+                        return Err(self.disk_error(io::Error::other(why)));
+                    }
                 }
             }
             shared.view.begin(log.segment(), log.end());

@@ -52,6 +52,8 @@ pub struct Shared {
     pub state: RwLock<State>,
     /// Wakes the thread in the background.
     pub background: Bell,
+    /// Whether a look-up met a damaged run, which is to be found and made anew.
+    pub is_index_suspect: AtomicBool,
     /// How much of the present segment is used, as the bits of an f64.
     pub used: AtomicU64,
     grown: watch::Sender<Position>,
@@ -119,6 +121,7 @@ impl Shared {
             identity,
             state: RwLock::new(state),
             background: Bell::default(),
+            is_index_suspect: AtomicBool::new(false),
             used: AtomicU64::new(0),
             grown: watch::Sender::new(end),
             newest: RwLock::new((newest.0, newest.1)),
@@ -138,8 +141,9 @@ impl Shared {
 
     /// Lets readers see everything up to `end`; `newest` is the last record before it and the checksum of its frame.
     pub fn publish(&self, end: Position, newest: (Position, u64)) {
-        *self.newest.write() = newest;
+        // In this order: a newest record that is behind the end is only read again.
         self.log.publish(end);
+        *self.newest.write() = newest;
         self.grown.send_replace(end);
     }
 
@@ -287,8 +291,9 @@ impl Shared {
 
     /// The error for an index that cannot tell; it is made anew in the background.
     pub fn index_failed(&self, error: RunError) -> Error {
-        if matches!(error, RunError::Damaged(_)) {
+        if super::background::is_damage(&error) {
             counter!(names::STORE_DAMAGED_TOTAL).increment(1);
+            self.is_index_suspect.store(true, Ordering::Relaxed);
             self.background.ring();
         }
         Error::store_unavailable(error)
@@ -296,7 +301,10 @@ impl Shared {
 
     /// The time of the last whole frame before `position`.
     pub fn time_before(&self, position: Position) -> Timestamp {
-        let Some(segment) = self.log.segment(position.segment()) else { return Timestamp::EPOCH };
+        let Some(segment) = self.log.headers(position.segment()..).into_iter().next() else { return Timestamp::EPOCH };
+        if segment.number != position.segment() {
+            return segment.stamp.wall;
+        }
         let mut time = segment.stamp.wall;
         let Ok(mut walker) = Walker::new(&self.log, &segment) else { return time };
         while let Ok(Some(step)) = walker.step() {

@@ -185,7 +185,8 @@ pub fn look_up(shared: &Shared, id: &Hash, key: &MessageKey) -> Result<(Option<K
             Some(Known::Damaged(shared.time_before(position)))
         }
         Err(ReadError::Gone) if position.segment() < shared.oldest() => None,
-        Err(ReadError::Gone) => return Err(Error::internal("a segment of the log is missing")),
+        // Of a segment that is lost, with the operator's consent.
+        Err(ReadError::Gone) => Some(Known::Damaged(shared.time_before(position))),
         Err(ReadError::Io(error)) => return Err(Error::store_unavailable(error)),
     };
     Ok((known, looked.through))

@@ -174,14 +174,22 @@ impl View {
         }
         let mut inner = self.0.write();
         for run in runs {
-            inner.put(run, &[]);
+            inner.put(run);
         }
         inner.sealed.retain(|recent| recent.segment() != segment);
     }
 
-    /// Puts `run` in the place of those that it was made of.
-    pub fn replace(&self, run: Run, inputs: &[Arc<Run>]) {
-        self.0.write().put(run, inputs);
+    /// Puts runs in the place of those that they were made of, all at once: an entry is never in neither.
+    pub fn replace(&self, runs: Vec<Run>, inputs: &[Arc<Run>]) {
+        let mut inner = self.0.write();
+        let is_input = |run: &Arc<Run>| inputs.iter().any(|input| Arc::ptr_eq(run, input));
+        for kind in [RunKind::Ids, RunKind::Senders] {
+            let kept: Vec<_> = inner.of(kind).iter().filter(|run| !is_input(run)).map(Arc::clone).collect();
+            *inner.of(kind) = in_order(kept);
+        }
+        for run in runs {
+            inner.put(run);
+        }
     }
 
     /// The runs of `kind`, the oldest first.
@@ -220,10 +228,10 @@ impl Inner {
         }
     }
 
-    fn put(&mut self, run: Run, inputs: &[Arc<Run>]) {
+    fn put(&mut self, run: Run) {
         let runs = self.of(run.kind());
-        let is_input = |run: &Arc<Run>| inputs.iter().any(|input| Arc::ptr_eq(run, input));
-        let mut kept: Vec<_> = runs.iter().filter(|run| !is_input(run)).map(Arc::clone).collect();
+        // One of the same segments is what it replaces: it would give each of its entries twice.
+        let mut kept: Vec<_> = runs.iter().filter(|old| old.span() != run.span()).map(Arc::clone).collect();
         kept.push(Arc::new(run));
         *runs = in_order(kept);
     }

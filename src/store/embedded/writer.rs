@@ -38,6 +38,8 @@ use crate::{
 const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// A group gathers no longer than this, however many may come.
 const PATIENCE: Duration = Duration::from_millis(1);
+/// Keys whose last use one record tells.
+const USED_AT_A_TIME: usize = 1000;
 /// Between two looks at whether the next segment is there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -283,7 +285,7 @@ impl Writer {
     fn roll(&mut self, was_full: bool) -> Result<(), AppendError> {
         // Memory holds the entries of two segments: a third waits for the first one's runs.
         if self.shared.view.uncovered() > 1 {
-            self.shared.background.ring();
+            self.shared.preparation.note_change();
             let problem = self.shared.uncovered.lock().clone();
             return Err(problem.map_or(AppendError::NotReady, AppendError::NoSegment));
         }
@@ -301,6 +303,8 @@ impl Writer {
         self.shared.view.begin(self.log.segment(), end);
         self.publish(end);
         self.shared.used.store(self.log.used().to_bits(), Ordering::Relaxed);
+        // Its runs come next, and the house has something to merge soon.
+        self.shared.preparation.note_change();
         self.shared.background.ring();
         Ok(())
     }
@@ -332,7 +336,10 @@ impl Writer {
                 let state = self.shared.state.read();
                 used.retain(|(id, _)| state.key(id).is_some());
                 drop(state);
-                let touched = if used.is_empty() { Ok(()) } else { self.change(Change::Used(used), Class::Message) };
+                // A record of a few: the frame of all keys might be larger than a frame may be.
+                let touched = used
+                    .chunks(USED_AT_A_TIME)
+                    .try_for_each(|used| self.change(Change::Used(used.to_vec()), Class::Message));
                 let _ = reply.send(touched);
             }
             Order::Age(reply) => {
@@ -385,8 +392,9 @@ impl Writer {
         let longest = (self.shared.retention_micros() / 30).min(24 * 3600 * 1_000_000);
         if self.log.first_age().is_some_and(|first| age.saturating_sub(first) >= longest.max(1)) {
             match self.roll(false) {
-                Ok(()) | Err(AppendError::NotReady) => {}
-                Err(error) => return Err(self.refuse(error)),
+                // There is room in this one, so nothing is refused for want of the next.
+                Ok(()) | Err(AppendError::NotReady | AppendError::NoSpace(_) | AppendError::NoSegment(_)) => {}
+                Err(error @ AppendError::Failed(_)) => return Err(self.refuse(error)),
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ pub mod segment;
 pub mod writer;
 
 use std::{
+    cmp,
     collections::BTreeMap,
     io,
     sync::{
@@ -106,6 +107,17 @@ pub fn file_name(number: u32) -> String {
 pub fn number_of(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".log")?;
     (digits.len() == 10).then(|| digits.parse().ok()).flatten()
+}
+
+/// How much of a segment can be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Where that ends.
+    pub until: u32,
+    /// Whether nothing more will be written into it.
+    pub is_sealed: bool,
+    /// What the next segment says of its last frame.
+    pub closed_by: Option<Link>,
 }
 
 /// What readers and the writer share of the log.
@@ -208,7 +220,20 @@ impl Log {
 
     /// Where the readable part of a segment ends, for now.
     pub fn end_of(&self, segment: &SegmentHeader) -> u32 {
+        self.extent(segment).until
+    }
+
+    /// What can be read of a segment now. All of it follows from one look at the end: between two the writer may have gone
+    /// on to the next segment.
+    pub fn extent(&self, segment: &SegmentHeader) -> Extent {
         let end = self.end();
-        if segment.number < end.segment() { segment.size } else { end.offset() }
+        let (until, is_sealed) = match segment.number.cmp(&end.segment()) {
+            cmp::Ordering::Less => (segment.size, true),
+            cmp::Ordering::Equal => (end.offset(), false),
+            // Begun, and not published yet.
+            cmp::Ordering::Greater => (segment.first_frame(), false),
+        };
+        let next = is_sealed.then(|| self.segment(segment.number.saturating_add(1))).flatten();
+        Extent { until, is_sealed, closed_by: next.map(|next| next.previous) }
     }
 }

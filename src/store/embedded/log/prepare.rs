@@ -74,6 +74,8 @@ impl Preparation {
         let mut state = self.state.lock();
         if state.ready.as_ref().is_some_and(|ready| ready.number == number) {
             state.is_urgent = false;
+            // Nothing else is to be made under its name: from now on it is the writer's.
+            state.wanted = None;
             return Ok(state.ready.take());
         }
         state.is_urgent = true;
@@ -188,18 +190,20 @@ impl Preparer {
         }
         let number = making.wanted.number;
         self.disk.rename(&unfinished_name(number), &file_name(number))?;
-        if !is_planted(Sabotage::NoDirectorySync) {
-            self.disk.sync_dir("log")?;
+        if !is_planted(Sabotage::NoDirectorySync)
+            && let Err(error) = self.disk.sync_dir("log")
+        {
+            // Nobody has it yet; if it stays, the next start finds it and needs no other.
+            let _ = self.disk.remove(&file_name(number));
+            return Err(error);
         }
         Ok(Some(Prepared { number, file: making.file, size }))
     }
 
     fn give_up(&mut self, number: u32) {
         self.making = None;
-        for name in [unfinished_name(number), file_name(number)] {
-            // Either is not there, or the next start removes it.
-            let _ = self.disk.remove(&name);
-        }
+        // It is not there, or the next start removes it.
+        let _ = self.disk.remove(&unfinished_name(number));
     }
 }
 

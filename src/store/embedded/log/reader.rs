@@ -3,11 +3,14 @@
 use std::{io, sync::Arc};
 
 use super::{
-    Link, Log, Position,
+    Extent, Link, Log, PAGE, Position,
     frame::{ALIGN, FRAME_HEADER, FrameHeader, FrameKind, HEAD, Head, MAGIC, NoFrame},
     segment::SegmentHeader,
 };
-use crate::store::embedded::{checksum::Secret, disk::DiskFile};
+use crate::store::embedded::{
+    checksum::Secret,
+    disk::{DiskFile, is_bad_sector},
+};
 
 /// What a look-up reads at once: the head, and nearly always the whole body.
 const FIRST_READ: usize = 1024;
@@ -43,6 +46,10 @@ impl From<io::Error> for ReadError {
     }
 }
 
+fn unreadable(error: io::Error) -> ReadError {
+    if is_bad_sector(&error) { ReadError::Damaged } else { error.into() }
+}
+
 impl Log {
     /// The record at `position`, with one read nearly always.
     ///
@@ -52,7 +59,7 @@ impl Log {
         let file = self.file(position.segment())?;
         let at = u64::from(position.offset());
         let mut bytes = vec![0; FIRST_READ];
-        let read = file.read_at(&mut bytes, at)?;
+        let read = file.read_at(&mut bytes, at).map_err(unreadable)?;
         bytes.truncate(read);
         let (head, _) = Head::read(&self.secret, position, &bytes).ok_or(ReadError::Damaged)?;
         let wanted = HEAD.saturating_add(head.length as usize);
@@ -60,7 +67,11 @@ impl Log {
             let had = bytes.len();
             bytes.resize(wanted, 0);
             let rest = bytes.get_mut(had..).unwrap_or_default();
-            let read = file.read_at(rest, at.saturating_add(had as u64))?;
+            // A body that cannot be read is as good as a damaged one.
+            let read = match file.read_at(rest, at.saturating_add(had as u64)) {
+                Err(error) if is_bad_sector(&error) => 0,
+                read => read?,
+            };
             bytes.truncate(had.saturating_add(read));
         }
         bytes.truncate(wanted);
@@ -76,7 +87,7 @@ impl Log {
     pub fn frame(&self, position: Position) -> Result<FrameHeader, ReadError> {
         let file = self.file(position.segment())?;
         let mut bytes = [0; FRAME_HEADER];
-        file.read_at(&mut bytes, u64::from(position.offset()))?;
+        file.read_at(&mut bytes, u64::from(position.offset())).map_err(unreadable)?;
         FrameHeader::read(&self.secret, position, &bytes).map_err(|_| ReadError::Damaged)
     }
 }
@@ -90,12 +101,14 @@ pub struct Window {
     at: u32,
     /// Nothing is read from here on.
     until: u32,
+    /// Whether what a device cannot read is taken for zeros. Not where that would be taken for the end of the log.
+    is_tolerant: bool,
 }
 
 impl Window {
     /// On the bytes of `segment` before `until`.
     pub fn new(file: Arc<dyn DiskFile>, secret: Secret, segment: u32, until: u32) -> Self {
-        Self { file, secret, segment, bytes: Vec::new(), at: 0, until }
+        Self { file, secret, segment, bytes: Vec::new(), at: 0, until, is_tolerant: false }
     }
 
     /// At most `length` bytes from `at` on; fewer only at the end.
@@ -116,6 +129,7 @@ impl Window {
                 self.at = at;
                 let read = match self.file.read_at(&mut self.bytes, u64::from(at)) {
                     Ok(read) => read,
+                    Err(error) if self.is_tolerant && is_bad_sector(&error) => self.read_page_by_page(at),
                     Err(error) => {
                         self.bytes.clear();
                         return Err(error);
@@ -129,14 +143,30 @@ impl Window {
         Ok(rest.get(..length).unwrap_or(rest))
     }
 
+    /// Fills the window with what can be read, and with zeros where nothing can.
+    fn read_page_by_page(&mut self, at: u32) -> usize {
+        let mut from = u64::from(at);
+        for page in self.bytes.chunks_mut(PAGE as usize) {
+            if self.file.read_at(page, from).is_err() {
+                page.fill(0);
+            }
+            from = from.saturating_add(page.len() as u64);
+        }
+        self.bytes.len()
+    }
+
     /// The first header of a frame that verifies, from `from` on; no length of anything before it is trusted.
     ///
     /// # Errors
     /// What the disk says; the inner one for a frame of a later program.
     pub fn next_header(&mut self, from: u32) -> io::Result<Result<Option<FrameHeader>, NoFrame>> {
-        let mut at = from.next_multiple_of(ALIGN as u32);
+        let Some(mut at) = from.checked_next_multiple_of(ALIGN as u32) else { return Ok(Ok(None)) };
         while at < self.until {
             let bytes = self.get(at, CHUNK)?;
+            if bytes.is_empty() {
+                // The file is shorter than it should be.
+                break;
+            }
             // A magic that the chunk's end cuts off is found with the next one.
             let Some(found) = bytes.chunks_exact(ALIGN).position(|chunk| chunk.starts_with(&MAGIC)) else {
                 at = at.saturating_add((bytes.len() / ALIGN * ALIGN).max(ALIGN) as u32);
@@ -198,8 +228,7 @@ pub struct Walker {
     frame: Option<FrameHeader>,
     /// The last frame that was whole, and the ordinal after it; `None` where reading began in the middle.
     previous: Option<(Link, u64)>,
-    /// What the next segment says of the last frame of this one.
-    closed_by: Option<Link>,
+    extent: Extent,
     ends_in_gap: bool,
     is_done: bool,
 }
@@ -229,12 +258,12 @@ impl Walker {
         frame: Option<FrameHeader>,
         previous: Option<(Link, u64)>,
     ) -> Result<Self, ReadError> {
-        // In this order: the end is known before the next segment is.
-        let until = log.end_of(segment);
-        let closed_by = log.segment(segment.number.saturating_add(1)).map(|next| next.previous);
-        let window = Window::new(log.file(segment.number)?, log.secret, segment.number, until);
+        let extent = log.extent(segment);
+        let until = extent.until;
+        let mut window = Window::new(log.file(segment.number)?, log.secret, segment.number, until);
+        window.is_tolerant = true;
         let ends_in_gap = log.ends_in_gap(segment.number);
-        Ok(Self { window, number: segment.number, at, until, frame, previous, closed_by, ends_in_gap, is_done: false })
+        Ok(Self { window, number: segment.number, at, until, frame, previous, extent, ends_in_gap, is_done: false })
     }
 
     /// Where it stands.
@@ -245,14 +274,18 @@ impl Walker {
     /// Goes on with what was written since it came to the end; whether there is more in this segment.
     pub fn refresh(&mut self, log: &Log) -> bool {
         let Some(segment) = log.segment(self.number) else { return false };
-        // In this order: the end is known before the next segment is.
-        let until = log.end_of(&segment);
-        self.closed_by = log.segment(self.number.saturating_add(1)).map(|next| next.previous);
-        let has_grown = until > self.until;
-        self.until = until;
-        self.window.until = until;
+        let extent = log.extent(&segment);
+        let has_grown = extent.until > self.until;
+        self.extent = extent;
+        self.until = extent.until;
+        self.window.until = extent.until;
         self.is_done &= !has_grown;
         has_grown
+    }
+
+    /// Whether it has come to the end of a segment into which nothing more will be written.
+    pub fn is_sealed(&self) -> bool {
+        self.extent.is_sealed
     }
 
     /// The frame that it is in.
@@ -310,11 +343,11 @@ impl Walker {
             self.at = self.until;
             self.is_done = true;
             // A segment that is followed by another ends with what that one names.
-            let is_short = match (self.closed_by, self.previous) {
+            let is_short = match (self.extent.closed_by, self.previous) {
                 (Some(last), Some((previous, _))) => last != previous,
                 _ => false,
             };
-            let is_short = is_short || self.ends_in_gap;
+            let is_short = is_short || (self.ends_in_gap && self.extent.is_sealed);
             return Ok(is_short.then(|| Step::Lost(from, Position::new(self.number.saturating_add(1), 0))));
         };
         let lost = match self.previous {

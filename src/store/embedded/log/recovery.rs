@@ -174,12 +174,24 @@ impl Finder {
         }
         let Some(newest_file) = files.keys().next_back().copied() else { return Ok(None) };
         let unusable = |why: String| Err(FindError::Unusable(why));
-        let Some((newest, identity)) = headers.last_key_value().map(|(number, header)| (*number, header.identity))
+        let Some((mut newest, last)) = headers.last_key_value().map(|(number, header)| (*number, header.clone()))
         else {
             return unusable("no segment of the log has a header that can be read".to_owned());
         };
+        let identity = last.identity;
         if headers.values().any(|header| header.identity != identity) {
             return unusable("the directory has segments of several stores".to_owned());
+        }
+        // Both copies of a header may be damaged where frames follow: what is in them is not given up for that.
+        let behind: Vec<u32> = files.range(newest.saturating_add(1)..).map(|(number, _)| *number).collect();
+        for number in behind {
+            let Some(header) =
+                files.get(&number).map(|file| header_by_frames(file, number, &last)).transpose()?.flatten()
+            else {
+                break;
+            };
+            headers.insert(number, header);
+            newest = number;
         }
         if newest_file > newest.saturating_add(1) {
             return unusable(format!("the headers of segments {} to {newest_file} cannot be read", newest + 1));
@@ -307,7 +319,9 @@ impl Finder {
                 // What the first frame says of the one before. Without it nothing is named, so that a loss is: the next
                 // segment names another end.
                 let (previous, ordinal) = first.unwrap_or((Link::default(), before));
-                let made_up = SegmentHeader { number, snapshot: 0, size, previous, ordinal, ..base };
+                // What is in the segment before expires no later than what the next one says of this one.
+                let newest_expiry = next.newest_expiry;
+                let made_up = SegmentHeader { number, snapshot: 0, size, previous, ordinal, newest_expiry, ..base };
                 self.headers.insert(number, made_up);
             } else if !accepted.iter().any(|gap| gap.from == from) {
                 // Nothing was written before the first one; of others nobody can tell.
@@ -440,6 +454,30 @@ fn read_header(file: &dyn DiskFile, number: u32) -> Result<Option<SegmentHeader>
         }
     }
     if is_newer { Err(FindError::Newer) } else { Ok(None) }
+}
+
+/// The header of a segment behind `last` both copies of which are damaged, as far as its first frame tells; `None` where
+/// there is no frame.
+fn header_by_frames(
+    file: &Arc<dyn DiskFile>,
+    number: u32,
+    last: &SegmentHeader,
+) -> Result<Option<SegmentHeader>, ScanError> {
+    let size = file.size()?.min(u64::from(u32::MAX)) as u32;
+    let mut window = Window::new(Arc::clone(file), last.identity.secret, number, size);
+    let Some(first) = window.next_header(segment::SNAPSHOT)?? else { return Ok(None) };
+    Ok(Some(SegmentHeader {
+        number,
+        size,
+        largest: segment::largest_frame(size, last.largest),
+        previous: first.previous,
+        ordinal: first.ordinal,
+        stamp: first.stamp,
+        // Until the next segment tells, nothing before this one has expired.
+        newest_expiry: u64::MAX,
+        snapshot: 0,
+        ..last.clone()
+    }))
 }
 
 fn is_zero(window: &mut Window, size: u32) -> io::Result<bool> {

@@ -214,6 +214,7 @@ impl Scanner<'_> {
             RecordKind::State => match self.window.body(head, at)?.map(Change::from_body) {
                 Some(Ok(change)) => scan.changes.push(change),
                 Some(Err(NoChange::Newer)) => return Err(ScanError::Newer),
+                Some(Err(NoChange::Damaged)) | None if self.accepted.iter().any(|gap| gap.from == position) => {}
                 Some(Err(NoChange::Damaged)) | None => {
                     scan.lost.push(Gap { from: position, to: position, lost: 1 });
                 }

@@ -76,11 +76,14 @@ impl Scrubber {
     }
 
     fn open(&mut self, shared: &Shared, segment: u32) -> bool {
+        // The next that is there: one may be lost.
         self.walker = shared
             .log
-            .segment(segment)
+            .headers(segment..)
+            .into_iter()
+            .next()
             .and_then(|header| Walker::new(&shared.log, &header).ok())
-            .map(|walker| (segment, walker));
+            .map(|walker| (walker.position().segment(), walker));
         self.walker.is_some()
     }
 
