@@ -202,8 +202,8 @@ impl Story {
         match self.rng.below(100) {
             0..26 => self.send(),
             26..46 => self.with(|life, rng| life.write(1 + rng.below(4))),
-            46..49 => self.send_twice(),
-            49 => self.refuse_and_vouch(),
+            46..48 => self.send_twice(),
+            48..50 => self.refuse_and_vouch(),
             50..56 => self.with(|life, _| life.quiet()),
             56..65 => self.with(|life, rng| life.ahead(1 + rng.below(6))),
             65..70 => self.keep_house(),

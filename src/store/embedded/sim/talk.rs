@@ -74,8 +74,9 @@ impl Story {
             self.with(|life, _| life.write(1));
         }
         self.tally.faults += 2;
-        let after = self.rng.below(3);
+        let after = self.rng.pick(&[0, 1, 1, 1, 2]);
         self.disk.plan(after, Trouble::Kill);
+        self.disk.keep_what_was_between();
         self.is_cut_next = true;
         self.with(|life, _| life.quiet());
     }
