@@ -31,6 +31,7 @@ struct World {
     is_killed: bool,
     is_full: bool,
     may_end_soon: bool,
+    keeps_between: bool,
     /// Files that are open belong to one process.
     process: u64,
     calls: u64,
@@ -73,6 +74,7 @@ impl SimDisk {
             is_killed: false,
             is_full: false,
             may_end_soon: false,
+            keeps_between: false,
             process: 0,
             calls: 0,
             changes: 0,
@@ -102,6 +104,11 @@ impl SimDisk {
         self.world().may_end_soon = may;
     }
 
+    /// At the next cut, what the cache had between two syncs is likely on the disk.
+    pub fn keep_what_was_between(&self) {
+        self.world().keeps_between = true;
+    }
+
     pub fn is_full(&self) -> bool {
         self.world().is_full
     }
@@ -127,7 +134,8 @@ impl SimDisk {
     /// The power goes: of what was not synced, any part is kept.
     pub fn cut(&self) {
         let world = &mut *self.world();
-        world.image.cut(&mut world.rng);
+        let keeps_between = std::mem::take(&mut world.keeps_between);
+        world.image.cut(&mut world.rng, keeps_between);
     }
 
     /// The cache lets go of pages that it holds for clean.

@@ -72,9 +72,10 @@ impl Image {
         }
     }
 
-    pub fn cut(&mut self, rng: &mut Rng) {
+    pub fn cut(&mut self, rng: &mut Rng, keeps_between: bool) {
         let kept = rng.pick(&[0, 10, 50, 90, 100]);
-        let (by_page, in_order) = (rng.percent(50), rng.percent(50));
+        let (by_page, in_order) = (!keeps_between && rng.percent(50), rng.percent(50));
+        let kept = if keeps_between { 50 } else { kept };
         for op in std::mem::take(&mut self.pending) {
             if rng.percent(kept) {
                 op.apply(&mut self.durable);
@@ -91,7 +92,7 @@ impl Image {
         self.durable_dirs = self.dirs.clone();
         self.names = self.durable.clone();
         for inode in &mut self.inodes {
-            inode.cut(rng, kept, by_page);
+            inode.cut(rng, kept, by_page, keeps_between);
         }
     }
 
@@ -177,7 +178,7 @@ impl Inode {
         }
     }
 
-    pub fn cut(&mut self, rng: &mut Rng, kept: u64, by_page: bool) {
+    pub fn cut(&mut self, rng: &mut Rng, kept: u64, by_page: bool, keeps_between: bool) {
         let mut pages: BTreeMap<u32, bool> = BTreeMap::new();
         for (sector, versions) in std::mem::take(&mut self.dirty) {
             let is_kept = match by_page {
@@ -185,7 +186,11 @@ impl Inode {
                 false => rng.percent(kept),
             };
             if !is_kept {
-                let version = if by_page || rng.percent(50) { 0 } else { rng.index(versions.len()) };
+                let version = match () {
+                    () if keeps_between => versions.len() - 1,
+                    () if by_page || rng.percent(50) => 0,
+                    () => rng.index(versions.len()),
+                };
                 self.put(sector, &versions[version]);
             }
         }

@@ -92,7 +92,8 @@ impl Life {
             writer.end();
         }
         self.shared.close();
-        self.shared.failure()
+        // What a full disk refused may be the closing frame, which vouches for the last.
+        self.shared.failure().or_else(|| self.shared.full())
     }
 
     /// Reads the feed to its end, past losses that are named.

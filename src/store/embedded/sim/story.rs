@@ -92,7 +92,7 @@ pub struct Story {
     /// One line an event, if somebody will read it.
     pub lines: Option<Vec<String>>,
     /// Whether the machine is to lose its power at the end of this life.
-    is_cut_next: bool,
+    pub is_cut_next: bool,
     pub wants_backup: bool,
     /// Nothing more can come: what was damaged leaves nothing to go on with.
     pub is_over: bool,
@@ -202,7 +202,8 @@ impl Story {
         match self.rng.below(100) {
             0..26 => self.send(),
             26..46 => self.with(|life, rng| life.write(1 + rng.below(4))),
-            46..50 => self.send_twice(),
+            46..48 => self.send_twice(),
+            48..50 => self.refuse_and_vouch(),
             50..56 => self.with(|life, _| life.quiet()),
             56..65 => self.with(|life, rng| life.ahead(1 + rng.below(6))),
             65..70 => self.keep_house(),

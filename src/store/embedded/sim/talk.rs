@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{
+    disk::Trouble,
     life::{Queued, Reply},
     oracle::{Checked, Sent},
     story::{MINUTE, Story, Waits, tell},
@@ -56,6 +57,28 @@ impl Story {
             self.submit(other, None);
         }
         self.submit(number, None);
+    }
+
+    /// A full disk refuses a frame, a voucher is written for the one before, and the power goes in the middle of that.
+    pub fn refuse_and_vouch(&mut self) {
+        if !self.plot.has_full_disks || self.plot.trouble == 0 || self.disk.is_full() {
+            return;
+        }
+        for is_refused in [false, true] {
+            let number = self.new_message();
+            self.submit(number, None);
+            if is_refused {
+                tell!(self, "a frame is refused");
+                self.disk.plan(0, Trouble::NoSpace);
+            }
+            self.with(|life, _| life.write(1));
+        }
+        self.tally.faults += 2;
+        let after = self.rng.pick(&[0, 1, 1, 1, 2]);
+        self.disk.plan(after, Trouble::Kill);
+        self.disk.keep_what_was_between();
+        self.is_cut_next = true;
+        self.with(|life, _| life.quiet());
     }
 
     pub fn submit(&mut self, number: usize, import: Option<submit::Import>) {
