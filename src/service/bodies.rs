@@ -257,3 +257,80 @@ fn overloaded() -> Error {
     Error::new(Kind::Overloaded, "The service holds as many messages as it can; send again in a moment")
         .with_retry_after(Duration::from_secs(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker;
+
+    use super::*;
+    use crate::domain::{Clock, Environment, NewKey, OrgId, Scope, Scopes, SystemClock};
+
+    fn caller(org: &str) -> Option<Caller> {
+        let owner = KeyOwner::Org { org: OrgId::new(org).expect("valid"), env: Environment::Dev };
+        let scopes = Scopes::from_iter([Scope::Submit]);
+        Some(Caller::of(&NewKey::generate(owner, scopes, SystemClock.now(), None).expect("randomness").record))
+    }
+
+    fn poll(held: &mut Held) -> Poll<Kind> {
+        held.poll_waiting(&mut Context::from_waker(&noop_waker())).map(|error| error.kind())
+    }
+
+    /// A share of `org` with `bytes`, whose sender is waited for.
+    fn waiting(bodies: &Arc<Bodies>, org: &str, bytes: usize) -> Held {
+        let mut held = bodies.share(caller(org));
+        held.grow(bytes).expect("room");
+        assert!(poll(&mut held).is_pending() && poll(&mut held).is_pending());
+        held
+    }
+
+    fn grown(held: &mut Held, bytes: usize) -> Result<(), Kind> {
+        held.grow(bytes).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn what_is_complete_makes_room_for_nobody_and_gives_it_back_at_its_end() {
+        let bodies = Bodies::new(BodyLimits { bytes: 10, waiting: 9 });
+        let mut complete = waiting(&bodies, "a", 8);
+        complete.arrived().expect("not cut");
+        let mut other = bodies.share(caller("b"));
+        assert_eq!(grown(&mut other, 3), Err(Kind::Overloaded));
+        assert_eq!((grown(&mut other, 2), bodies.held()), (Ok(()), 10));
+        drop(complete);
+        assert_eq!((grown(&mut other, 8), bodies.held()), (Ok(()), 10));
+        drop(other);
+        assert_eq!(bodies.held(), 0);
+    }
+
+    #[test]
+    fn whoever_holds_most_makes_room_with_its_largest_and_is_refused_where_it_asks_for_more_itself() {
+        let bodies = Bodies::new(BodyLimits { bytes: 10, waiting: 9 });
+        let (mut small, mut large) = (waiting(&bodies, "a", 2), waiting(&bodies, "a", 5));
+        let mut other = waiting(&bodies, "b", 3);
+        assert_eq!(grown(&mut bodies.share(caller("a")), 1), Err(Kind::Overloaded));
+        assert_eq!(grown(&mut bodies.share(caller("c")), 4), Ok(()));
+        assert_eq!(poll(&mut large), Poll::Ready(Kind::Overloaded));
+        assert!(poll(&mut small).is_pending() && poll(&mut other).is_pending());
+        assert_eq!(grown(&mut large, 1), Err(Kind::Overloaded), "it is out");
+        assert_eq!(large.arrived().map_err(|error| error.kind()), Err(Kind::Overloaded));
+        drop((small, large, other));
+        assert_eq!(bodies.held(), 0);
+    }
+
+    #[test]
+    fn of_the_places_of_those_that_are_waited_for_whoever_has_most_gives_up_its_oldest() {
+        let bodies = Bodies::new(BodyLimits { bytes: 100, waiting: 3 });
+        let (mut first, mut second) = (waiting(&bodies, "a", 1), waiting(&bodies, "a", 1));
+        let mut third = waiting(&bodies, "a", 1);
+        let mut more = bodies.share(caller("a"));
+        assert!(poll(&mut more).is_pending());
+        assert_eq!(poll(&mut more), Poll::Ready(Kind::Overloaded));
+        let mut other = waiting(&bodies, "b", 1);
+        assert_eq!(poll(&mut first), Poll::Ready(Kind::Overloaded));
+        for held in [&mut second, &mut third, &mut other] {
+            assert!(poll(held).is_pending());
+        }
+        drop((first, second, third, other, more));
+        assert_eq!((bodies.held(), bodies.waiting.lock().count), (0, 0));
+        assert!(bodies.waiting.lock().shares.is_empty());
+    }
+}

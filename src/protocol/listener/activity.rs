@@ -136,8 +136,9 @@ pin_project! {
     pub(super) struct CountedFuture<F, B> {
         #[pin]
         inner: Option<F>,
-        // On HTTP/1.1, while the answer waits for the rest of the body: whether the connection is in step comes first.
-        reading: Option<(Reading, Response<B>)>,
+        // On HTTP/1.1, while the answer waits for the rest of the body: whether the connection is in step comes first. Apart,
+        // because it is rare and what waits for the disk is to be small.
+        reading: Option<Box<(Reading, Response<B>)>>,
         in_flight: Option<InFlight>,
         rest: Option<Left>,
     }
@@ -159,11 +160,12 @@ where
                 response
             }
             None => match this.reading.take() {
-                Some((mut reading, mut response)) => {
-                    let Poll::Ready(is_all) = reading.as_mut().poll(cx) else {
-                        *this.reading = Some((reading, response));
+                Some(mut waiting) => {
+                    let Poll::Ready(is_all) = waiting.0.as_mut().poll(cx) else {
+                        *this.reading = Some(waiting);
                         return Poll::Pending;
                     };
+                    let (_, mut response) = *waiting;
                     if !is_all {
                         response.headers_mut().insert(CONNECTION, CLOSE);
                     }
@@ -181,7 +183,7 @@ where
                 let mut reading: Reading = Box::pin(unread.read_away(left.linger));
                 match reading.as_mut().poll(cx) {
                     Poll::Pending => {
-                        *this.reading = Some((reading, response));
+                        *this.reading = Some(Box::new((reading, response)));
                         return Poll::Pending;
                     }
                     Poll::Ready(true) => {}

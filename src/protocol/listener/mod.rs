@@ -19,7 +19,7 @@ use metrics::{Gauge, gauge};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
-    task::{Id, JoinError, JoinSet},
+    task::{AbortHandle, Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -156,6 +156,7 @@ struct Connections {
 }
 
 struct Open {
+    task: AbortHandle,
     /// Dropping it asks the connection to end. One channel each, because a token that all of them poll would be one lock for
     /// every request of the listener.
     _stop: oneshot::Sender<Infallible>,
@@ -175,15 +176,17 @@ impl Connections {
         let activity = Arc::new(Activity::default());
         let task = self.tasks.spawn(connection::serve(stream, service, limits, Arc::clone(&activity), stopped));
         self.count += 1;
-        self.open.insert(task.id(), Open { _stop: stop, activity, number: self.count });
+        self.open.insert(task.id(), Open { task, _stop: stop, activity, number: self.count });
         self.gauge.set(self.tasks.len() as f64);
     }
 
-    /// Asks the oldest connection without a request to end.
+    /// Closes the oldest connection without a request, at once: there is nothing to wait for.
     fn end_the_idlest(&mut self) {
         let idle = self.open.iter().filter(|(_, open)| open.activity.in_flight() == 0);
-        if let Some(id) = idle.min_by_key(|(_, open)| open.number).map(|(id, _)| *id) {
-            self.open.remove(&id);
+        if let Some(open) =
+            idle.min_by_key(|(_, open)| open.number).map(|(id, _)| *id).and_then(|id| self.open.remove(&id))
+        {
+            open.task.abort();
         }
     }
 
@@ -191,7 +194,9 @@ impl Connections {
         let id = match ended {
             Ok((id, ())) => id,
             Err(error) => {
-                tracing::error!(%error, "a connection's task ended by a panic");
+                if error.is_panic() {
+                    tracing::error!(%error, "a connection's task ended by a panic");
+                }
                 error.id()
             }
         };
