@@ -6,7 +6,7 @@ use message_webhook::{
 };
 
 use super::{damage::cursor_in, tools::*};
-use crate::conformance::fixture::{follow_after, new_key, up_to};
+use crate::conformance::fixture::{follow_after, new_key, sender, up_to};
 
 #[tokio::test]
 async fn after_an_accepted_loss_all_that_is_whole_is_there_and_it_is_never_refused_again() {
@@ -125,6 +125,20 @@ async fn losses(dir: &std::path::Path) -> usize {
         }
     }
     assert_eq!(crate::conformance::fixture::sid(&last.unwrap().message), "m9009");
+    // What was lost is known or new, and never an error; lists go on past it.
+    for number in 0..4000 {
+        store.submit(numbered(number, 1000)).await.unwrap();
+    }
+    let (mut listed, mut token) = (0, None);
+    loop {
+        let page = store.list(&sender("user"), token.as_ref(), up_to(500)).await.unwrap();
+        listed += page.messages.len();
+        token = page.next;
+        if token.is_none() {
+            break;
+        }
+    }
+    assert!(listed > 2000, "{listed}");
     store.close().await.unwrap();
     losses
 }

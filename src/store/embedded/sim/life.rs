@@ -93,7 +93,7 @@ impl Life {
         }
         self.shared.close();
         // What a full disk refused may be the closing frame, which vouches for the last.
-        self.shared.failure().or_else(|| self.shared.full())
+        self.shared.failure().or_else(|| self.shared.stopped().map(|stopped| format!("{stopped:?}")))
     }
 
     /// Reads the feed to its end, past losses that are named.
