@@ -30,7 +30,7 @@ pub enum Next {
 /// Reads the log forward, over the ends of segments.
 pub struct Forward<'a> {
     shared: &'a Shared,
-    walker: Option<Walker>,
+    walker: Option<Box<Walker>>,
     /// What is lost right where reading began.
     lost: Option<Place>,
 }
@@ -76,7 +76,9 @@ impl<'a> Forward<'a> {
                     let is_missing = next.as_ref().filter(|next| next.number > number);
                     let lost = is_missing.map(|next| Place::at_segment(log, next.number, next.previous));
                     self.walker = match next {
-                        Some(next) => Some(Walker::new(log, &next).map_err(|e| place::unreadable(self.shared, e))?),
+                        Some(next) => {
+                            Some(Walker::new(log, &next).map(Box::new).map_err(|e| place::unreadable(self.shared, e))?)
+                        }
                         None => None,
                     };
                     if let Some(lost) = lost {

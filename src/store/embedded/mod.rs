@@ -27,6 +27,7 @@
 //! it to another thread costs. Pages, which read up to 1 MiB, go to a thread that may block.
 
 mod background;
+mod building;
 mod checksum;
 mod clock;
 mod disk;
@@ -109,10 +110,14 @@ impl EmbeddedStore {
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, OpenReport), OpenError> {
         let dir = options.dir.clone();
         let make = options.mode != Mode::Read;
-        let (disk, lock) = Directory::open(dir.clone(), make).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked { dir },
-            io::ErrorKind::NotFound if !make => OpenError::Missing { dir },
-            _ => OpenError::disk(&dir, error),
+        let (disk, lock) = Directory::open(dir.clone(), make).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                OpenError::Locked { dir }
+            } else if error.kind() == io::ErrorKind::NotFound && !make {
+                OpenError::Missing { dir }
+            } else {
+                OpenError::disk(&dir, error)
+            }
         })?;
         if let Some(kind) = disk.doubtful_file_system().filter(|_| make) {
             tracing::warn!(kind, "the data directory is on a file system that may lose what was synced, or be shared");

@@ -18,7 +18,7 @@ use super::{
         frame::FrameKind,
         prepare::Preparer,
         reader::Window,
-        recovery::{self, FindError, Finder, Found},
+        recovery::{FindError, Finder, Found},
         scrub::Scrubber,
         segment::{self, MAX_GAPS, SegmentHeader},
         writer::{AppendError, LogWriter},
@@ -156,8 +156,8 @@ impl Opener {
         let made = self.disk.random().and_then(|store| {
             let identity =
                 segment::Identity { store, secret: super::checksum::Secret::from_bytes(self.disk.random()?) };
-            let snapshot = State::new().to_snapshot();
-            recovery::create(self.disk.as_ref(), identity, self.options.largest_record, &snapshot)
+            let snapshot = State::new().snapshot();
+            log::headers::create(self.disk.as_ref(), identity, self.options.largest_record, &snapshot)
         });
         made.map(drop).map_err(|error| self.disk_error(error))
     }
@@ -330,7 +330,7 @@ impl Opener {
         if is_planted(Sabotage::IdleRestartMovesEnd) && found.tail.last == Some(FrameKind::Closing) {
             found.tail.previous.checksum ^= 1;
         }
-        let snapshot = shared.state.write().to_snapshot();
+        let snapshot = shared.state.write().snapshot();
         let largest = self.options.largest_record;
         let mut log = LogWriter::new(Arc::clone(&shared.log), Arc::clone(&shared.preparation), found.tail, largest);
         if moves_on {
@@ -362,7 +362,9 @@ impl Opener {
     fn run_error(&self, error: RunError) -> OpenError {
         match error {
             RunError::Io(error) => self.disk_error(error),
-            error => self.disk_error(io::Error::other(error.to_string())),
+            RunError::Damaged(_) | RunError::Newer | RunError::Input(_) => {
+                self.disk_error(io::Error::other(error.to_string()))
+            }
         }
     }
 

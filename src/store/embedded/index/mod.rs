@@ -21,6 +21,8 @@ mod merge_tests;
 #[cfg(test)]
 mod recent_tests;
 #[cfg(test)]
+mod run_fuzz_tests;
+#[cfg(test)]
 mod run_tests;
 #[cfg(test)]
 mod test_disk;

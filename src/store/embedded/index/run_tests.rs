@@ -1,19 +1,17 @@
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::{
-    super::disk::Disk,
-    format::{End, Entry, Hash, Header, Identity, RunError, RunKind, Span, file_seed},
-    page::{self, PAGE, PAYLOAD, Part},
+    format::{End, Entry, Hash, Identity, RunError, RunKind, Span, file_seed},
+    page::{self, PAGE, Part},
     run::Run,
     test_disk::TestDisk,
 };
 
 pub const IDENTITY: Identity = Identity { store: *b"the first store!", seed: 0x5eed };
-const SPAN: Span = Span { from: 3, to: 9 };
-const END: End = End { position: 9 << 32 | 4096, checksum: 77 };
+pub const SPAN: Span = Span { from: 3, to: 9 };
+pub const END: End = End { position: 9 << 32 | 4096, checksum: 77 };
 
 /// Uniform, as ids are.
 pub fn hash(number: u64) -> Hash {
@@ -31,23 +29,23 @@ pub fn entries(count: u64, key: impl Fn(u64) -> u64) -> Vec<Entry> {
     entries
 }
 
-fn write_to(disk: &TestDisk, kind: RunKind, entries: &[Entry]) -> Result<Run, RunError> {
+pub fn write_to(disk: &TestDisk, kind: RunKind, entries: &[Entry]) -> Result<Run, RunError> {
     let mut all = entries.iter().copied().map(Ok);
     Run::write(disk, &IDENTITY, kind, SPAN, END, entries.len() as u64, &mut all)
 }
 
-fn written(kind: RunKind, entries: &[Entry]) -> (TestDisk, Run) {
+pub fn written(kind: RunKind, entries: &[Entry]) -> (TestDisk, Run) {
     let disk = TestDisk::default();
     let run = write_to(&disk, kind, entries).unwrap();
     (disk, run)
 }
 
-fn opened(disk: &TestDisk, kind: RunKind) -> Result<Run, RunError> {
+pub fn opened(disk: &TestDisk, kind: RunKind) -> Result<Run, RunError> {
     Run::open(disk, &IDENTITY, kind, SPAN)
 }
 
 /// Of each hash the positions, descending.
-fn model(entries: &[Entry]) -> BTreeMap<Hash, Vec<u64>> {
+pub fn model(entries: &[Entry]) -> BTreeMap<Hash, Vec<u64>> {
     let mut model = BTreeMap::<Hash, Vec<u64>>::new();
     for entry in entries.iter().rev() {
         model.entry(entry.hash).or_default().push(entry.position);
@@ -56,7 +54,7 @@ fn model(entries: &[Entry]) -> BTreeMap<Hash, Vec<u64>> {
 }
 
 /// That each answer is the right one, or an error where these are allowed; gives how many errors there were.
-fn assert_right(run: &Run, entries: &[Entry], errors_allowed: bool) -> usize {
+pub fn assert_right(run: &Run, entries: &[Entry], errors_allowed: bool) -> usize {
     let model = model(entries);
     let mut errors = 0;
     let absent = (0..20).map(|n| hash(n + 1_000_000)).chain([[0; 16], [0xff; 16]]);
@@ -87,14 +85,14 @@ fn assert_right(run: &Run, entries: &[Entry], errors_allowed: bool) -> usize {
     errors
 }
 
-fn is_damage(error: &RunError, allowed: bool) -> bool {
+pub fn is_damage(error: &RunError, allowed: bool) -> bool {
     assert!(allowed && matches!(error, RunError::Damaged(_)), "{error}");
     true
 }
 
 /// That a damaged file of `kind`, if it opens at all, gives right answers or says so, and that salvage gives nothing
 /// else than what was written.
-fn assert_never_wrong(disk: &TestDisk, kind: RunKind, entries: &[Entry]) {
+pub fn assert_never_wrong(disk: &TestDisk, kind: RunKind, entries: &[Entry]) {
     match opened(disk, kind) {
         Ok(run) => {
             let errors = assert_right(&run, entries, true);
@@ -113,12 +111,12 @@ fn assert_never_wrong(disk: &TestDisk, kind: RunKind, entries: &[Entry]) {
     );
 }
 
-fn ids(count: u64) -> Vec<Entry> {
+pub fn ids(count: u64) -> Vec<Entry> {
     entries(count, |n| n)
 }
 
 /// One sender with half of all, some with a few, many with one.
-fn senders(count: u64) -> Vec<Entry> {
+pub fn senders(count: u64) -> Vec<Entry> {
     entries(count, |n| match n % 4 {
         0 | 1 => 0,
         2 => 1 + n % 7,
@@ -434,88 +432,4 @@ fn the_bytes_of_a_run_are_those_of_version_1() {
         xxh3_64(&disk.bytes(&Run::name(kind, SPAN)))
     });
     assert_eq!(sums, [0x57b4_f872_da6b_7c8f, 0x755a_50f5_5bd5_18bb], "{sums:#x?}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn flipped_bits_and_cut_files_never_give_a_wrong_answer(
-        is_ids: bool,
-        count in 0_u64..800,
-        flips in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
-        cut in prop::option::weighted(0.3, any::<prop::sample::Index>()),
-    ) {
-        let (kind, all) = if is_ids { (RunKind::Ids, ids(count)) } else { (RunKind::Senders, senders(count)) };
-        let (disk, _) = written(kind, &all);
-        let name = Run::name(kind, SPAN);
-        let mut bytes = disk.bytes(&name);
-        for flip in flips {
-            let bit = flip.index(bytes.len() * 8);
-            bytes[bit / 8] ^= 1 << (bit % 8);
-        }
-        let cut_to = cut.map(|cut| cut.index(bytes.len()));
-        bytes.truncate(cut_to.unwrap_or(usize::MAX));
-        disk.put(&name, bytes);
-        match (cut_to, opened(&disk, kind)) {
-            // How much was cut off is not known without a header.
-            (Some(_), Err(error)) => prop_assert!(is_damage(&error, true)),
-            _ => assert_never_wrong(&disk, kind, &all),
-        }
-    }
-
-    #[test]
-    fn arbitrary_bytes_are_no_run(bytes in prop::collection::vec(any::<u8>(), 0..3 * PAGE)) {
-        let disk = TestDisk::default();
-        disk.put(&Run::name(RunKind::Ids, SPAN), bytes);
-        prop_assert!(matches!(opened(&disk, RunKind::Ids), Err(RunError::Damaged(_))));
-        prop_assert_eq!(Run::salvage(&disk, &IDENTITY, RunKind::Ids, SPAN).unwrap().count(), 0);
-    }
-
-    /// As if somebody had the seed: what verifies need not make sense.
-    #[test]
-    fn pages_that_verify_and_make_no_sense_do_no_harm(
-        is_ids: bool,
-        numbers in (any::<u64>(), any::<u64>(), 0_u64..2_000, 0_u64..2_000, any::<bool>()),
-        pages in prop::collection::vec((2_u8..5, prop::collection::vec(any::<u8>(), 0..=PAYLOAD)), 0..5),
-        hashes in prop::collection::vec(any::<Hash>(), 1..5),
-    ) {
-        let kind = if is_ids { RunKind::Ids } else { RunKind::Senders };
-        let seed = file_seed(&IDENTITY, kind, SPAN);
-        let (large, larger, small, smaller, is_small) = numbers;
-        let (entries, filter_words) = if is_small { (small, smaller) } else { (large, larger) };
-        let mut bytes = Vec::new();
-        let header = Header { entries, filter_words, end: END };
-        page::seal(&mut bytes, seed, 0, Part::Header, &header.encode(&IDENTITY, kind, SPAN));
-        for ((part, payload), number) in pages.iter().zip(1..) {
-            let part = [Part::Entries, Part::Filter, Part::Directory][usize::from(part - 2)];
-            page::seal(&mut bytes, seed, number, part, payload);
-        }
-        let disk = TestDisk::default();
-        disk.put(&Run::name(kind, SPAN), bytes);
-        if let Ok(run) = opened(&disk, kind) {
-            for hash in &hashes {
-                let _ = (run.newest(hash), run.newest_below(hash, u64::MAX, 1_000));
-            }
-            let _ = run.entries().count();
-        }
-        // With a header that says so, more pages are looked for than any disk could have.
-        let _ = Run::salvage(&disk, &IDENTITY, kind, SPAN).unwrap().take(2_000).count();
-    }
-
-    #[test]
-    fn any_entries_are_found(
-        keys in prop::collection::vec((0_u8..40, 0_u8..3), 0..700),
-        is_ids: bool,
-    ) {
-        // Hashes that share their first 8 bytes, too.
-        let hash = |(tail, head): (u8, u8)| { let mut hash = [head; 16]; hash[15] = tail; hash };
-        let mut all: Vec<_> =
-            keys.iter().zip(0..).map(|(key, n)| Entry { hash: hash(*key), position: position(n) }).collect();
-        all.sort_unstable();
-        let kind = if is_ids { RunKind::Ids } else { RunKind::Senders };
-        let (disk, _) = written(kind, &all);
-        assert_right(&opened(&disk, kind).unwrap(), &all, false);
-        prop_assert!(disk.list("index").unwrap().iter().all(|name| Run::parse_name(name).is_some()));
-    }
 }

@@ -4,6 +4,7 @@
 //! `recovery` (what is demanded at a start), `prepare` (the next segment), `scrub` (checking what lies at rest).
 
 pub mod frame;
+pub mod headers;
 pub mod prepare;
 pub mod reader;
 pub mod recovery;

@@ -10,11 +10,12 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use super::{
     Link, PAGE, Position, Stamp, file_name,
     frame::FrameKind,
+    headers::{header_by_frames, is_zero, read_header, read_snapshot},
     number_of,
     prepare::Prepared,
     reader::Window,
     scan::{Scan, ScanError, scan},
-    segment::{self, Gap, Identity, NoHeader, SegmentHeader},
+    segment::{self, Gap, Identity, SegmentHeader},
     writer::{Tail, begin},
 };
 use crate::store::embedded::{
@@ -83,39 +84,6 @@ impl Repair {
         }
         Ok(())
     }
-}
-
-/// The first segment of a new store, which is durable when this returns.
-///
-/// # Errors
-/// What the disk says.
-pub fn create(disk: &dyn Disk, identity: Identity, largest_record: u32, snapshot: &[u8]) -> io::Result<SegmentHeader> {
-    let size = segment::least_size(largest_record, snapshot.len() as u32);
-    let header = SegmentHeader {
-        number: 1,
-        identity,
-        size,
-        largest: segment::largest_frame(size, largest_record),
-        previous: Link::default(),
-        previous_records: Link::default(),
-        last_record: Position::default(),
-        ordinal: 0,
-        messages: 0,
-        stamp: Stamp::ZERO,
-        newest_expiry: 0,
-        snapshot: snapshot.len() as u32,
-        snapshot_checksum: identity.secret.checksum(Position::new(1, segment::SNAPSHOT).0, snapshot),
-        gaps: Vec::new(),
-    };
-    let unfinished = super::prepare::unfinished_name(1);
-    let file = disk.create(&unfinished)?;
-    file.write_at(&vec![0; size as usize], 0)?;
-    begin(file.as_ref(), &header, snapshot)?;
-    disk.rename(&unfinished, &file_name(1))?;
-    if !is_planted(Sabotage::NoDirectorySync) {
-        disk.sync_dir("log")?;
-    }
-    Ok(header)
 }
 
 /// The segments of a log, whose headers were read.
@@ -368,7 +336,7 @@ impl Finder {
                 let snapshot = match read_snapshot(file.as_ref(), &header)? {
                     Some(snapshot) => snapshot,
                     // As it was: the state that all before it comes to.
-                    None => state.to_snapshot(),
+                    None => state.snapshot(),
                 };
                 repair.header = Some((Arc::clone(&file), header.clone(), snapshot));
             }
@@ -438,65 +406,4 @@ impl Finder {
         }
         Ok(Some(Prepared { number, file, size }))
     }
-}
-
-/// The header on one of the first two pages.
-fn read_header(file: &dyn DiskFile, number: u32) -> Result<Option<SegmentHeader>, FindError> {
-    let mut is_newer = false;
-    for page in [0, u64::from(PAGE)] {
-        let mut bytes = vec![0; PAGE as usize];
-        let read = file.read_at(&mut bytes, page)?;
-        bytes.truncate(read);
-        match SegmentHeader::read(&bytes) {
-            Ok(header) if header.number == number => return Ok(Some(header)),
-            Ok(_) | Err(NoHeader::Absent) => {}
-            Err(NoHeader::Newer) => is_newer = true,
-        }
-    }
-    if is_newer { Err(FindError::Newer) } else { Ok(None) }
-}
-
-/// The header of a segment behind `last` both copies of which are damaged, as far as its first frame tells; `None` where
-/// there is no frame.
-fn header_by_frames(
-    file: &Arc<dyn DiskFile>,
-    number: u32,
-    last: &SegmentHeader,
-) -> Result<Option<SegmentHeader>, ScanError> {
-    let size = file.size()?.min(u64::from(u32::MAX)) as u32;
-    let mut window = Window::new(Arc::clone(file), last.identity.secret, number, size);
-    let Some(first) = window.next_header(segment::SNAPSHOT)?? else { return Ok(None) };
-    Ok(Some(SegmentHeader {
-        number,
-        size,
-        largest: segment::largest_frame(size, last.largest),
-        previous: first.previous,
-        ordinal: first.ordinal,
-        stamp: first.stamp,
-        // Until the next segment tells, nothing before this one has expired.
-        newest_expiry: u64::MAX,
-        snapshot: 0,
-        ..last.clone()
-    }))
-}
-
-fn is_zero(window: &mut Window, size: u32) -> io::Result<bool> {
-    let mut at = 0;
-    while at < size {
-        let bytes = window.get(at, 64 * 1024)?;
-        if bytes.iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        at = at.saturating_add((bytes.len() as u32).max(1));
-    }
-    Ok(true)
-}
-
-/// The bytes of a segment's snapshot, if they are whole.
-fn read_snapshot(file: &dyn DiskFile, header: &SegmentHeader) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = vec![0; header.snapshot as usize];
-    let read = file.read_at(&mut bytes, u64::from(segment::SNAPSHOT))?;
-    let place = Position::new(header.number, segment::SNAPSHOT).0;
-    let is_whole = read == bytes.len() && header.identity.secret.checksum(place, &bytes) == header.snapshot_checksum;
-    Ok((is_whole && !bytes.is_empty()).then_some(bytes))
 }

@@ -107,6 +107,9 @@ pub fn scan(
     Ok(scanner.scan)
 }
 
+/// The heads of a frame, each with its offset.
+type Heads = Vec<(u32, Head)>;
+
 struct Scanner<'a> {
     window: Window,
     header: &'a SegmentHeader,
@@ -165,7 +168,7 @@ impl Scanner<'_> {
     }
 
     /// All heads of a frame, `None` if one is damaged; and whether all bodies are whole.
-    fn heads(&mut self, frame: &FrameHeader) -> Result<(Option<Vec<(u32, Head)>>, bool), ScanError> {
+    fn heads(&mut self, frame: &FrameHeader) -> Result<(Option<Heads>, bool), ScanError> {
         let mut heads = Vec::new();
         let (mut at, mut sum, mut are_whole) = (frame.position.offset() + FRAME_HEADER as u32, 0, true);
         while at < frame.end() {

@@ -43,9 +43,7 @@ impl Story {
         self.oracle.read(0, &fed, &mut marks)?;
         if !marks.is_empty() {
             let mark = marks.swap_remove(self.rng.index(marks.len()));
-            // `before` counts those before this message; the cursor stands after it.
-            let before = self.oracle.feed.iter().position(|item| Some(*item) == mark.last).map_or(0, |at| at + 1);
-            self.marks.push(super::oracle::Mark { before, ..mark });
+            self.marks.push(mark);
         }
         if self.marks.len() > 8 {
             let one = self.rng.index(self.marks.len());

@@ -41,11 +41,10 @@ pub struct Key {
     pub may_be_revoked: bool,
 }
 
-/// A cursor, how many messages are before it, and the last of those.
+/// A cursor, and the last message before it.
 #[derive(Debug, Clone)]
 pub struct Mark {
     pub cursor: Cursor,
-    pub before: usize,
     pub last: Option<(usize, Timestamp)>,
 }
 
@@ -189,7 +188,7 @@ impl Oracle {
                 self.learn(item, place, cursor)?;
                 is_after_loss = false;
                 at = place + 1;
-                marks.push(Mark { cursor: cursor.clone(), before: place, last: Some(item) });
+                marks.push(Mark { cursor: cursor.clone(), last: Some(item) });
                 continue;
             };
             if !is_after_loss {
@@ -197,7 +196,7 @@ impl Oracle {
             }
             is_after_loss = false;
             at += skipped + 1;
-            marks.push(Mark { cursor: cursor.clone(), before: at, last: Some(item) });
+            marks.push(Mark { cursor: cursor.clone(), last: Some(item) });
         }
         if is_after_loss { Ok(()) } else { self.all_may_be_missing(at, self.feed.len(), "ends before") }
     }
