@@ -27,6 +27,8 @@ mod grpc;
 mod history;
 mod http;
 mod keys;
+// Its disk is a library that Linux preloads.
+#[cfg(target_os = "linux")]
 mod kill;
 mod left;
 mod lifecycle;

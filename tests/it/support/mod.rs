@@ -1,5 +1,7 @@
 //! The harness: real servers on ports of the system's choice, real clients, waiting for conditions.
 
+#[cfg(target_os = "linux")]
+pub mod cut;
 pub mod dice;
 pub mod edges;
 pub mod flaky;
@@ -11,6 +13,8 @@ pub mod raw;
 pub mod ring;
 pub mod said;
 pub mod server;
+#[cfg(target_os = "linux")]
+pub mod shim;
 pub mod wire;
 
 use std::time::{Duration, Instant};
