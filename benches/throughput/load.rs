@@ -26,6 +26,8 @@ pub struct Body {
     prefix: String,
     /// After so many messages the first comes again.
     period: u64,
+    /// From one message's number to the next.
+    step: u64,
 }
 
 /// When a run ends.
@@ -43,23 +45,37 @@ pub struct Load<'a> {
 }
 
 /// What came back.
+#[derive(Default)]
 pub struct Outcome {
     pub answers: u64,
     /// Answers other than 200.
     pub wrong: u64,
     pub duplicates: u64,
     pub elapsed: Duration,
+    /// Of each answer, in microseconds.
+    pub latencies: Vec<u32>,
 }
 
 impl Body {
     /// Messages with sids of their own.
     pub fn unique(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), period: u64::MAX }
+        Self { prefix: prefix.to_owned(), period: u64::MAX, step: 1 }
     }
 
     /// The first `period` messages of [`Body::unique`], again and again.
     pub fn repeated(prefix: &str, period: u64) -> Self {
-        Self { prefix: prefix.to_owned(), period }
+        Self { prefix: prefix.to_owned(), period, step: 1 }
+    }
+
+    /// The first `period` messages of [`Body::unique`] all over the place, so that no two neighbours follow each other.
+    pub fn spread(prefix: &str, period: u64) -> Self {
+        // Prime and larger than any period's factors, so each number comes once before one comes again.
+        Self { prefix: prefix.to_owned(), period, step: 2_654_435_761 }
+    }
+
+    /// The number of the message that is sent as the `sent`th.
+    fn number(&self, sent: u64) -> u64 {
+        ((u128::from(sent) * u128::from(self.step)) % u128::from(self.period)) as u64
     }
 }
 
@@ -67,17 +83,38 @@ impl Outcome {
     pub fn rate(&self) -> f64 {
         self.answers as f64 / self.elapsed.as_secs_f64()
     }
+
+    /// The latency, in milliseconds, that so many of a thousand answers do not pass.
+    pub fn permille_ms(&self, permille: usize) -> f64 {
+        percentile(&self.latencies, permille)
+    }
+
+    /// Counts one more answer.
+    pub(super) fn count(&mut self, answer: &Answer, since: Instant) {
+        self.answers += 1;
+        self.wrong += u64::from(!answer.ok);
+        self.duplicates += u64::from(answer.duplicate);
+        self.latencies.push(since.elapsed().as_micros() as u32);
+    }
+}
+
+/// The value, in thousandths, that so many of a thousand `values` do not pass.
+pub fn percentile(values: &[u32], permille: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let at = (sorted.len() * permille / 1000).min(sorted.len() - 1);
+    f64::from(sorted[at]) / 1e3
 }
 
 /// One request whose numbers are patched in place.
-struct Template {
+pub(super) struct Template {
     bytes: Vec<u8>,
     sender_at: usize,
     sid_at: usize,
 }
 
 impl Template {
-    fn new(target: &Target, prefix: &str) -> Self {
+    pub(super) fn new(target: &Target, prefix: &str) -> Self {
         let zeros = "0".repeat(DIGITS);
         let body = format!(
             r#"{{"from_id":"user_{zeros}","message_sid":"msg_{prefix}_{zeros}","timestamp":"1672531200","message_body":"Here is my meal, this is gruyere cheese btw.","image_urls":["https://example.com/images/food.jpg"],"audio_urls":[]}}"#
@@ -93,7 +130,7 @@ impl Template {
         Self { bytes: text.into_bytes(), sender_at, sid_at }
     }
 
-    fn request(&mut self, number: u64) -> &[u8] {
+    pub(super) fn request(&mut self, number: u64) -> &[u8] {
         write_digits(&mut self.bytes[self.sender_at..self.sender_at + DIGITS], number % SENDERS);
         write_digits(&mut self.bytes[self.sid_at..self.sid_at + DIGITS], number);
         &self.bytes
@@ -107,10 +144,12 @@ fn write_digits(place: &mut [u8], mut number: u64) {
     }
 }
 
-struct Connection {
+pub(super) struct Connection {
     stream: mio::net::TcpStream,
     /// The part of an answer that has come so far.
     answer: Vec<u8>,
+    /// When the request was sent that is not answered, or was due.
+    pub(super) since: Instant,
 }
 
 impl Load<'_> {
@@ -119,11 +158,11 @@ impl Load<'_> {
         let mut template = Template::new(self.target, &self.body.prefix);
         let mut connections: Vec<Connection> =
             (0..self.connections).map(|number| connect(self.target, &poll, Token(number))).collect();
-        let mut outcome = Outcome { answers: 0, wrong: 0, duplicates: 0, elapsed: Duration::ZERO };
+        let mut outcome = Outcome::default();
         let mut sent = 0_u64;
         let begun = Instant::now();
         for connection in &mut connections {
-            send(connection, template.request(sent % self.body.period));
+            send(connection, template.request(self.body.number(sent)), Instant::now());
             sent += 1;
         }
         let mut events = Events::with_capacity(self.connections);
@@ -147,9 +186,7 @@ impl Load<'_> {
             for event in &events {
                 let connection = &mut connections[event.token().0];
                 let Some(answer) = receive(connection, &mut buffer) else { continue };
-                outcome.answers += 1;
-                outcome.wrong += u64::from(!answer.ok);
-                outcome.duplicates += u64::from(answer.duplicate);
+                outcome.count(&answer, connection.since);
                 let enough = match self.stop {
                     Stop::After(_) => time_is_up,
                     Stop::Answers(answers) => sent >= answers,
@@ -157,7 +194,7 @@ impl Load<'_> {
                 if enough {
                     waiting -= 1;
                 } else {
-                    send(connection, template.request(sent % self.body.period));
+                    send(connection, template.request(self.body.number(sent)), Instant::now());
                     sent += 1;
                 }
             }
@@ -167,22 +204,23 @@ impl Load<'_> {
     }
 }
 
-fn connect(target: &Target, poll: &Poll, token: Token) -> Connection {
+pub(super) fn connect(target: &Target, poll: &Poll, token: Token) -> Connection {
     let stream = TcpStream::connect(target.addr).expect("a server that listens");
     stream.set_nodelay(true).expect("TCP_NODELAY");
     stream.set_nonblocking(true).expect("non-blocking");
     let mut stream = mio::net::TcpStream::from_std(stream);
     poll.registry().register(&mut stream, token, Interest::READABLE).expect("epoll");
-    Connection { stream, answer: Vec::new() }
+    Connection { stream, answer: Vec::new(), since: Instant::now() }
 }
 
-fn send(connection: &mut Connection, request: &[u8]) {
+pub(super) fn send(connection: &mut Connection, request: &[u8], since: Instant) {
+    connection.since = since;
     let written = connection.stream.write(request).expect("an open connection");
     assert_eq!(written, request.len(), "a request fits into an empty socket buffer");
 }
 
 /// The answer, when all of it has come.
-fn receive(connection: &mut Connection, buffer: &mut [u8]) -> Option<Answer> {
+pub(super) fn receive(connection: &mut Connection, buffer: &mut [u8]) -> Option<Answer> {
     let read = match connection.stream.read(buffer) {
         Ok(0) => panic!("the server closed a connection"),
         Ok(read) => read,
@@ -201,13 +239,13 @@ fn receive(connection: &mut Connection, buffer: &mut [u8]) -> Option<Answer> {
     Some(answer)
 }
 
-struct Answer {
-    ok: bool,
-    duplicate: bool,
+pub(super) struct Answer {
+    pub(super) ok: bool,
+    pub(super) duplicate: bool,
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let head = find(bytes, b"\r\n\r\n")?;
         let body = &bytes[head + 4..];
         let name = b"content-length: ";
@@ -223,38 +261,4 @@ impl Answer {
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
-}
-
-/// One client alone, that waits for each answer before it asks again.
-pub struct Lone {
-    stream: TcpStream,
-    template: Template,
-    sent: u64,
-}
-
-impl Lone {
-    pub fn connect(target: &Target) -> Self {
-        let stream = TcpStream::connect(target.addr).expect("a server that listens");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self { stream, template: Template::new(target, "lone"), sent: 0 }
-    }
-
-    /// The time from request to answer.
-    pub fn submit(&mut self) -> Duration {
-        let request = self.template.request(self.sent);
-        self.sent += 1;
-        let begun = Instant::now();
-        self.stream.write_all(request).expect("an open connection");
-        let mut bytes = Vec::new();
-        let mut buffer = [0_u8; 4096];
-        loop {
-            let read = self.stream.read(&mut buffer).expect("an open connection");
-            assert_ne!(read, 0, "the server closed the connection");
-            bytes.extend_from_slice(&buffer[..read]);
-            if let Some(answer) = Answer::parse(&bytes) {
-                assert!(answer.ok && !answer.duplicate, "an answer other than accepted");
-                return begun.elapsed();
-            }
-        }
-    }
 }

@@ -1,13 +1,22 @@
 //! How fast the service is on this machine, beside a ceiling measured in the same run.
 //!
-//! `cargo bench --bench throughput -- [--rounds N] [--seconds S] [--stored N] [--only http|grpc|telemetry] [--dir DIR]`
+//! `cargo bench --bench throughput -- [FLAGS]`, as `scripts/bench` does:
+//!
+//!     --rounds N       rounds of each measurement (7); medians are printed, and the median of the rounds' ratios
+//!     --seconds S      of one measurement (5)
+//!     --stored N,N,…   sizes of filled stores (1000000): starts are measured with each, look-ups of old messages with the
+//!                      smallest, growth with the largest; the table of figures wants 1000000,10000000
+//!     --only PART,…    of accepts, lone, latency, duplicates, starts, growth (`http` is all of these), grpc, telemetry
+//!     --seed N         of the order within rounds, which is another in each round (1)
+//!     --dir DIR        on the disk that is to be measured (`bench-data` in the target directory); what is in it goes, but
+//!                      for filled stores, which are made once, used by copy and kept
 //!
 //! The ceiling is a bare axum handler that parses the same JSON and stores nothing; that of unary calls is a bare tonic
-//! service. The server under test is pinned to
-//! the first core and the load generator, which never sleeps, to the second; so two idle cores are needed, and `taskset`
-//! and `setpriv` (util-linux). Ceiling and service take turns, round by round, so that a slow minute of the machine meets
-//! both; medians are printed, and the median of the rounds' ratios. `DIR` (default: `bench-data` in the target directory) must be on the disk that is to be
-//! measured; it is emptied.
+//! service. The server under test is pinned to the first core and the load generator, which never sleeps, to the second; so
+//! two idle cores are needed, and `taskset` and `setpriv` (util-linux). Ceiling and service take turns in each round, so that
+//! a slow minute of the machine meets both.
+//!
+//! `fill N DIR [SEED]` instead of flags makes a store of N messages, as `scripts/fill` does; see `fill.rs`.
 
 #![allow(
     missing_docs,
@@ -20,29 +29,35 @@
     reason = "a benchmark that fails says so and stops, and it prints what it found"
 )]
 
+mod accepts;
 mod ceiling;
+mod chance;
+mod fill;
 mod grpc;
+mod latency;
 mod load;
+mod lone;
+mod pace;
 mod report;
 mod rpc;
 mod server;
+mod stored;
 mod telemetry;
 
 use std::{
-    fs::{self, File},
-    io::{Seek, Write},
+    fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use load::{Body, Load, Stop};
-use report::{Report, median};
-use server::{Ceiling, Service, pin_self};
+use report::Report;
+use server::pin_self;
 
 /// As in the issue of every serious load test: enough to fill groups, not so many that they are all one group.
 const CONNECTIONS: usize = 256;
-const LONE_REQUESTS: usize = 2_000;
-const STARTS: usize = 7;
+const FEW_CONNECTIONS: usize = 64;
+const WEBHOOK: &[&str] = &["accepts", "lone", "latency", "duplicates", "starts", "growth"];
+const OTHERS: &[&str] = &["grpc", "telemetry"];
 
 // The service uses it too; an allocator is not what this measures.
 #[global_allocator]
@@ -51,199 +66,128 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Options {
     rounds: usize,
     duration: Duration,
-    stored: u64,
-    only: Option<String>,
+    /// Sizes of filled stores, ascending.
+    stored: Vec<u64>,
+    only: Vec<String>,
+    seed: u64,
     dir: PathBuf,
 }
 
-fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let mut options = Options {
-        rounds: 5,
-        duration: Duration::from_secs(5),
-        stored: 1_000_000,
-        only: None,
-        dir: Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data"),
-    };
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
-        match argument.as_str() {
-            "ceiling" => return ceiling::serve(&value(), &value()),
-            "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
-            "--seconds" => options.duration = Duration::from_secs_f64(value().parse().expect("seconds")),
-            "--stored" => options.stored = value().parse().expect("a number of messages"),
-            "--only" => options.only = Some(value()),
-            "--dir" => options.dir = value().into(),
-            other => panic!("unknown argument '{other}'"),
+impl Options {
+    fn from(mut arguments: impl Iterator<Item = String>) -> Self {
+        let mut options = Self {
+            rounds: 7,
+            duration: Duration::from_secs(5),
+            stored: vec![1_000_000],
+            only: Vec::new(),
+            seed: 1,
+            dir: Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data"),
+        };
+        while let Some(argument) = arguments.next() {
+            let value = arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
+            match argument.as_str() {
+                "--rounds" => options.rounds = number(&value) as usize,
+                "--seconds" => options.duration = Duration::from_secs_f64(value.parse().expect("seconds")),
+                "--stored" => options.stored = value.split(',').map(number).collect(),
+                "--only" => options.only = value.split(',').map(str::to_owned).collect(),
+                "--seed" => options.seed = number(&value),
+                "--dir" => options.dir = value.into(),
+                other => panic!("unknown argument '{other}'"),
+            }
         }
+        options.stored.sort_unstable();
+        let parts: Vec<&str> = WEBHOOK.iter().chain(OTHERS).copied().chain(["http"]).collect();
+        for only in &options.only {
+            assert!(parts.contains(&only.as_str()), "no part '{only}'; there are {}", parts.join(", "));
+        }
+        assert!(options.rounds > 0 && !options.stored.is_empty(), "something must be measured");
+        options
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        let named = |name: &str| self.only.iter().any(|only| only == name);
+        self.only.is_empty() || named(part) || (named("http") && WEBHOOK.contains(&part))
+    }
+
+    fn smallest(&self) -> u64 {
+        self.stored.first().copied().expect("checked above")
+    }
+
+    fn largest(&self) -> u64 {
+        self.stored.last().copied().expect("checked above")
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("'{text}' is no number"))
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["ceiling", http, grpc] => return ceiling::serve(http, grpc),
+        ["fill", messages, dir] => return fill::run(number(messages), Path::new(dir), fill::SEED),
+        ["fill", messages, dir, seed] => return fill::run(number(messages), Path::new(dir), number(seed)),
+        _ => {}
+    }
+    let options = Options::from(arguments.into_iter());
+    // Before this process keeps to one core: they are filled on all.
+    if ["duplicates", "starts", "growth"].iter().any(|part| options.wants(part)) {
+        options.stored.iter().for_each(|messages| _ = fill::kept(&options.dir, *messages));
     }
     pin_self();
     let mut report = Report::default();
-    let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
-    if wanted("http") {
-        accepts_and_duplicates(&options, &mut report);
-        lone_requests(&options, &mut report);
-        starts_on_an_empty_store(&options, &mut report);
-        with_many_stored(&options, &mut report);
+    let highest = options.wants("accepts").then(|| accepts::measure(&options, &mut report));
+    if options.wants("lone") {
+        lone::measure(&options, &mut report);
     }
-    if wanted("grpc") {
+    if options.wants("latency") {
+        latency::measure(&options, &mut report, highest);
+    }
+    if options.wants("duplicates") {
+        stored::old_duplicates(&options, &mut report);
+    }
+    if options.wants("starts") {
+        stored::starts(&options, &mut report);
+    }
+    if options.wants("growth") {
+        stored::growth(&options, &mut report);
+    }
+    if options.wants("grpc") {
         grpc::measure(&options, &mut report);
     }
-    if wanted("telemetry") {
+    if options.wants("telemetry") {
         telemetry::measure(&options, &mut report);
     }
     report.print();
-    fs::remove_dir_all(&options.dir).expect("removable directory");
+    clean_up(&options.dir);
+}
+
+/// Removes everything but the stores that were filled.
+fn clean_up(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.expect("a readable directory").path();
+        let is_kept = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("filled-"));
+        if !is_kept {
+            remove(&path);
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() {
+        fs::remove_dir_all(path).expect("removable directory");
+    } else if path.exists() {
+        fs::remove_file(path).expect("removable file");
+    }
 }
 
 /// A directory of its own for one measurement, empty.
 fn fresh(options: &Options, name: &str) -> PathBuf {
     let dir = options.dir.join(name);
-    if dir.exists() {
-        fs::remove_dir_all(&dir).expect("removable directory");
-    }
+    remove(&dir);
+    remove(&server::key_file(&dir));
     fs::create_dir_all(&dir).expect("writable directory");
     dir
-}
-
-fn accepts_and_duplicates(options: &Options, report: &mut Report) {
-    let warm_up = Stop::After(Duration::from_secs(1));
-    let (mut ceilings, mut accepts, mut duplicates) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut bare_cpu, mut accept_cpu, mut duplicate_cpu) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut idle, mut peak) = (0, 0);
-    let ceiling = Ceiling::start();
-    for round in 0..options.rounds {
-        let prefix = format!("a{round:02}");
-        // Each round begins with an empty store; what a full one costs is measured below.
-        let service = Service::start(&fresh(options, "throughput"));
-        idle = idle.max(service.resident_mb());
-        // With the microseconds of CPU that the server spent on one answer, which a slow minute changes less.
-        let measure = |target: &load::Target, cpu: &dyn Fn() -> Duration, body: Body, warm: Body| {
-            Load { target, connections: CONNECTIONS, body: warm, stop: warm_up }.run();
-            let before = cpu();
-            let outcome = Load { target, connections: CONNECTIONS, body, stop: Stop::After(options.duration) }.run();
-            let spent = (cpu() - before).as_secs_f64() * 1e6 / outcome.answers as f64;
-            (outcome, spent)
-        };
-        let (bare, cpu) = measure(ceiling.target(), &|| ceiling.cpu(), Body::unique(&prefix), Body::unique("warm"));
-        bare_cpu.push(cpu);
-        let warm = Body::unique(&format!("w{round:02}"));
-        let (first, cpu) = measure(service.target(), &|| service.cpu(), Body::unique(&prefix), warm);
-        accept_cpu.push(cpu);
-        let repeated = || Body::repeated(&prefix, first.answers);
-        let (again, cpu) = measure(service.target(), &|| service.cpu(), repeated(), repeated());
-        duplicate_cpu.push(cpu);
-        assert_eq!((bare.wrong, first.wrong, again.wrong), (0, 0, 0), "answers other than 200");
-        assert_eq!((first.duplicates, again.duplicates), (0, again.answers), "accepted once, then never again");
-        report.progress(&format!(
-            "round {}: ceiling {:.0}/s, accepts {:.0}/s, duplicates {:.0}/s",
-            round + 1,
-            bare.rate(),
-            first.rate(),
-            again.rate()
-        ));
-        ceilings.push(bare.rate());
-        accepts.push(first.rate());
-        duplicates.push(again.rate());
-        peak = peak.max(service.peak_mb());
-        service.stop();
-    }
-    report.line("idle RSS, empty store", format!("{idle} MB (goal: under 40)"));
-    report.line("ceiling", format!("{:.0}/s", median(&ceilings)));
-    report.ratio("durable accepts / ceiling", &accepts, &ceilings, 0.5);
-    report.ratio("duplicates / ceiling", &duplicates, &ceilings, 0.7);
-    let cpus = [&bare_cpu, &accept_cpu, &duplicate_cpu].map(|each| median(each));
-    report.line(
-        "CPU of one answer",
-        format!("ceiling {:.1} µs, accept {:.1} µs, duplicate {:.1} µs", cpus[0], cpus[1], cpus[2]),
-    );
-    report.line("peak RSS under this load", format!("{peak} MB (goal: under 250)"));
-}
-
-fn lone_requests(options: &Options, report: &mut Report) {
-    let dir = fresh(options, "lone");
-    let service = Service::start(&dir);
-    let mut file = laid_out_file(&dir.with_file_name("lone-sync"));
-    let (mut requests, mut syncs) = (Vec::new(), Vec::new());
-    let mut lone = load::Lone::connect(service.target());
-    let blocks = 10;
-    for _ in 0..blocks {
-        // Both in turn: the disk has good and bad moments.
-        for _ in 0..LONE_REQUESTS / blocks {
-            requests.push(lone.submit().as_secs_f64() * 1e3);
-        }
-        for _ in 0..LONE_REQUESTS / blocks {
-            let begun = Instant::now();
-            file.write_all(&[0x5a; 4096]).expect("room on the disk");
-            file.sync_data().expect("a disk that syncs");
-            syncs.push(begun.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    let (request, sync) = (median(&requests), median(&syncs));
-    report.line(
-        "lone request",
-        format!(
-            "{request:.3} ms, of which one write and fdatasync {sync:.3} ms: {:.3} ms over it (goal: at most 1)",
-            request - sync
-        ),
-    );
-}
-
-/// A file whose blocks exist already: the sync after a write to it has no metadata to write and is as quick as syncs get.
-fn laid_out_file(path: &Path) -> File {
-    let mut file = File::create(path).expect("writable directory");
-    file.write_all(&vec![0; LONE_REQUESTS * 4096]).expect("room on the disk");
-    file.sync_all().expect("a disk that syncs");
-    file.rewind().expect("a file");
-    file
-}
-
-fn starts_on_an_empty_store(options: &Options, report: &mut Report) {
-    let mut starts = Vec::new();
-    for _ in 0..STARTS {
-        let dir = fresh(options, "start");
-        starts.push(Service::start(&dir).started_in().as_secs_f64() * 1e3);
-    }
-    report.line("start to ready, empty store", format!("{:.0} ms (goal: under 200)", median(&starts)));
-}
-
-fn with_many_stored(options: &Options, report: &mut Report) {
-    let full_dir = fresh(options, "full");
-    let service = Service::start(&full_dir);
-    let filled = Load {
-        target: service.target(),
-        connections: CONNECTIONS,
-        body: Body::unique("full"),
-        stop: Stop::Answers(options.stored),
-    }
-    .run();
-    assert_eq!(filled.wrong, 0, "answers other than 200");
-    report.progress(&format!("stored {} messages at {:.0}/s", filled.answers, filled.rate()));
-    report.line("peak RSS while storing them", format!("{} MB (goal: under 250)", service.peak_mb()));
-    service.stop();
-
-    let mut starts = Vec::new();
-    for _ in 0..STARTS {
-        let service = Service::start(&full_dir);
-        starts.push(service.started_in().as_secs_f64() * 1e3);
-        report.progress(&format!("start {:.0} ms, RSS {} MB", starts[starts.len() - 1], service.resident_mb()));
-        service.stop();
-    }
-    let stored = options.stored;
-    report.line(&format!("start to ready, {stored} stored"), format!("{:.0} ms (goal: under 1000)", median(&starts)));
-
-    let (mut empty, mut full) = (Vec::new(), Vec::new());
-    for round in 0..options.rounds {
-        for (dir, rates) in [(fresh(options, "empty"), &mut empty), (full_dir.clone(), &mut full)] {
-            let service = Service::start(&dir);
-            let load = |body: Body, stop| Load { target: service.target(), connections: CONNECTIONS, body, stop }.run();
-            load(Body::unique(&format!("v{round:02}")), Stop::After(Duration::from_secs(1)));
-            let outcome = load(Body::unique(&format!("x{round:02}")), Stop::After(options.duration));
-            assert_eq!((outcome.wrong, outcome.duplicates), (0, 0), "answers other than accepted");
-            rates.push(outcome.rate());
-            service.stop();
-        }
-        report.progress(&format!("round {}: empty {:.0}/s, full {:.0}/s", round + 1, empty[round], full[round]));
-    }
-    report.ratio(&format!("accepts with {stored} stored / empty store"), &full, &empty, 0.8);
 }

@@ -15,18 +15,27 @@ impl Report {
         self.lines.push((name.to_owned(), text));
     }
 
-    /// The median of the rounds' ratios: each round's two values were measured one after the other.
-    pub fn ratio(&mut self, name: &str, values: &[f64], bases: &[f64], goal: f64) {
+    /// The median of the rounds' ratios of two rates: each round's two values were measured one after the other.
+    pub fn ratio(&mut self, name: &str, values: &[f64], bases: &[f64], goal: &str) {
+        self.ratio_of(name, values, bases, |value| format!("{value:.0}/s"), goal);
+    }
+
+    /// The same of two times.
+    pub fn times(&mut self, name: &str, values: &[f64], bases: &[f64], unit: &str, goal: &str) {
+        self.ratio_of(name, values, bases, |value| format!("{value:.2} {unit}"), goal);
+    }
+
+    fn ratio_of(&mut self, name: &str, values: &[f64], bases: &[f64], show: impl Fn(f64) -> String, goal: &str) {
         let ratios: Vec<f64> = values.iter().zip(bases).map(|(value, base)| value / base).collect();
         let (low, high) =
             ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), ratio| (low.min(*ratio), high.max(*ratio)));
         self.line(
             name,
             format!(
-                "{:.2} ({low:.2} to {high:.2}; {:.0}/s over {:.0}/s; goal: at least {goal})",
+                "{:.2} ({low:.2} to {high:.2}; {} over {}; {goal})",
                 median(&ratios),
-                median(values),
-                median(bases)
+                show(median(values)),
+                show(median(bases))
             ),
         );
     }

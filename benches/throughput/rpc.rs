@@ -32,7 +32,7 @@ pub fn run(target: &Target, connections: usize, prefix: &str, duration: Duration
     let mut poll = Poll::new().expect("epoll");
     let mut callers: Vec<Caller> =
         (0..connections).map(|number| Caller::connect(target, &poll, Token(number))).collect();
-    let mut outcome = Outcome { answers: 0, wrong: 0, duplicates: 0, elapsed: Duration::ZERO };
+    let mut outcome = Outcome::default();
     let mut sent = 0;
     let begun = Instant::now();
     for caller in &mut callers {

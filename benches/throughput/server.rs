@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use super::load::Target;
 
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
+const PROGRAM: &str = env!("CARGO_BIN_EXE_message-webhook");
 
 /// Moves this process to the core of the load generator.
 pub fn pin_self() {
@@ -70,36 +71,17 @@ impl Ceiling {
 }
 
 impl Service {
-    /// Starts the service on `dir`, with a new key for org `bench`.
+    /// Starts the service on `dir`, with a key for org `bench` that is made before the first start.
     pub fn start(dir: &Path) -> Self {
         Self::start_with(dir, &[])
     }
 
     /// As [`Service::start`], in an environment with `variables`.
     pub fn start_with(dir: &Path, variables: &[(&str, &str)]) -> Self {
-        let program = env!("CARGO_BIN_EXE_message-webhook");
-        let key = Command::new(program)
-            .args([
-                "keys",
-                "create",
-                "--org",
-                "bench",
-                "--env",
-                "dev",
-                "--scope",
-                "submit",
-                "--scope",
-                "stream",
-                "--data-dir",
-            ])
-            .arg(dir)
-            .output()
-            .expect("the service's binary");
-        assert!(key.status.success(), "no key: {}", String::from_utf8_lossy(&key.stderr));
-        let key = String::from_utf8(key.stdout).expect("a key is ASCII").trim().to_owned();
+        let key = fs::read_to_string(key_file(dir)).unwrap_or_else(|_| new_key(dir));
         let [http, grpc, admin] = [free_addr(), free_addr(), free_addr()];
         let mut command = pinned();
-        command.args([program, "serve", "--data-dir"]).arg(dir).envs(variables.iter().copied());
+        command.args([PROGRAM, "serve", "--data-dir"]).arg(dir).envs(variables.iter().copied());
         for (flag, addr) in [("--http-addr", http), ("--grpc-addr", grpc), ("--admin-addr", admin)] {
             command.args([flag, &addr.to_string()]);
         }
@@ -135,6 +117,16 @@ impl Service {
 
     pub fn peak_mb(&self) -> u64 {
         self.process.memory_mb("VmHWM:")
+    }
+
+    /// Bytes that it handed to write calls so far, and those of pages that it had written to a disk.
+    pub fn written(&self) -> (u64, u64) {
+        written_by(self.process.0.id())
+    }
+
+    /// SIGKILL.
+    pub fn kill(self) {
+        drop(self.process);
     }
 
     /// Stops it as an operator does.
@@ -174,6 +166,37 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Where the key of the store in `dir` is.
+pub fn key_file(dir: &Path) -> PathBuf {
+    dir.with_extension("key")
+}
+
+fn new_key(dir: &Path) -> String {
+    let scopes = ["--scope", "submit", "--scope", "stream"];
+    let key = Command::new(PROGRAM)
+        .args(["keys", "create", "--org", "bench", "--env", "dev"])
+        .args(scopes)
+        .arg("--data-dir")
+        .arg(dir)
+        .output()
+        .expect("the service's binary");
+    assert!(key.status.success(), "no key: {}", String::from_utf8_lossy(&key.stderr));
+    let key = String::from_utf8(key.stdout).expect("a key is ASCII").trim().to_owned();
+    fs::write(key_file(dir), &key).expect("writable directory");
+    key
+}
+
+/// Bytes that a process handed to write calls, which sockets have others for, and those of pages that it had written to a
+/// disk (proc(5), wchar and write_bytes).
+pub fn written_by(pid: u32) -> (u64, u64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).expect("/proc");
+    let field = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a known field");
+        line.trim().parse().expect("a number")
+    };
+    (field("wchar:"), field("write_bytes:"))
 }
 
 fn free_addr() -> SocketAddr {

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The share that operators are told to keep.
-const GOAL: f64 = 0.9;
+const GOAL: &str = "at least 0.9";
 
 pub fn measure(options: &Options, report: &mut Report) {
     let sink = Sink::start();
