@@ -33,6 +33,8 @@ class Server:
         self.arguments = arguments
         self.environment = os.environ | (environment or {})
         self.data_dir = os.path.join(folder, "data")
+        # An empty directory is a new store; one that is not there is a mistake.
+        os.makedirs(self.data_dir, exist_ok=True)
         self.store = self.make_store()
         *ports, self.page_port = free_ports(4)
         self.http, self.grpc, self.admin = (f"127.0.0.1:{port}" for port in ports)
