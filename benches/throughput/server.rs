@@ -174,6 +174,8 @@ pub fn key_file(dir: &Path) -> PathBuf {
 }
 
 fn new_key(dir: &Path) -> String {
+    // An empty directory is a new store; one that is not there is a mistake.
+    fs::create_dir_all(dir).expect("writable directory");
     let scopes = ["--scope", "submit", "--scope", "stream"];
     let key = Command::new(PROGRAM)
         .args(["keys", "create", "--org", "bench", "--env", "dev"])
