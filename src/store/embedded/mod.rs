@@ -126,6 +126,9 @@ impl EmbeddedStore {
             // So that its first event is an increase.
             metrics::counter!(counter).increment(0);
         }
+        for gauge in [names::STORE_DAMAGED, names::STORE_CLOCK_STEP_SECONDS] {
+            metrics::gauge!(gauge).set(0.0);
+        }
         let Parts { shared, writer, preparer, scrubber, report } =
             open::open(Arc::new(disk) as Arc<dyn Disk>, options, clock)?;
         if writer.is_none() {
