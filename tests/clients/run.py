@@ -152,7 +152,9 @@ def keep_what_was_said(server, folder):
     """For tests/secrets/scan.py, where SAID_DIR names a directory: every log below the folder, and the metrics."""
     said = os.environ.get("SAID_DIR")
     if said:
-        for number, log in enumerate(sorted(pathlib.Path(folder).rglob("*.log"))):
+        # Not the stores' own segments, log/<number>.log: that is where contents belong.
+        logs = [log for log in pathlib.Path(folder).rglob("*.log") if not log.stem.isdigit()]
+        for number, log in enumerate(sorted(logs)):
             kind = "collector" if log.name == "received.log" else "clients-log"
             shutil.copy(log, pathlib.Path(said, f"{kind}-{os.getpid()}-{number}.txt"))
         with urllib.request.urlopen(f"http://{server.admin}/metrics", timeout=20) as answer:
