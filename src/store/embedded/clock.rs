@@ -113,8 +113,13 @@ impl StoreClock {
     /// # Errors
     /// The reason, for the operator.
     pub fn check(&self) -> Result<(), String> {
-        self.stamp();
-        match self.state.lock().distrusted {
+        let mut state = self.state.lock();
+        if state.distrusted.is_none() {
+            return Ok(());
+        }
+        // It may have been set right since.
+        state.answer(self.source.now().as_micros(), self.source.since_boot());
+        match state.distrusted {
             None => Ok(()),
             Some(_) => Err("the clock is far behind the last message that was accepted, or before this program was \
                             made; set it right, or start with --trust-clock, or wait until it has stood for 10 minutes"

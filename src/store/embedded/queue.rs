@@ -51,8 +51,62 @@ pub struct Gathering {
     pub enough: usize,
     /// For how long it waits for them once there is one.
     pub patience: Duration,
+    /// It waits no longer either when none came for so long.
+    pub pause: Duration,
     /// For how long it waits for the first.
     pub idle: Duration,
+}
+
+/// How many submissions the next group waits for: as many as the last had, for whoever was answered is likely to submit again
+/// at once. Now and then it tries to gather more, because what a frame costs by itself, a sync and its wake-ups, is then shared
+/// by more; less often each time that no more came.
+#[derive(Debug)]
+pub struct Expectation {
+    last: usize,
+    is_trying: bool,
+    groups_until_try: u32,
+    groups_between_tries: u32,
+}
+
+impl Default for Expectation {
+    fn default() -> Self {
+        Self { last: 0, is_trying: false, groups_until_try: Self::SOON, groups_between_tries: Self::SOON }
+    }
+}
+
+impl Expectation {
+    const SOON: u32 = 4;
+    const SELDOM: u32 = 256;
+    /// Fewer than this are not worth a try: they are answered sooner without.
+    const FEW: usize = 8;
+
+    /// What the next group waits for.
+    pub fn enough(&self) -> usize {
+        if self.is_trying { self.last + self.last / 4 + 1 } else { self.last.max(1) }
+    }
+
+    /// Whether more than the last group had are waited for.
+    pub fn is_trying(&self) -> bool {
+        self.is_trying
+    }
+
+    /// A group of `count` was gathered; 0 for a time in which none came.
+    pub fn gathered(&mut self, count: usize) {
+        let is_reached = count >= self.enough();
+        self.last = count;
+        if count < Self::FEW {
+            *self = Self { last: count, ..Self::default() };
+        } else if self.is_trying && !is_reached {
+            self.is_trying = false;
+            self.groups_between_tries = (self.groups_between_tries * 2).min(Self::SELDOM);
+            self.groups_until_try = self.groups_between_tries;
+        } else if self.is_trying {
+            self.groups_between_tries = Self::SOON;
+        } else {
+            self.groups_until_try = self.groups_until_try.saturating_sub(1);
+            self.is_trying = self.groups_until_try == 0;
+        }
+    }
 }
 
 /// See the module.
@@ -146,20 +200,28 @@ impl Queue {
     pub fn gather(&self, work: &mut Work, gathering: Gathering) {
         let mut state = self.state.lock();
         let begun = Instant::now();
-        let mut first: Option<Instant> = None;
+        // Since when there is a submission, and how many there were when the last pause began.
+        let mut first: Option<(Instant, usize)> = None;
         loop {
             let waiting = state.work.submissions.len();
             if !state.work.orders.is_empty() || state.work.closed || waiting >= gathering.enough.max(1) {
                 break;
             }
-            let deadline = match waiting {
-                0 => begun + gathering.idle,
-                _ => *first.get_or_insert_with(Instant::now) + gathering.patience,
-            };
-            state.wake_at = Some(if waiting == 0 { 1 } else { gathering.enough });
-            if self.wake.wait_until(&mut state, deadline).timed_out() {
+            if waiting == 0 {
+                state.wake_at = Some(1);
+                if self.wake.wait_until(&mut state, begun + gathering.idle).timed_out() {
+                    break;
+                }
+                continue;
+            }
+            let now = Instant::now();
+            let (since, before) = first.unwrap_or((now, 0));
+            if waiting == before || now >= since + gathering.patience {
                 break;
             }
+            first = Some((since, waiting));
+            state.wake_at = Some(gathering.enough);
+            self.wake.wait_until(&mut state, (now + gathering.pause).min(since + gathering.patience));
         }
         state.wake_at = None;
         Self::swap(&mut state, work);
@@ -218,5 +280,51 @@ impl Bell {
         self.wake.wait_while_for(&mut state, |(rung, closed)| !*rung && !*closed, duration);
         state.0 = false;
         !state.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Expectation;
+
+    fn after(counts: &[usize]) -> Expectation {
+        let mut expectation = Expectation::default();
+        counts.iter().for_each(|count| expectation.gathered(*count));
+        expectation
+    }
+
+    #[test]
+    fn a_lone_submission_waits_for_nobody() {
+        assert_eq!(after(&[]).enough(), 1);
+        assert_eq!(after(&[1; 100]).enough(), 1);
+        assert_eq!(after(&[40, 0]).enough(), 1);
+    }
+
+    #[test]
+    fn a_group_waits_for_as_many_as_the_last_had_and_now_and_then_for_more() {
+        assert_eq!(after(&[40]).enough(), 40);
+        let mut expectation = after(&[40; Expectation::SOON as usize]);
+        assert!(expectation.is_trying() && expectation.enough() == 51);
+        expectation.gathered(51);
+        assert!(expectation.is_trying() && expectation.enough() == 64, "it goes on while more come");
+        expectation.gathered(51);
+        assert!(!expectation.is_trying() && expectation.enough() == 51, "and stops when no more come");
+    }
+
+    #[test]
+    fn it_tries_less_often_each_time_that_no_more_came_and_never_stops_trying() {
+        let mut expectation = after(&[40]);
+        let mut between = Vec::new();
+        for _ in 0..8 {
+            let mut groups = 0;
+            while !expectation.is_trying() {
+                expectation.gathered(40);
+                groups += 1;
+                assert!(groups <= Expectation::SELDOM, "it tries again");
+            }
+            expectation.gathered(40);
+            between.push(groups);
+        }
+        assert!(between.is_sorted() && between.last() == Some(&Expectation::SELDOM), "{between:?}");
     }
 }

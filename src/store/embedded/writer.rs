@@ -23,7 +23,7 @@ use super::{
         writer::{AppendError, Class, LogWriter},
     },
     meters::Meters,
-    queue::{Gathering, Order, Work},
+    queue::{Expectation, Gathering, Order, Work},
     sabotage::{Sabotage, is_planted},
     shared::{Shared, Stopped, Worker, disk_full},
     state::Change,
@@ -38,7 +38,9 @@ use crate::{
 /// After so long without a new frame an empty one vouches for the last.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// A group gathers no longer than this, however many may come.
-const PATIENCE: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_micros(2500);
+/// When it tries to gather more than the last one had, it tries no longer after such a time in which none came.
+const PAUSE: Duration = Duration::from_micros(300);
 /// Keys whose last use one record tells.
 const USED_AT_A_TIME: usize = 1000;
 /// Between two looks at whether the next segment is there.
@@ -55,8 +57,7 @@ pub struct Writer {
     pending: VecDeque<Waiting>,
     frame: Vec<u8>,
     meters: Meters,
-    /// How many the last group had.
-    last_group: usize,
+    expectation: Expectation,
 }
 
 /// What [`Writer::step`] did.
@@ -74,16 +75,16 @@ impl Writer {
     /// A writer that goes on where `log` stands.
     pub fn new(shared: Arc<Shared>, log: LogWriter) -> Self {
         let (work, pending, frame) = (Work::default(), VecDeque::new(), Vec::new());
-        Self { shared, log, work, pending, frame, meters: Meters::new(), last_group: 0 }
+        Self { shared, log, work, pending, frame, meters: Meters::new(), expectation: Expectation::default() }
     }
 
     /// Works until the queue is closed and empty, then closes the log.
     pub fn run(mut self) {
         loop {
             let gathering = Gathering {
-                // Those who were answered are likely to submit again at once.
-                enough: self.last_group.clamp(1, self.shared.options.group_messages),
+                enough: self.expectation.enough().min(self.shared.options.group_messages),
                 patience: PATIENCE,
+                pause: if self.expectation.is_trying() { PAUSE } else { PATIENCE },
                 idle: match self.log.wants_voucher() || self.shared.stopped().is_some() {
                     true => QUIET_AFTER,
                     false => Duration::from_hours(1),
@@ -94,10 +95,11 @@ impl Writer {
             self.work = work;
             let is_quiet = self.work.submissions.is_empty() && self.work.orders.is_empty() && !self.work.closed;
             if is_quiet {
-                self.last_group = 0;
+                self.expectation.gathered(0);
                 self.be_quiet();
                 continue;
             }
+            self.expectation.gathered(self.work.submissions.len());
             self.take_over();
             while !self.pending.is_empty() {
                 if self.step() == Stepped::Blocked {
@@ -218,7 +220,6 @@ impl Writer {
         }
         let count = members.len();
         if count > 0 {
-            self.last_group = count;
             let appended = self.append(&mut building, stamp, &spans, true);
             // Told to the exporter before their callers go on.
             drop(spans);
