@@ -38,9 +38,9 @@ const SCRUB_EVERY: Duration = Duration::from_millis(60);
 pub fn keep_ahead(shared: &Shared, mut preparer: Preparer) {
     let mut used = 0;
     while !shared.background.is_closed() {
-        shared.set_working(Worker::Background, true);
+        shared.set_working(Worker::Ahead, true);
         let did = step_ahead(shared, &mut preparer);
-        shared.set_working(Worker::Background, false);
+        shared.set_working(Worker::Ahead, false);
         watch_disk(shared);
         let before = std::mem::replace(&mut used, shared.used.load(Ordering::Relaxed));
         let pause = match (did, shared.preparation.has_problem()) {
@@ -124,7 +124,10 @@ fn watch_disk(shared: &Shared) {
 pub fn keep_house(shared: &Shared, mut scrubber: Scrubber) {
     let mut due = Instant::now() + shared.options.retention_interval;
     loop {
-        let pause = match step_house(shared, &mut scrubber) {
+        shared.set_working(Worker::House, true);
+        let stepped = step_house(shared, &mut scrubber);
+        shared.set_working(Worker::House, false);
+        let pause = match stepped {
             Ok(true) => SCRUB_EVERY,
             Ok(false) => due.saturating_duration_since(Instant::now()),
             Err(error) => {
@@ -166,7 +169,8 @@ pub fn step_house(shared: &Shared, scrubber: &mut Scrubber) -> Result<bool, RunE
         let Some(range) = index::plan(&spans, sizes().fan_out, longest(shared)) else { continue };
         let inputs = runs.get(range).unwrap_or_default();
         let place = log::Position::new(shared.oldest(), 0);
-        match index::merge(shared.log.disk.as_ref(), &shared.identity, inputs, place.0) {
+        let goes_on = || shared.set_working(Worker::House, true);
+        match index::merge(shared.log.disk.as_ref(), &shared.identity, inputs, place.0, goes_on) {
             Ok(merged) => {
                 shared.view.replace(vec![merged], inputs);
                 for input in inputs {
@@ -220,6 +224,7 @@ pub fn find_damaged(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), RunError> 
             if shared.background.is_closed() {
                 return Ok(());
             }
+            shared.set_working(Worker::House, true);
             match entry {
                 Ok(_) => {}
                 Err(error) if is_damage(&error) => {
@@ -253,6 +258,7 @@ fn rebuild(shared: &Shared, run: &Arc<Run>) -> Result<(), RunError> {
     }
     let mut made = Vec::new();
     for segment in span.from.max(shared.oldest())..=span.to {
+        shared.set_working(Worker::House, true);
         let mut entries = kept.remove(&segment).unwrap_or_default();
         if let Some(recent) = read_segment(&shared.log, segment)? {
             entries.extend(if kind == RunKind::Ids { recent.ids_sorted() } else { recent.senders_sorted() });

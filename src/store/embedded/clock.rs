@@ -127,6 +127,11 @@ impl StoreClock {
         }
     }
 
+    /// That it went back could not be told in the log; the next who asks is to tell it.
+    pub fn note_went_back(&self) {
+        self.state.lock().went_back = true;
+    }
+
     /// Whether the answer's clock went back since this was last asked.
     pub fn take_went_back(&self) -> bool {
         std::mem::take(&mut self.state.lock().went_back)

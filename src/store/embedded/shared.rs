@@ -67,8 +67,8 @@ pub struct Shared {
     /// Why the runs of a sealed segment cannot be written, for now.
     pub uncovered: Mutex<Option<String>>,
     began: Instant,
-    /// When the writer's or the background's present call to the disk began, in milliseconds since `began`; 0 for none.
-    working: [AtomicU64; 2],
+    /// When each worker's present call to the disk began, in milliseconds since `began`; 0 for none.
+    working: [AtomicU64; 3],
 }
 
 /// Why nothing is accepted for now; it passes by itself.
@@ -83,8 +83,12 @@ pub enum Stopped {
 /// Which thread works.
 #[derive(Debug, Clone, Copy)]
 pub enum Worker {
+    /// Whoever submits waits for it.
     Writer = 0,
-    Background = 1,
+    /// Makes what the writer needs next.
+    Ahead = 1,
+    /// Nobody waits for it, and it may take its time; but where it stands still, nothing is merged or forgotten any more.
+    House = 2,
 }
 
 /// Runs `read` where it may block.
@@ -130,7 +134,7 @@ impl Shared {
             stopped: Mutex::new(None),
             uncovered: Mutex::new(None),
             began: Instant::now(),
-            working: [AtomicU64::new(0), AtomicU64::new(0)],
+            working: [const { AtomicU64::new(0) }; 3],
         }
     }
 
@@ -173,7 +177,7 @@ impl Shared {
 
     /// Why acceptance has ended for good, or a call to the disk does not come back.
     pub fn failure(&self) -> Option<String> {
-        let stuck = self.longest_call() > IS_STUCK;
+        let stuck = self.longest_call(&self.working) > IS_STUCK;
         self.failure.get().cloned().or_else(|| stuck.then(|| "the disk has not answered for 5 minutes".to_owned()))
     }
 
@@ -197,7 +201,8 @@ impl Shared {
             Some(Stopped::Otherwise(why)) => return Err(Error::store_unavailable(why)),
             None => {}
         }
-        if self.longest_call() > HANGS {
+        let [writer, ahead, _] = &self.working;
+        if self.longest_call([writer, ahead]) > HANGS {
             return Err(Error::store_unavailable("the disk does not answer"));
         }
         Ok(())
@@ -230,9 +235,9 @@ impl Shared {
         }
     }
 
-    fn longest_call(&self) -> Duration {
+    fn longest_call<'a>(&self, workers: impl IntoIterator<Item = &'a AtomicU64>) -> Duration {
         let now = self.began.elapsed().as_millis() as u64;
-        let since = self.working.iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since > 0).min();
+        let since = workers.into_iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since > 0).min();
         Duration::from_millis(since.map_or(0, |since| now.saturating_sub(since)))
     }
 

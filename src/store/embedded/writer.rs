@@ -270,7 +270,8 @@ impl Writer {
     fn stamp(&mut self) -> Result<Stamp, Error> {
         let stamp = self.shared.clock.stamp();
         if self.shared.clock.take_went_back() {
-            self.change(Change::Clock(stamp.wall), Class::State)?;
+            // Until a record tells so, no message may have an earlier time than the one before it.
+            self.change(Change::Clock(stamp.wall), Class::State).inspect_err(|_| self.shared.clock.note_went_back())?;
         }
         Ok(stamp)
     }

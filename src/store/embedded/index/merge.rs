@@ -35,11 +35,17 @@ pub fn plan(spans: &[Span], fan_out: usize, longest: u32) -> Option<Range<usize>
 
 /// Makes one run of neighbours of one kind, the oldest first, and leaves out what is below the position `oldest`. One
 /// run alone is written anew. Reads and writes in order; needs their size on the disk, and in memory the new filter and
-/// 256 KiB a run. The inputs stay.
+/// 256 KiB a run. The inputs stay. `goes_on` is called for each entry: a long merge does not stand still.
 ///
 /// # Errors
 /// [`RunError`]; nothing is written then.
-pub fn merge(disk: &dyn Disk, identity: &Identity, inputs: &[Arc<Run>], oldest: u64) -> Result<Run, RunError> {
+pub fn merge(
+    disk: &dyn Disk,
+    identity: &Identity,
+    inputs: &[Arc<Run>],
+    oldest: u64,
+    goes_on: impl Fn(),
+) -> Result<Run, RunError> {
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
         return Err(RunError::Input("there is nothing to merge"));
     };
@@ -50,7 +56,9 @@ pub fn merge(disk: &dyn Disk, identity: &Identity, inputs: &[Arc<Run>], oldest: 
     let span = Span { from: first.span().from, to: last.span().to };
     let count = inputs.iter().fold(0, |sum: u64, run| sum.saturating_add(run.len()));
     let merged = Merged::new(inputs.iter().map(|run| run.entries()).collect())?;
-    let mut kept = merged.filter(|entry| entry.as_ref().map_or(true, |entry| entry.position >= oldest));
+    let mut kept = merged
+        .inspect(|_| goes_on())
+        .filter(|entry| entry.as_ref().map_or(true, |entry| entry.position >= oldest));
     Run::write(disk, identity, first.kind(), span, last.end(), count, &mut kept)
 }
 

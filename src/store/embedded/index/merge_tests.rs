@@ -135,16 +135,16 @@ fn a_merge_leaves_out_what_is_below_the_oldest() {
         run(&disk, RunKind::Ids, 5, &[(1, 16), (3, 32)]),
         run(&disk, RunKind::Ids, 6, &[]),
     ];
-    let merged = merge(&disk, &IDENTITY, &runs, 5 << 32).unwrap();
+    let merged = merge(&disk, &IDENTITY, &runs, 5 << 32, || ()).unwrap();
     assert_eq!((merged.len(), merged.span()), (2, Span { from: 4, to: 6 }));
     assert_eq!(merged.end(), runs[2].end());
     assert_eq!(merged.newest(&hash(1)).unwrap(), Some(5 << 32 | 16));
     assert_eq!(merged.newest(&hash(2)).unwrap(), None);
     assert_eq!(merged.newest(&hash(3)).unwrap(), Some(5 << 32 | 32));
     // What is at the oldest is kept.
-    assert_eq!(merge(&disk, &IDENTITY, &runs, 5 << 32 | 16).unwrap().len(), 2);
-    assert_eq!(merge(&disk, &IDENTITY, &runs, 5 << 32 | 17).unwrap().len(), 1);
-    let merged = merge(&disk, &IDENTITY, &runs, 5 << 32).unwrap();
+    assert_eq!(merge(&disk, &IDENTITY, &runs, 5 << 32 | 16, || ()).unwrap().len(), 2);
+    assert_eq!(merge(&disk, &IDENTITY, &runs, 5 << 32 | 17, || ()).unwrap().len(), 1);
+    let merged = merge(&disk, &IDENTITY, &runs, 5 << 32, || ()).unwrap();
     // The inputs are there until the caller lets them go.
     assert_eq!(disk.names().len(), 4);
     let opened = Run::open(&disk, &IDENTITY, RunKind::Ids, merged.span()).unwrap();
@@ -157,7 +157,7 @@ fn what_are_no_neighbours_is_not_merged() {
     let ids = |segment| run(&disk, RunKind::Ids, segment, &[(1, 16)]);
     let senders = run(&disk, RunKind::Senders, 2, &[(1, 16)]);
     for inputs in [vec![], vec![ids(1), ids(3)], vec![ids(2), ids(1)], vec![ids(1), ids(1)], vec![ids(1), senders]] {
-        assert!(matches!(merge(&disk, &IDENTITY, &inputs, 0), Err(RunError::Input(_))));
+        assert!(matches!(merge(&disk, &IDENTITY, &inputs, 0, || ()), Err(RunError::Input(_))));
     }
 }
 
@@ -174,7 +174,7 @@ fn a_damaged_page_stops_a_merge_and_what_can_be_salvaged_goes_on_with_the_log() 
     disk.put(&name, bytes);
     let bad = Arc::new(Run::open(&disk, &IDENTITY, RunKind::Ids, span).unwrap());
     let names = disk.names();
-    let merged = merge(&disk, &IDENTITY, &[good, Arc::clone(&bad)], 0);
+    let merged = merge(&disk, &IDENTITY, &[good, Arc::clone(&bad)], 0, || ());
     assert!(matches!(merged.map(drop), Err(RunError::Damaged(_))));
     assert_eq!(disk.names(), names);
     // As the caller makes it anew: the log has every second one, among them those of the bad page.
@@ -215,7 +215,7 @@ fn a_merge_of_one_run_heals_its_filter() {
     disk.put(&name, bytes);
     let hurt = Arc::new(Run::open(&disk, &IDENTITY, RunKind::Ids, Span { from: 7, to: 7 }).unwrap());
     assert!(hurt.damage().is_some());
-    assert_eq!(all(&merge(&disk, &IDENTITY, &[hurt], 0).unwrap()), expected);
+    assert_eq!(all(&merge(&disk, &IDENTITY, &[hurt], 0, || ()).unwrap()), expected);
     assert_eq!(disk.bytes(&name), whole);
 }
 
@@ -227,7 +227,7 @@ fn an_error_of_any_call_of_a_merge_leaves_the_inputs_and_no_part_of_a_run() {
         let runs = [1, 2, 3].map(|segment| run(&disk, RunKind::Ids, segment, &records));
         let span = Span { from: 1, to: 3 };
         disk.fail(call);
-        let merged = merge(&disk, &IDENTITY, &runs, 0);
+        let merged = merge(&disk, &IDENTITY, &runs, 0, || ());
         if !disk.failed() {
             assert!(call > 5 && merged.is_ok());
             break;
@@ -258,7 +258,7 @@ proptest! {
         let mut expected: Vec<_> = runs.iter().flat_map(|run| all(run)).collect();
         expected.retain(|entry| entry.position >= oldest);
         expected.sort_unstable();
-        let merged = merge(&disk, &IDENTITY, &runs, oldest).unwrap();
+        let merged = merge(&disk, &IDENTITY, &runs, oldest, || ()).unwrap();
         prop_assert_eq!(&all(&merged), &expected);
         for entry in &expected {
             let newest = expected.iter().filter(|other| other.hash == entry.hash).map(|other| other.position).max();
