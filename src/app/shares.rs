@@ -19,7 +19,8 @@ impl Shares {
         let files = limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
         let shares = Self::of(max_connections, files);
         if shares.http < max_connections {
-            tracing::warn!(
+            // No fault by itself: as a rule nobody asked for as many as the default.
+            tracing::info!(
                 open_files = files,
                 max_connections,
                 http = shares.http,

@@ -89,33 +89,20 @@ fn commands(running: &Running, keys: &BTreeMap<&'static str, String>, path: &Pat
     let (now, _) = SystemClock.now().as_unix();
     let program = std::env::args().next().unwrap_or_else(|| super::NAME.into());
     let dev = keys.get("dev").map_or("", String::as_str);
-    let mut text = format!(
-        "\nThe demo serves organisation '{ORG}'. Its keys are kept in {}, for the next start.\n",
-        path.display()
-    );
-    for (env, key) in keys {
-        text.push_str(&format!(
-            "\n# A message in, {env}. Send it twice: it is accepted once.\n\
-             curl -sS http://{}/{ORG}/{env}/v1/message-webhook \\\n  \
-               -H 'Authorization: Bearer {key}' \\\n  \
-               -H 'Content-Type: application/json' \\\n  \
-               -d '{{\"from_id\":\"user_abc123\",\"message_sid\":\"msg_{now}\",\"timestamp\":\"{now}\",\
-             \"message_body\":\"Here is my meal, this is gruyere cheese btw.\",\
-             \"image_urls\":[\"https://example.com/images/food.jpg\"],\"audio_urls\":[]}}'\n",
-            addresses.http
-        ));
-    }
-    text.push_str(&format!(
-        "\n# Read it back over gRPC.\n\
-         MESSAGE_WEBHOOK_KEY={dev} {program} get --grpc-addr {grpc} --org {ORG} --env dev msg_{now}\n\
-         \n# The same with grpcurl.\n\
-         grpcurl -plaintext -H 'authorization: Bearer {dev}' -d '{{\"message_sid\":\"msg_{now}\"}}' \\\n  \
-           {grpc} messagewebhook.v1.MessageService/GetMessage\n\
-         \n# Health and metrics.\n\
-         curl -sS http://{admin}/readyz\n\
-         curl -sS http://{admin}/metrics\n\n",
+    format!(
+        "\nThe demo is ready. In another terminal, paste:\n\
+         \n# A key for the organisation '{ORG}' in the environment 'dev'. This and the one for 'prod' are in {file}.\n\
+         export KEY={dev}\n\
+         \n# A message. Send it twice: it is accepted once.\n\
+         curl -sS http://{http}/{ORG}/dev/v1/message-webhook \\\n  \
+           -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n  \
+           -d '{{\"from_id\":\"user_abc123\",\"message_sid\":\"msg_{now}\",\"timestamp\":\"{now}\",\
+         \"message_body\":\"Here is my meal.\",\"image_urls\":[\"https://example.com/images/food.jpg\"]}}'\n\
+         \n# The feed: every message that was accepted, and each new one as it comes.\n\
+         MESSAGE_WEBHOOK_KEY=\"$KEY\" {program} tail --from start --grpc-addr {grpc}\n\
+         \nThe API's documentation: http://{http}/docs\n\n",
+        file = path.display(),
+        http = addresses.http,
         grpc = addresses.grpc,
-        admin = addresses.admin,
-    ));
-    text
+    )
 }

@@ -48,7 +48,7 @@ fn augment(command: Command, wanted: impl Fn(&Setting) -> bool) -> Command {
         .value_hint(ValueHint::FilePath)
         // Takes an empty variable, which is an unset one.
         .value_parser(OsStringValueParser::new().map(PathBuf::from))
-        .help("A TOML file of settings; the environment and flags win over it");
+        .help("TOML file with settings; environment variables and flags take precedence");
     SETTINGS.iter().filter(|setting| wanted(setting)).fold(command.arg(file), |command, setting| {
         let default = if setting.default.is_empty() { "none" } else { setting.default };
         let arg = Arg::new(setting.name)

@@ -14,13 +14,13 @@ const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the server's admin port listens; 0.0.0.0 and [::] mean this machine.
+    /// Address of the server's admin port; 0.0.0.0 and [::] mean this machine.
     #[arg(long, value_name = "IP:PORT", env = "MESSAGE_WEBHOOK_ADMIN_ADDR", default_value = DEFAULT_ADDRESS, value_parser = address)]
     admin_addr: SocketAddr,
-    /// Ask whether the process lives, not whether it takes work.
+    /// Check that the process is alive, not that it is ready.
     #[arg(long)]
     live: bool,
-    /// For how long to wait for the answer.
+    /// How long to wait for an answer.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }

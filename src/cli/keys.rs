@@ -20,19 +20,19 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Create a key and print it, alone, on stdout. It is shown this once: only a hash of it is kept.
+    /// Create a key and print it on stdout. It is shown only once: the store keeps only a hash.
     Create {
         #[command(flatten)]
         grant: Grant,
         #[command(flatten)]
         store: StoreFlags,
     },
-    /// List keys, revoked and expired ones too. Secrets are kept nowhere.
+    /// List keys, including revoked and expired ones. Secrets are not stored.
     List {
-        /// Only those of this organisation.
+        /// Only keys of this organisation.
         #[arg(long, value_parser = org)]
         org: Option<OrgId>,
-        /// Only those of this environment, dev or prod.
+        /// Only keys of this environment, dev or prod.
         #[arg(long, value_parser = env)]
         env: Option<Environment>,
         /// Print JSON.
@@ -41,7 +41,7 @@ pub(super) enum Command {
         #[command(flatten)]
         store: StoreFlags,
     },
-    /// Revoke a key for good; it ends within 5 seconds.
+    /// Revoke a key permanently; takes effect within 5 seconds.
     Revoke {
         /// The key's id, the third part of its text.
         #[arg(value_name = "ID")]
@@ -49,7 +49,7 @@ pub(super) enum Command {
         #[command(flatten)]
         store: StoreFlags,
     },
-    /// Print a new key and, after an empty line, its entry for a keys file. Touches no store.
+    /// Print a new key and, after an empty line, its entry for a keys file. Does not change any store.
     Generate {
         #[command(flatten)]
         grant: Grant,
@@ -65,13 +65,13 @@ pub(super) struct Grant {
     /// The environment that the key belongs to, dev or prod.
     #[arg(long, value_parser = env, requires = "org")]
     env: Option<Environment>,
-    /// A key of internal services, for every organisation and environment.
+    /// A key for internal services, valid for every organisation and environment.
     #[arg(long, conflicts_with_all = ["org", "env"])]
     platform: bool,
-    /// What the key may do: submit, read, stream or admin; may be given several times.
+    /// What the key may do: submit, read, stream or admin; can be repeated.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = scope, default_value = "submit")]
     scopes: Vec<Scope>,
-    /// The key ends after this time, e.g. 90d; without it never.
+    /// The key expires after this time, e.g. 90d; never by default.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     expires_in: Option<Duration>,
 }

@@ -16,10 +16,10 @@ pub(super) struct Args {
     /// The end user, `from_id`.
     #[arg(value_name = "FROM_ID")]
     from_id: String,
-    /// At most this many messages.
+    /// Maximum number of messages.
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
-    /// Print one JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

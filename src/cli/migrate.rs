@@ -11,7 +11,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print what would be done, and do nothing.
+    /// Print what would be done, without doing it.
     #[arg(long)]
     plan: bool,
     #[command(flatten)]

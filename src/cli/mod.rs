@@ -4,6 +4,7 @@
 mod backoff;
 mod config;
 mod demo;
+mod examples;
 mod flags;
 mod get;
 mod health;
@@ -21,17 +22,17 @@ mod transfer;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use output::{Failure, print};
 
 const NAME: &str = "message-webhook";
 
-/// Takes users' messages in by JSON webhook and gRPC, each exactly once.
+/// Accepts chat messages over HTTP or gRPC, stores each exactly once, and feeds them to your services.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, max_term_width = 120, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.")]
+#[command(after_help = "Exit codes: 0 success, 1 failure, 2 invalid usage or configuration.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,32 +40,32 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the webhook, gRPC, health and metrics until a signal to stop.
+    /// Serve the webhook, gRPC, health and metrics until told to stop.
     Serve(serve::Args),
-    /// Make the keyspace and the tables of a store on ScyllaDB, or bring them up to date. Safe to run at any time.
+    /// Create or update the keyspace and tables of a ScyllaDB store. Safe to run at any time.
     Migrate(migrate::Args),
-    /// Create, list and revoke API keys, on a stopped and on a running server alike.
+    /// Create, list and revoke API keys, whether the server is running or not.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Write everything that a store keeps to a file: a backup, or the way to another store. Also of a running server.
+    /// Export everything in a store to a file, for a backup or another store, whether the server is running or not.
     Export(transfer::ExportArgs),
-    /// Take over what 'export' wrote, also into a running server.
+    /// Import what 'export' wrote, whether the server is running or not.
     Import(transfer::ImportArgs),
-    /// Look a message up over gRPC and print it as JSON.
+    /// Look up a message over gRPC and print it as JSON.
     Get(get::Args),
-    /// Submit messages over gRPC or the webhook, and send again what was not answered.
+    /// Submit messages over gRPC or the webhook, retrying what was not answered.
     Submit(submit::Args),
-    /// List a user's messages over gRPC, the newest first.
+    /// List a user's messages over gRPC, newest first.
     List(list::Args),
-    /// Follow the feed of accepted messages over gRPC, one line a message.
+    /// Follow the feed of accepted messages over gRPC, one line per message.
     Tail(tail::Args),
-    /// Ask a server whether it is ready: exit code 0 when it is. For container probes.
+    /// Check whether a server is ready; exits with 0 if it is. For container probes.
     Health(health::Args),
-    /// Print the effective configuration and who gave each value, as a file that can be used as one.
+    /// Print the effective configuration and the source of each value, as a valid configuration file.
     Config(config::Args),
-    /// Print the OpenAPI document of the webhook.
+    /// Print the webhook's OpenAPI document.
     Openapi,
-    /// Print a completion script for a shell.
+    /// Print a shell completion script.
     Completions {
         /// The shell.
         shell: Shell,
@@ -73,7 +74,9 @@ enum Command {
 
 /// Runs the command that `arguments` name, the program's own name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let mut definition = definition();
+    let parsed = definition.try_get_matches_from_mut(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed.map_err(|error| error.format(&mut definition)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors, and go to stdout. Whether they can be written changes nothing.
@@ -102,9 +105,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+fn definition() -> clap::Command {
+    examples::add_to(Cli::command())
+}
+
 fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+    clap_complete::generate(shell, &mut definition(), NAME, &mut script);
     print(&String::from_utf8_lossy(&script))
 }
 
@@ -114,6 +121,6 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 }

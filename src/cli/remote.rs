@@ -24,21 +24,21 @@ const PING: Duration = Duration::from_secs(10);
 /// A page or a frame holds at most 1 MiB, or one message of any size that the server takes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-pub(super) const KEY_HELP: &str = "The key is taken from --key-file, else from MESSAGE_WEBHOOK_KEY; never from an \
-                                   argument, which other users of the machine can see.";
+pub(super) const KEY_HELP: &str = "The key is read from --key-file or MESSAGE_WEBHOOK_KEY, never from an argument, \
+                                   which other users of the machine can see.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Remote {
-    /// The organisation; without it that of the key.
+    /// The organisation; defaults to the key's.
     #[arg(long)]
     org: Option<String>,
-    /// The environment, dev or prod; without it that of the key.
+    /// The environment, dev or prod; defaults to the key's.
     #[arg(long)]
     env: Option<String>,
-    /// Where the server's gRPC port is; 0.0.0.0 and [::] mean this machine.
+    /// Address of the server's gRPC port; 0.0.0.0 and [::] mean this machine.
     #[arg(long, value_name = "HOST:PORT", env = "MESSAGE_WEBHOOK_GRPC_ADDR", default_value = DEFAULT_ADDRESS)]
     grpc_addr: String,
-    /// A file that holds the key.
+    /// File that contains the key.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }

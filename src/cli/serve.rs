@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::Rlimit;
+
 use super::{demo, flags::SettingFlags, output::Failure};
 use crate::{
     app::{App, Consent, StartError, Stop, StoreSource},
@@ -17,16 +19,16 @@ const SHORTEST_FLUSH: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Make an organisation `demo` with a key for each environment, print commands to try, and serve. Data is kept in
+    /// Create an organisation `demo` with a key for each environment, print commands to try, and serve. Data goes to
     /// ./demo-data unless a setting names another directory.
     #[arg(long)]
     demo: bool,
-    /// Serve although the opening of the store found that acknowledged messages are lost. Only a flag: as a standing
-    /// setting it would hide the next loss.
+    /// Start even though the store has lost acknowledged messages. Only a flag, because a permanent setting would hide
+    /// the next loss.
     #[arg(long)]
     accept_loss: bool,
-    /// Serve at once although the clock is far behind the last message that was accepted; without it the server waits for 10
-    /// minutes. For a store whose clock was wrong once, and is right now.
+    /// Start at once even though the clock is far behind the last accepted message; otherwise the server waits for 10
+    /// minutes. For a store whose clock was once wrong and is now right.
     #[arg(long)]
     trust_clock: bool,
     #[command(flatten)]
@@ -38,7 +40,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.settings.load(defaults)?;
     let (config, otel) = (loaded.config, loaded.otel);
     if config.store != StoreKind::Embedded && (args.demo || args.accept_loss || args.trust_clock) {
-        let wrong = "--demo, --accept-loss and --trust-clock are of the embedded store; leave them out, or set store to embedded";
+        let wrong =
+            "--demo, --accept-loss and --trust-clock need the embedded store; leave them out, or set store to embedded";
         return Err(Failure::Usage(wrong.into()));
     }
     let consent = Consent { accept_loss: args.accept_loss, trust_clock: args.trust_clock };
@@ -111,11 +114,42 @@ fn fail(error: impl std::fmt::Display) -> Failure {
 
 /// Each connection is an open file, and systems begin with 1,024 of them.
 fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    if let Some(raised) = raised(&limit, largest_limit_of_files())
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
         tracing::warn!(%error, open_files = limit.current, "cannot raise the limit of open files");
+    }
+}
+
+/// What Linux lets a process ask for, "unlimited" not among it.
+fn largest_limit_of_files() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok()
+}
+
+/// The limit to set; none where there is nothing to raise.
+fn raised(limit: &Rlimit, largest: Option<u64>) -> Option<Rlimit> {
+    let current = limit.current?;
+    let maximum = limit.maximum.into_iter().chain(largest).min()?;
+    (current < maximum).then_some(Rlimit { current: Some(maximum), maximum: Some(maximum) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(current: Option<u64>, maximum: Option<u64>) -> Rlimit {
+        Rlimit { current, maximum }
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_as_far_as_the_system_lets_it() {
+        let raise = |current, maximum, largest| raised(&limit(current, maximum), largest).map(|limit| limit.current);
+        assert_eq!(raise(Some(1024), Some(4096), Some(1_048_576)), Some(Some(4096)));
+        assert_eq!(raise(Some(1024), None, Some(1_048_576)), Some(Some(1_048_576)), "unlimited cannot be asked for");
+        assert_eq!(raise(Some(4096), Some(4096), Some(1_048_576)), None);
+        assert_eq!(raise(None, None, Some(1_048_576)), None, "unlimited already");
+        assert_eq!(raise(Some(1024), None, None), None);
     }
 }

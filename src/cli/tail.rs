@@ -22,19 +22,19 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!(
     "The key needs the scope 'stream'. {KEY_HELP}\n\nDelivery is at least once. After a broken connection the command \
-     goes on by itself where it was. To go on in another run, keep the 'cursor' of the last line of --json."
+     resumes where it was. To resume in another run, keep the 'cursor' of the last line of --json."
 ))]
 pub(super) struct Args {
-    /// Where to begin: 'now', 'start', a time (UNIX seconds or ISO 8601), or the cursor of a message.
+    /// Where to start: 'now', 'start', a time (UNIX seconds or ISO 8601), or a message's cursor.
     #[arg(long, value_name = "now|start|TIME|CURSOR", default_value = "now")]
     from: Start,
-    /// Print one JSON object a line, with its cursor.
+    /// Print one JSON object per line, including its cursor.
     #[arg(long)]
     json: bool,
-    /// End after this many messages.
+    /// Stop after this many messages.
     #[arg(long, value_name = "NUMBER")]
     count: Option<u64>,
-    /// Each message as soon as it is accepted ('fast'), or each user's in the order of acceptance ('ordered').
+    /// Each message as soon as it is accepted ('fast'), or each user's messages in order of acceptance ('ordered').
     #[arg(long, value_enum, default_value_t = Order::Fast)]
     order: Order,
     #[command(flatten)]

@@ -39,7 +39,7 @@ class Demo:
              "--admin-addr", self.admin],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
         for line in self.process.stdout:
-            if line.startswith("curl") and line.endswith("/metrics\n"):
+            if line.endswith("/docs\n"):
                 break
         self.key = json.loads(pathlib.Path(folder, "demo-data/demo-keys.json").read_text())["dev"]
 
@@ -140,7 +140,7 @@ def checks(server, folder):
     def every_other_block_is_no_example():
         for document in DOCUMENTS:
             fences = re.findall(r"^ *```(.*)$", document.read_text(), re.M)
-            assert set(fences) <= {"sh", "json", ""} and len(fences) % 2 == 0, (document.name, fences)
+            assert set(fences) <= {"sh", "json", "mermaid", ""} and len(fences) % 2 == 0, (document.name, fences)
             for usage in blocks(document, ""):
                 # The form of a request or of an answer, with names in place of values.
                 assert not re.search(r"^(curl|grpcurl|message-webhook|cargo|python)\b", usage, re.M), (document.name, usage)

@@ -13,6 +13,31 @@ fn the_version_and_help_are_printed_to_stdout() {
     }
 }
 
+/// The names of the commands that `help` lists.
+fn commands(help: &str) -> Vec<&str> {
+    let Some((_, list)) = help.split_once("Commands:\n") else { return Vec::new() };
+    let names = list.lines().take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect()
+}
+
+#[test]
+fn the_help_of_each_command_ends_with_two_examples() {
+    let mut unseen = vec![Vec::<String>::new()];
+    let mut seen = 0;
+    while let Some(command) = unseen.pop() {
+        let help = cli(command.iter().map(String::as_str).chain(["--help"])).stdout;
+        let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{command:?}: {help}"));
+        let begin =
+            ["  message-webhook"].into_iter().chain(command.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+        assert_eq!(examples.lines().filter(|line| line.starts_with(&begin)).count(), 2, "{help}");
+        assert_eq!(examples.trim_end().lines().count(), 2, "{help}");
+        unseen
+            .extend(commands(&help).into_iter().map(|name| command.iter().cloned().chain([name.to_owned()]).collect()));
+        seen += 1;
+    }
+    assert!(seen >= 18, "{seen} commands were looked at");
+}
+
 #[test]
 fn wrong_usage_is_code_2_and_leaves_stdout_empty() {
     for arguments in [

@@ -6,54 +6,46 @@ use tempfile::TempDir;
 
 use super::support::ServerProcess;
 
-/// The commands under each comment line, as a user pastes them.
-fn commands(stdout: &str) -> Vec<(String, String)> {
-    let sections = stdout.split("\n# ").skip(1);
-    sections
-        .map(|section| {
-            let (title, command) = section.split_once('\n').expect("a title");
-            (title.to_owned(), command.trim().to_owned())
-        })
-        .collect()
-}
-
 fn paste(command: &str) -> String {
     let output = Command::new("bash").args(["-c", command]).output().expect("bash runs");
     assert!(output.status.success(), "{command}: {output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-fn find<'a>(commands: &'a [(String, String)], title: &str) -> &'a str {
-    &commands.iter().find(|(each, _)| each.starts_with(title)).unwrap_or_else(|| panic!("{title}: {commands:?}")).1
+/// From the line that begins with `begin` to the end of its paragraph.
+fn paragraph<'a>(stdout: &'a str, begin: &str) -> &'a str {
+    let at = stdout.find(&format!("\n{begin}")).unwrap_or_else(|| panic!("no line '{begin}…': {stdout}"));
+    stdout[at + 1..].split("\n\n").next().expect("a paragraph").trim_end()
 }
 
 #[test]
 fn the_printed_commands_work_as_they_stand_also_after_a_second_start() {
     let dir = TempDir::new().expect("a directory");
     let mut keys = Vec::new();
-    for _ in 0..2 {
+    for start in 1..=2 {
         let mut server = ServerProcess::builder().demo_in(dir.path()).start();
         let stdout = loop {
             let stdout = server.stdout();
-            if stdout.contains("/metrics\n") {
+            if stdout.contains("/docs\n") {
                 break stdout;
             }
             assert!(!server.has_ended(), "{}", server.stderr());
             std::thread::sleep(std::time::Duration::from_millis(10));
         };
-        let commands = commands(&stdout);
-        for env in ["dev", "prod"] {
-            let curl = find(&commands, &format!("A message in, {env}"));
-            let (first, second) = (paste(curl), paste(curl));
-            assert!(first.contains("\"Message received and processed\""), "{first}");
-            assert!(second.contains("\"Already processed\""), "{second}");
-        }
-        let message: serde_json::Value = serde_json::from_str(&paste(find(&commands, "Read it back"))).expect("JSON");
-        assert_eq!(message["message_body"], "Here is my meal, this is gruyere cheese btw.");
+        let key = paragraph(&stdout, "export KEY=");
+        assert_eq!(key.lines().count(), 1, "{key}");
+        let curl = format!("{key}\n{}", paragraph(&stdout, "curl "));
+        let (first, second) = (paste(&curl), paste(&curl));
+        assert!(first.contains("\"Message received and processed\""), "{first}");
+        assert!(second.contains("\"Already processed\""), "{second}");
+        let tail = paste(&format!("{key}\n{} --json --count {start}", paragraph(&stdout, "MESSAGE_WEBHOOK_KEY=")));
+        let message: serde_json::Value = serde_json::from_str(tail.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(message["message_body"], "Here is my meal.");
         assert_eq!((&message["org_id"], &message["env"]), (&"demo".into(), &"dev".into()));
-        let health = paste(find(&commands, "Health and metrics"));
-        assert!(health.starts_with("ready") && health.contains("message_webhook_build_info"), "{health}");
-        keys.push(find(&commands, "Read it back").split(' ').next().expect("a key").to_owned());
+        let (_, docs) = stdout.split_once("documentation: ").expect("the page");
+        assert!(paste(&format!("curl -sS {docs}")).contains("<html"), "{docs}");
+        assert!(!server.stderr().contains("WARN") && !server.stderr().contains("ERROR"), "{}", server.stderr());
+        keys.push(key.to_owned());
         server.terminate();
         assert_eq!(server.wait().code, Some(0));
         // The next start has another second in its message's id.

@@ -34,19 +34,19 @@ const READ_AHEAD: usize = 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!(
-    "The key needs the scope 'submit'. {KEY_HELP}\n\nWith --file each line is one JSON object of the webhook's fields. \
-     One line a message is printed: its id and 'accepted', 'duplicate', 'mismatch' (a duplicate whose content differs) \
-     or the error; a line that is no message is refused by its number, and the others are sent. The exit code is 1 when \
-     anything was refused."
+    "The key needs the scope 'submit'. {KEY_HELP}\n\nWith --file, each line is a JSON object with the webhook's fields. \
+     For each message one line is printed: its id and 'accepted', 'duplicate', 'mismatch' (a duplicate with different \
+     content) or the error. Lines that are not messages are reported by number, and the others are still sent. The exit \
+     code is 1 if anything was refused."
 ))]
 pub(super) struct Args {
     /// The end user.
     #[arg(long, required_unless_present = "file", conflicts_with = "file")]
     from_id: Option<String>,
-    /// The message's id; the same again for a retry.
+    /// The message's id; use the same one for a retry.
     #[arg(long, value_name = "SID", required_unless_present = "file", conflicts_with = "file")]
     message_sid: Option<String>,
-    /// When the user sent it: UNIX seconds or ISO 8601; without it now.
+    /// When the user sent it: UNIX seconds or ISO 8601; defaults to now.
     #[arg(long, conflicts_with = "file")]
     timestamp: Option<String>,
     /// The text.
@@ -55,19 +55,19 @@ pub(super) struct Args {
     /// The URL of an image.
     #[arg(long, value_name = "URL", conflicts_with = "file")]
     image_url: Option<String>,
-    /// The URL of an audio.
+    /// The URL of an audio file.
     #[arg(long, value_name = "URL", conflicts_with_all = ["file", "image_url"])]
     audio_url: Option<String>,
-    /// A file with one JSON object a line; '-' is stdin.
+    /// File with one JSON object per line; '-' is stdin.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Send over the webhook at this address instead of gRPC, such as http://127.0.0.1:8080; needs --org and --env.
+    /// Send to the webhook at this address instead of gRPC, e.g. http://127.0.0.1:8080; needs --org and --env.
     #[arg(long, value_name = "URL")]
     http_url: Option<String>,
-    /// Messages under way at once.
+    /// Maximum number of messages in flight.
     #[arg(long, value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     in_flight: u16,
-    /// Print one JSON object a message.
+    /// Print one JSON object per message.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

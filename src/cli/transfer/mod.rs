@@ -25,15 +25,13 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 type Client = TransferServiceClient<Channel>;
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The export has the contents of messages and the hashes of API keys, so a file is made for its \
-                        owner alone. An export that was interrupted goes on with --resume."
-)]
+#[command(after_help = "The export contains messages and hashes of API keys, so the file is readable only by its \
+                        owner. Use --resume to continue an interrupted export.")]
 pub(super) struct ExportArgs {
-    /// Write to this file, which must not exist; without it to stdout.
+    /// Write to this file, which must not exist; defaults to stdout.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Go on with an export that was interrupted: after the last whole page in the file.
+    /// Continue an interrupted export after the last complete page in the file.
     #[arg(long, requires = "output")]
     resume: bool,
     #[command(flatten)]
@@ -41,13 +39,13 @@ pub(super) struct ExportArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Messages keep the times of their acceptance and are known as duplicates for what is left of \
-                        their retention. Run it again after an interruption: what is there already stays as it is.")]
+#[command(after_help = "Messages keep their acceptance times and are recognised as duplicates for the rest of their \
+                        retention. Run it again after an interruption: what is already there does not change.")]
 pub(super) struct ImportArgs {
-    /// What `export` wrote; '-' is stdin.
+    /// File that `export` wrote; '-' is stdin.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Let the feed deliver the messages, too. Without it readers of the feed do not see them again.
+    /// Also deliver the messages on the feed. By default, readers of the feed do not see them again.
     #[arg(long)]
     to_feed: bool,
     #[command(flatten)]
