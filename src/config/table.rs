@@ -88,97 +88,97 @@ settings! {
         grpc_addr: SocketAddr = "127.0.0.1:9090", any;
         /// Where /livez, /readyz and /metrics listen.
         admin_addr: SocketAddr = "127.0.0.1:9464", any;
-        /// Connections that HTTP and gRPC each keep open; further ones wait in the kernel's queue.
+        /// Maximum number of open connections, for HTTP and gRPC each; further ones wait in the kernel's queue.
         max_connections: usize = "20000", |n| at_least(*n, 1);
-        /// How old a gRPC connection gets before its client is sent to connect anew, so that clients spread over replicas; 0s for any age.
+        /// Age at which a gRPC connection is closed gracefully, so that clients reconnect and spread over replicas; 0s disables.
         grpc_max_connection_age: Duration = "1h", any;
-        /// For how long after that what is under way may go on. A stream of the feed is cut then, and its reader comes back with its cursor.
+        /// How long calls in progress may continue after that. Feed streams are then cut, and their readers resume from their cursors.
         grpc_connection_grace: Duration = "1m", any;
-        /// For how long a connection of HTTP or gRPC stays open without a request. Longer than whatever is in front keeps its own, or that meets closed ones.
+        /// How long an HTTP or gRPC connection stays open without a request. Set it longer than the proxy or load balancer in front keeps idle connections.
         idle_timeout: Duration = "75s", |d| between(*d, Duration::from_secs(1), Duration::from_secs(86_400));
-        /// Web pages of these origins may call the webhook from a browser. In the environment and as a flag: parted by commas.
+        /// Origins whose web pages may call the webhook from a browser; separated by commas in the environment and in the flag.
         cors_origins: Vec<Origin> = "", any;
     }
     "Store" {
-        /// Which store keeps the messages: embedded, on this machine; or scylla, in a cluster of ScyllaDB or Apache Cassandra, for any number of replicas.
+        /// Where messages are stored: embedded, on this machine; or scylla, in a ScyllaDB or Apache Cassandra cluster, for any number of replicas.
         store: StoreKind = "embedded", any;
-        /// For how long messages and the memory of their ids are kept. Below 8 days a bridge that retries for 7 may be accepted twice.
+        /// How long messages and their ids are kept. Below 8 days, a message that a bridge retries for 7 days may be accepted twice.
         retention: Duration = "30d", |d| between(*d, Duration::from_secs(1), Duration::from_secs(36_500 * 86_400));
         /// Allows a retention below 8 days.
         allow_short_retention: bool = "false", any;
-        /// For how long a call waits for the store before it is answered 503.
+        /// How long a call waits for the store before it is answered with 503.
         store_deadline: Duration = "5s", |d| positive(*d);
     }
     "Embedded store" {
-        /// The directory of the embedded store; made if absent. One process at a time owns it.
+        /// Directory of the embedded store; created if absent. Only one process at a time can use it.
         data_dir: PathBuf = "./data", any;
-        /// For how long reads go on when the store can accept nothing any more, as after a failed sync. Then the process ends with status 1, so that a supervisor restarts it.
+        /// How long reads continue after the store has stopped accepting, for example after a failed sync. The process then exits with status 1, for a supervisor to restart it.
         store_failure_exit: Duration = "30s", any;
     }
     "ScyllaDB store" {
-        /// Contact points; the other nodes are found through them. Port 9042 where none is named.
+        /// Contact points; the other nodes are discovered through them. The port defaults to 9042.
         scylla_nodes: Vec<Node> = "", any;
-        /// The keyspace. 'message-webhook migrate' makes it and its tables.
+        /// Keyspace; 'message-webhook migrate' creates it and its tables.
         scylla_keyspace: Keyspace = "message_webhook", any;
-        /// The data centre whose nodes are asked; none for that of the first contact point.
+        /// Data centre whose nodes are queried; defaults to that of the first contact point.
         scylla_datacenter: Option<String> = "", any;
-        /// Copies of each row in a keyspace that 'migrate' makes; 0 for 3, or for as many as the data centre has nodes up if those are fewer.
+        /// Copies of each row, for 'migrate' when it creates the keyspace; 0 means 3, or the number of nodes that are up if that is smaller.
         scylla_replication_factor: u16 = "0", |n| between(*n, 0, 9);
-        /// Where it is decided that a message is new: serial, among all data centres; local-serial, in one, which every replica then names. Of one keyspace for ever.
+        /// Where it is decided whether a message is new: serial, across all data centres; local-serial, within one, which every replica must then name. Fixed when the keyspace is created.
         scylla_consistency: Consistency = "serial", any;
-        /// The user to log in as, where the database asks; none to log in as nobody.
+        /// User name, if the database requires one.
         scylla_user: Option<String> = "", any;
-        /// A file that holds the user's password, in its first line. Or give it as MESSAGE_WEBHOOK_SCYLLA_PASSWORD; it has no flag and no place in the file.
+        /// File whose first line is the user's password. Alternatively, set the environment variable MESSAGE_WEBHOOK_SCYLLA_PASSWORD; there is no flag for it.
         scylla_password_file: Option<PathBuf> = "", any;
-        /// Encrypts the connections, and trusts the authorities whose certificates (PEM) are in this file; none for plain connections.
+        /// File with the certificates (PEM) of trusted authorities; turns on TLS for connections to the database.
         scylla_ca_file: Option<PathBuf> = "", any;
-        /// The client's certificate chain (PEM), where the database asks for one.
+        /// Client certificate chain (PEM), if the database requires one.
         scylla_client_cert_file: Option<PathBuf> = "", any;
-        /// The private key (PEM) of that certificate.
+        /// Private key (PEM) of that certificate.
         scylla_client_key_file: Option<PathBuf> = "", any;
-        /// Parts of the feed, each read and resolved by itself. Of one keyspace for ever.
+        /// Number of parts of the feed, each read and resolved independently. Fixed when the keyspace is created.
         scylla_shards: u16 = "64", |n| between(*n, 1, 1024);
-        /// Groups of shards, each resolved by one replica at a time. Of one keyspace for ever.
+        /// Number of groups of shards, each resolved by one replica at a time. Fixed when the keyspace is created.
         scylla_slots: u16 = "8", |n| between(*n, 1, 1024);
-        /// How far behind the clocks an unfinished submission is settled. Of one keyspace for ever.
+        /// Age at which an unfinished submission is settled. Fixed when the keyspace is created.
         scylla_window: Duration = "10s", |d| between(*d, Duration::from_millis(100), Duration::from_secs(600));
-        /// For how long one attempt to accept a message tries to write what must precede it; shorter than scylla_window. Of one keyspace for ever.
+        /// How long one attempt to accept a message tries to write its references; must be shorter than scylla_window. Fixed when the keyspace is created.
         scylla_reference_window: Duration = "3s", |d| between(*d, Duration::from_millis(10), Duration::from_secs(600));
     }
     "Limits" {
-        /// The largest body of a submission.
+        /// Maximum size of a submission's body.
         body_limit: ByteSize = "256KiB", |s| between(*s, ByteSize::kib(1), ByteSize::mib(16));
-        /// For how long a client may take to send its request's headers.
+        /// How long a client may take to send a request's headers.
         header_timeout: Duration = "10s", |d| positive(*d);
-        /// For how long a client may take to send its request's body.
+        /// How long a client may take to send a request's body.
         body_timeout: Duration = "30s", |d| positive(*d);
-        /// Submissions that may wait for the store at once; one more is answered 503.
+        /// Maximum number of submissions that wait for the store; further ones are answered with 503.
         max_in_flight: usize = "4096", |n| at_least(*n, 1);
-        /// Submissions a second of one organisation and environment, with a burst of as many; 0 for no limit.
+        /// Maximum submissions per second for one organisation and environment, with a burst of the same size; 0 disables the limit.
         rate_limit_per_org: u32 = "0", any;
-        /// Image URLs may end in these, too, e.g. .webp, and where 'none' is among them in a name without a dot. Consumers meet them.
+        /// Further extensions that image URLs may have, e.g. .webp; 'none' allows names without one. Consumers must be able to handle them.
         image_extensions: Vec<Extension> = "", any;
-        /// Audio URLs may end in these, too, e.g. .opus or .m4a, and where 'none' is among them in a name without a dot.
+        /// Further extensions that audio URLs may have, e.g. .opus or .m4a; 'none' allows names without one.
         audio_extensions: Vec<Extension> = "", any;
-        /// Accepts media URLs on private hosts such as localhost. For development only: internal services will fetch these URLs.
+        /// Accepts media URLs on private hosts such as localhost. For development only: internal services fetch these URLs.
         allow_private_media_hosts: bool = "false", any;
     }
     "Keys" {
-        /// A file of API keys that exist beside those of the store; read again when it changes.
+        /// File with API keys in addition to those in the store; reloaded when it changes.
         keys_file: Option<PathBuf> = "", any;
     }
     "Process" {
-        /// After a signal to stop: for how long requests are still taken, until load balancers have noticed.
+        /// How long requests are still accepted after a signal to stop, until load balancers have noticed.
         drain_delay: Duration = "0s", any;
-        /// After a signal to stop: by when the process has ended, whatever is left.
+        /// How long after a signal to stop the process exits at the latest.
         shutdown_deadline: Duration = "25s", |d| positive(*d);
-        /// Threads that serve requests; 0 for one a core.
+        /// Number of threads that serve requests; 0 means one per core.
         worker_threads: usize = "0", |n| between(*n, 0, 1024);
-        /// How logs are written to stderr: auto (human on a terminal, else json), human or json.
+        /// Format of the logs on stderr: human, json, or auto (human on a terminal, otherwise json).
         log_format: LogFormat = "auto", any;
-        /// So many organisations have their submissions counted by name in the metrics, each environment for itself; the others together. 0 for none.
+        /// Maximum number of organisations with their own series; the rest count as `_other`; 0 disables.
         metrics_per_org: usize = "0", |n| between(*n, 0, 1000);
-        /// Which logs are written: error, warn, info, debug, trace, or directives such as 'info,message_webhook::store=debug'.
+        /// Log level: error, warn, info, debug, trace, or directives such as 'info,message_webhook::store=debug'.
         log_level: LogFilter = "info", any;
     }
 }

@@ -185,6 +185,11 @@ fn every_script_that_a_document_names_exists() {
 }
 
 #[test]
+fn the_readme_is_short_enough_to_be_read() {
+    assert!(read("README.md").lines().count() < 200);
+}
+
+#[test]
 fn every_command_stands_in_the_readme() {
     let help = std::process::Command::new(env!("CARGO_BIN_EXE_message-webhook")).arg("help").output().expect("help");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
