@@ -156,7 +156,7 @@ fn message(number: u64, messages: u64, seed: u64, words: &str) -> (NewMessage, u
         builder.image_url(format!("https://media.example.com/uploads/2025/{id:016x}/original.jpg"));
     }
     let org = OrgId::new("bench").expect("valid");
-    (builder.build(org, Environment::Dev).expect("valid"), length, media)
+    (builder.build().expect("valid").into_message(org, Environment::Dev), length, media)
 }
 
 /// The bytes of all that a sender gave.

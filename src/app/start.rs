@@ -158,13 +158,23 @@ impl App {
             idle_timeout: config.idle_timeout,
             ..listener::ConnectionLimits::default()
         };
-        let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
-        let edge = http::Http::new(Arc::clone(&service), Arc::clone(&keys), config.body_timeout);
         // Those that wait for their own clients' bodies must not keep others out: they have places of their own, of which
         // each tenant gets its share.
         let under_way = config.max_in_flight.saturating_mul(2).saturating_add(config.max_connections);
-        let stack = middleware::http(edge.edge(), edge.routes(), cors, under_way);
-        let serving = listener::serve(http, stack, limits_of("http", shares.http), stop_edges.clone());
+        let entry = |cors| middleware::Entry {
+            keys: Arc::clone(&keys),
+            key_deadline: config.store_deadline,
+            max_in_flight: under_way,
+            cors,
+        };
+        let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
+        let edge = http::Http::new(Arc::clone(&service), config.body_timeout);
+        let serving = listener::serve(
+            http,
+            middleware::http(edge, entry(cors)),
+            limits_of("http", shares.http),
+            stop_edges.clone(),
+        );
         edges.spawn(async move {
             serving.await;
             "HTTP requests"
@@ -173,15 +183,15 @@ impl App {
         let edge = grpc::Grpc::new(
             Arc::clone(&service),
             Arc::clone(&keys),
-            readiness.clone(),
+            &readiness,
             stop_edges.clone(),
             config.body_timeout,
         );
-        let routes = edge.routes().map_err(StartError::Reflection)?;
-        let stack = middleware::grpc(edge.edge(), routes, Arc::clone(&keys), config.store_deadline, under_way);
+        let edge = edge.map_err(StartError::Reflection)?;
         let age = config.grpc_max_connection_age;
         let max_age = (!age.is_zero()).then_some(listener::MaxAge { age, grace: config.grpc_connection_grace });
         let limits = listener::ConnectionLimits { max_age, ..limits_of("grpc", shares.grpc) };
+        let stack = middleware::grpc(edge, entry(middleware::Cors::default()));
         let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
         edges.spawn(async move {
             serving.await;

@@ -21,6 +21,13 @@ struct Submitted {
     traceparent: Option<TraceParent>,
 }
 
+/// What a caller submits, checked. Which organisation and environment it is for is not its own to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    sid: MessageSid,
+    content: Content,
+}
+
 /// What a message says. Each part was checked when it was made, so any combination of parts is valid.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content {
@@ -45,6 +52,13 @@ pub struct Message {
     pub accepted_at: Timestamp,
     /// The trace context of the submission that was accepted, where one is known. No part of what the message says.
     pub traceparent: Option<TraceParent>,
+}
+
+impl Draft {
+    /// The message for `org` and `env`.
+    pub fn into_message(self, org: OrgId, env: Environment) -> NewMessage {
+        NewMessage::new(MessageKey { org, env, sid: self.sid }, self.content)
+    }
 }
 
 impl NewMessage {
@@ -102,7 +116,7 @@ impl Message {
     }
 }
 
-/// Makes a [`NewMessage`] from wire fields and reports every broken rule at once.
+/// Makes a [`Draft`] from wire fields and reports every broken rule at once.
 ///
 /// Both edges call it: JSON first notes what only JSON can get wrong with [`MessageBuilder::reject`].
 #[derive(Debug)]
@@ -181,11 +195,11 @@ impl MessageBuilder {
         self.rejected.push(Violation { field: field.into(), code, message: message.into() });
     }
 
-    /// The message for `org` and `env`.
+    /// What was taken.
     ///
     /// # Errors
     /// [`Kind::InvalidMessage`] with every violation.
-    pub fn build(mut self, org: OrgId, env: Environment) -> Result<NewMessage, Error> {
+    pub fn build(mut self) -> Result<Draft, Error> {
         let media = self.media();
         for (field, absent) in [
             (FromId::FIELD, self.from_id.is_none()),
@@ -198,8 +212,7 @@ impl MessageBuilder {
         }
         match (self.from_id, self.sid, self.timestamp) {
             (Some(from_id), Some(sid), Some(timestamp)) if self.rejected.is_empty() => {
-                let content = Content { from_id, timestamp, body: self.body, media };
-                Ok(NewMessage::new(MessageKey { org, env, sid }, content))
+                Ok(Draft { sid, content: Content { from_id, timestamp, body: self.body, media } })
             }
             _ => {
                 self.rejected.sort_by_key(|v| Self::FIELDS.iter().position(|f| *f == v.field));
@@ -267,7 +280,7 @@ mod tests {
     }
 
     fn build(builder: MessageBuilder) -> Result<NewMessage, Error> {
-        builder.build(OrgId::new("acme").expect("valid"), Environment::Dev)
+        Ok(builder.build()?.into_message(OrgId::new("acme").expect("valid"), Environment::Dev))
     }
 
     #[test]

@@ -22,6 +22,6 @@ pub use ids::{Environment, FromId, MessageKey, MessageSid, OrgId, Sender};
 pub use key::{KeyId, KeyOwner, KeyRecord, KeyText, NewKey, PresentedKey, Scope, Scopes, SecretHash};
 pub use media::{Media, MediaUrl};
 pub use media_rules::{Extension, HostPolicy, MediaRules, MoreExtensions};
-pub use message::{Content, Message, MessageBuilder, NewMessage};
+pub use message::{Content, Draft, Message, MessageBuilder, NewMessage};
 pub use timestamp::Timestamp;
 pub use trace::TraceParent;

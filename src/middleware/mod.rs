@@ -1,91 +1,251 @@
-//! The layers of both servers, one file a concern, and the two stacks.
+//! The way in, the same for both servers: what every call passes, one file a concern, and here their order with a reason
+//! for each place.
 //!
-//! A layer works on `http::Request` and knows of its edge only what [`Edge`] tells, so both protocols share it. A layer
-//! that refuses a call does it through [`Edge::reject`], so a refusal looks like one of the edge's own. Every service
-//! here is ready at any time and is called without being polled ready.
+//! It works on `http::Request` and knows of its edge only what [`Edge`] tells. Where it refuses a call it does so through
+//! [`Edge::reject`], so a refusal looks like one of the edge's own.
 
 mod cors;
-mod deadline;
-mod foreign;
-mod key;
-mod metrics;
-mod panic;
-mod request_id;
 mod shed;
 mod trace;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    convert::Infallible,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
-use http::{Request, Response};
-use tower::{Service, ServiceBuilder};
+use http::{HeaderMap, Method, Request, Response};
+use metrics::{Gauge, gauge};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+use tracing::Span;
 
 pub use cors::Cors;
 
-use crate::{protocol::call::Edge, service::Keys};
+use crate::{
+    domain::{Error, Kind},
+    protocol::call::{Answer, Edge, Head, Told, authenticate, authenticate_known, too_late},
+    service::{Access, Call, Caller, Keys, Route, X_REQUEST_ID},
+    telemetry::names,
+};
 
-/// The stack of the external HTTP listener.
-///
-/// `max_in_flight` requests may be under way at once; the next one is answered 503.
-pub fn http<S, R, B>(
-    edge: Arc<Edge<B>>,
-    service: S,
-    cors: Cors,
-    max_in_flight: usize,
-) -> impl Service<Request<R>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static,
-    R: Send + 'static,
-    B: Default + Send + 'static,
-{
-    ServiceBuilder::new()
-        // Outermost: every answer below, refusals and panics too, is told and found under its id.
-        .layer(request_id::RequestIdLayer)
-        // Below the id, which its span has, and around all that works for the call.
-        .layer(trace::TraceLayer::new(&edge))
-        // Counts what the caller sees, so above all that may refuse.
-        .layer(metrics::MetricsLayer::new(&edge))
-        // Below what counts, and above all that reads the request.
-        .layer(foreign::ForeignLayer::new(&edge))
-        // A browser hides an answer without these headers from its page, so above all that may refuse.
-        .layer(cors::CorsLayer::new(cors, edge.route_of))
-        // Catches what everything below may do wrong, and the layers above then treat it as an answer.
-        .layer(panic::PanicLayer::new(&edge))
-        // Before any work is done for the call.
-        .layer(shed::ShedLayer::new(&edge, max_in_flight))
-        // No key layer: the contract puts 404 and 405 before 401, so the handler asks for the caller itself, and it
-        // cannot forget to: without a caller there is no `Authorized`.
-        // No deadline layer: the body's time and the store's are limited where they pass.
-        .service(service)
+/// What the way in limits, and how it finds out who calls.
+pub struct Entry {
+    /// Who calls.
+    pub keys: Arc<Keys>,
+    /// Within this time a key is checked.
+    pub key_deadline: Duration,
+    /// So many calls may be under way at once; the next one is answered 503 or UNAVAILABLE.
+    pub max_in_flight: usize,
+    /// Whose pages may call.
+    pub cors: Cors,
 }
 
-/// The stack of the gRPC listener.
-///
-/// `max_in_flight` calls may be under way at once; the next one is answered UNAVAILABLE. A key is checked within
-/// `key_deadline`.
-pub fn grpc<S, R, B>(
-    edge: Arc<Edge<B>>,
-    service: S,
+/// The service of the external HTTP listener.
+pub fn http<E, R>(
+    edge: E,
+    entry: Entry,
+) -> impl Service<Request<R>, Response = Response<E::Body>, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ 'static
+where
+    E: Answer<R>,
+    R: Send + 'static,
+{
+    let gate = Arc::new(Gate::new(edge, entry));
+    // Apart, because every idle connection of HTTP/1.1 keeps room for what it waits for.
+    tower::service_fn(move |request| Box::pin(Arc::clone(&gate).pass(request)))
+}
+
+/// The service of the gRPC listener.
+pub fn grpc<E, R>(
+    edge: E,
+    entry: Entry,
+) -> impl Service<Request<R>, Response = Response<E::Body>, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ 'static
+where
+    E: Answer<R>,
+    R: Send + 'static,
+{
+    let gate = Arc::new(Gate::new(edge, entry));
+    tower::service_fn(move |request| Arc::clone(&gate).pass(request))
+}
+
+struct Gate<E> {
+    edge: E,
     keys: Arc<Keys>,
     key_deadline: Duration,
-    max_in_flight: usize,
-) -> impl Service<Request<R>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static,
-    R: Send + 'static,
-    B: Send + 'static,
-{
-    ServiceBuilder::new()
-        // The order and its reasons are those of HTTP.
-        .layer(request_id::RequestIdLayer)
-        .layer(trace::TraceLayer::new(&edge))
-        .layer(metrics::MetricsLayer::new(&edge))
-        // Above all that answers in gRPC's way, which is a 200 to who does not speak it.
-        .layer(foreign::ForeignLayer::new(&edge))
-        .layer(panic::PanicLayer::new(&edge))
-        .layer(shed::ShedLayer::new(&edge, max_in_flight))
-        // Around everything that may take time: the caller's patience covers the check of its key too.
-        .layer(deadline::DeadlineLayer::new(&edge))
-        // Before the message is read and decoded, so that only holders of keys can make us do it.
-        .layer(key::KeyLayer::new(&edge, keys, key_deadline))
-        .service(service)
+    in_flight: shed::InFlight,
+    gauge: Gauge,
+    cors: Cors,
+}
+
+impl<E: Edge> Gate<E> {
+    fn new(edge: E, entry: Entry) -> Self {
+        let Entry { keys, key_deadline, max_in_flight, cors } = entry;
+        let gauge = gauge!(names::REQUESTS_IN_FLIGHT, "protocol" => E::PROTOCOL.as_str());
+        Self { edge, keys, key_deadline, in_flight: shed::InFlight::new(max_in_flight), gauge, cors }
+    }
+
+    /// All that happens to a call, in this order.
+    #[expect(clippy::manual_async_fn, reason = "it would keep the request twice")]
+    fn pass<R>(
+        self: Arc<Self>,
+        request: Request<R>,
+    ) -> impl Future<Output = Result<Response<E::Body>, Infallible>> + Send + 'static
+    where
+        E: Answer<R>,
+        R: Send + 'static,
+    {
+        async move {
+            // First its id and its route: every answer below, refusals and panics too, is told and found under them.
+            let mut call = Call::begin(E::PROTOCOL, E::route_of(request.uri().path()), request.headers());
+            // Around all that works for the call.
+            call.span = trace::begin(&call, request.method());
+            // Counts what the caller sees, so around all that may refuse.
+            let under_way = UnderWay::new(&self.gauge);
+            let origin = self.cors.origin(request.headers());
+            let mut response = 'answer: {
+                let _entered = match self.enter(&mut call, &request, origin.is_some()) {
+                    Ok(entered) => entered,
+                    Err(refusal) => break 'answer refusal,
+                };
+                // The caller's patience covers the check of its key too.
+                let mut end = call.deadline.map(|at| Box::pin(sleep_until(at)));
+                match self.find_caller(&call, request.headers(), &mut end).await {
+                    Ok(Some(caller)) => call.identify(caller),
+                    Ok(None) => {}
+                    Err(error) => break 'answer self.reject(&error, &call),
+                }
+                match guarded(&call.span, &mut end, pin!(self.edge.answer(&call, request))).await {
+                    Ok(response) => response,
+                    Err(error) => self.reject(&error, &call),
+                }
+            };
+            drop(under_way);
+            let told = Told::of_head(call.protocol, response.status(), response.headers());
+            self.edge.report().answered(&call, told);
+            trace::end(&call, told);
+            // A browser hides an answer without these headers from its page, so errors have them too.
+            self.cors.share(response.headers_mut(), origin);
+            response.headers_mut().insert(X_REQUEST_ID, call.id.to_header());
+            Ok(response)
+        }
+    }
+
+    fn reject(&self, error: &Error, call: &Call) -> Response<E::Body> {
+        call.span.in_scope(|| self.edge.reject(error, call))
+    }
+
+    /// The checks that wait for nothing.
+    fn enter<R>(
+        &self,
+        call: &mut Call,
+        request: &Request<R>,
+        has_origin: bool,
+    ) -> Result<shed::Entered<'_>, Response<E::Body>> {
+        // Before anything that answers in the edge's own way, which to others may look like a success.
+        if let Some(error) = E::foreign(&Head::of(request)) {
+            call.span.in_scope(|| self.edge.report().failure(&error, call));
+            return Err(E::render_foreign(&error, call));
+        }
+        if has_origin && let Some(response) = cors::preflight(request, call.route) {
+            return Err(response);
+        }
+        // Before any work is done for the call.
+        let entered = self.in_flight.enter().ok_or_else(|| self.reject(&shed::overloaded(), call))?;
+        // Before the key, as the contract has it: 404, 405, 401.
+        if call.route == Route::NONE {
+            return Err(self.reject(&E::not_found(request.uri().path()), call));
+        }
+        if !has_method(call.route, request.method()) {
+            return Err(self.reject(&method_not_allowed(call.route), call));
+        }
+        call.deadline = E::patience(request.headers()).map(|patience| Instant::now() + patience);
+        Ok(entered)
+    }
+
+    /// Finds out who calls, before the message is read, so that only holders of keys can make us do it.
+    async fn find_caller(
+        &self,
+        call: &Call,
+        headers: &HeaderMap,
+        end: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Result<Option<Caller>, Error> {
+        let scope = match call.route.access {
+            Access::Open => return Ok(None),
+            Access::Key => None,
+            Access::Scope(scope) => Some(scope),
+        };
+        let caller = match authenticate_known(&self.keys, headers) {
+            Some(known) => known,
+            None => {
+                let asking = pin!(authenticate(&self.keys, headers, self.key_deadline));
+                guarded(&call.span, end, asking).await.flatten()
+            }
+        }?;
+        scope.map_or(Ok(()), |scope| caller.require(scope))?;
+        Ok(Some(caller))
+    }
+}
+
+/// Does `work` within `span`, until it is done, or `end` comes, or it panics: a bug, which costs one answer and not the
+/// process or the connection. What was handed to the store goes on.
+async fn guarded<T>(
+    span: &Span,
+    end: &mut Option<Pin<Box<Sleep>>>,
+    mut work: Pin<&mut (impl Future<Output = T> + Send)>,
+) -> Result<T, Error> {
+    poll_fn(|cx| {
+        let _entered = span.enter();
+        // It is not polled again after a panic, so nothing that was half changed is looked at.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(Poll::Ready(done)) => return Poll::Ready(Ok(done)),
+            Ok(Poll::Pending) => {}
+            Err(panic) => return Poll::Ready(Err(Error::internal(format!("a panic: {}", describe(&*panic))))),
+        }
+        let Some(end) = end else { return Poll::Pending };
+        ready!(end.as_mut().poll(cx));
+        Poll::Ready(Err(too_late()))
+    })
+    .await
+}
+
+/// A panic's text, which the standard hook has told already with its place.
+fn describe(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+fn has_method(route: &Route, method: &Method) -> bool {
+    route.methods.split(", ").any(|known| known == method.as_str())
+}
+
+fn method_not_allowed(route: &Route) -> Error {
+    let methods = route.methods.replace(", ", " or ");
+    Error::new(Kind::MethodNotAllowed, format!("This path has no such method; call it with {methods}"))
+}
+
+/// One request under way, however it ends.
+struct UnderWay<'a>(&'a Gauge);
+
+impl<'a> UnderWay<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }

@@ -25,7 +25,7 @@ pub struct Admission {
 
 /// Held while the store works on a submission.
 #[derive(Debug)]
-pub struct Permit {
+pub struct Admitted {
     _in_flight: OwnedSemaphorePermit,
 }
 
@@ -44,7 +44,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`Kind::RateLimited`] and [`Kind::Overloaded`], each with the time after which a retry may succeed.
-    pub fn admit(&self, org: &OrgId, env: Environment) -> Result<Permit, Error> {
+    pub fn admit(&self, org: &OrgId, env: Environment) -> Result<Admitted, Error> {
         if let Some(quota) = &self.quota
             && let Err(not_until) = quota.check_key(&(org.clone(), env))
         {
@@ -59,7 +59,7 @@ impl Admission {
             Error::new(Kind::Overloaded, "The service has more work than it can take; send again in a moment")
                 .with_retry_after(Duration::from_secs(1))
         })?;
-        Ok(Permit { _in_flight: in_flight })
+        Ok(Admitted { _in_flight: in_flight })
     }
 
     /// Whether no submission is let in that has not ended.

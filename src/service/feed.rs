@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Caller, MessageService, PAGE_BYTES, note_messaging};
+use super::{Follow, PAGE_BYTES, Permit, note_messaging};
 use crate::{
-    domain::{Clock as _, Environment, Error, KeyOwner, Kind, OrgId, Scope, SystemClock},
+    domain::{Clock as _, Environment, Error, Kind, OrgId, SystemClock},
     store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, PageLimit},
     telemetry::{names, spans, trace},
 };
@@ -30,14 +30,10 @@ pub struct FeedFilter {
     pub env: Option<Environment>,
 }
 
-/// The proof that a caller may follow a part of the feed; only [`MessageService::authorize_stream`] makes it.
-#[derive(Debug, Clone)]
-pub struct StreamAccess(FeedFilter);
-
 /// One caller's position in the feed.
 pub struct FeedReader {
     follower: Box<dyn FeedFollower>,
-    access: StreamAccess,
+    filter: FeedFilter,
     /// When the next frame is due though it be empty: at once for the first, so that every reader has a cursor from the
     /// beginning and one that began at 'now' loses nothing when its connection breaks before the first message.
     due: Instant,
@@ -62,36 +58,18 @@ pub struct FeedFrame {
     pub cursor: Cursor,
 }
 
-impl MessageService {
-    /// Lets `caller` follow the feed: a key of an org its own org and environment, a platform key everything or what
-    /// the filter leaves.
-    ///
-    /// # Errors
-    /// [`Kind::PermissionDenied`] for another org or environment, or without the scope `stream`.
-    pub fn authorize_stream(&self, caller: &Caller, filter: FeedFilter) -> Result<StreamAccess, Error> {
-        match caller.owner() {
-            KeyOwner::Org { org: own_org, env: own_env } => {
-                let org = filter.org.unwrap_or_else(|| own_org.clone());
-                let authorized = self.authorize(caller, org, filter.env.unwrap_or(*own_env), Scope::Stream)?;
-                Ok(StreamAccess(FeedFilter { org: Some(authorized.org), env: Some(authorized.env) }))
-            }
-            KeyOwner::Platform => {
-                caller.require(Scope::Stream)?;
-                Ok(StreamAccess(filter))
-            }
-        }
-    }
-
-    /// A reader of what `access` shows, from `from` on.
+impl Permit<'_, Follow> {
+    /// A reader of what may be seen, from `from` on.
     ///
     /// # Errors
     /// [`Kind::InvalidArgument`] for a cursor of another store, [`Kind::CursorExpired`] for one that is too old.
-    pub async fn stream(&self, access: StreamAccess, from: FeedFrom, order: FeedOrder) -> Result<FeedReader, Error> {
+    pub async fn stream(self, from: FeedFrom, order: FeedOrder) -> Result<FeedReader, Error> {
+        let Self { service, target: filter, .. } = self;
         let span = trace::child(spans::STREAM, "internal");
         trace::note(&span, spans::FEED_ORDER, word(order));
-        let follower = self.within_deadline(self.store.follow(from, order)).instrument(span).await?;
-        let (stopping, meters) = (self.stopping.clone(), Meters::new(order));
-        Ok(FeedReader { follower, access, due: Instant::now(), stopping, meters })
+        let follower = service.within_deadline(service.store.follow(from, order)).instrument(span).await?;
+        let (stopping, meters) = (service.stopping.clone(), Meters::new(order));
+        Ok(FeedReader { follower, filter, due: Instant::now(), stopping, meters })
     }
 }
 
@@ -109,7 +87,7 @@ impl FeedReader {
             }
             let page = self.follower.next(FRAME).await?;
             let at_end = page.items.is_empty();
-            let items: Vec<_> = page.items.into_iter().filter(|item| self.access.shows(item)).collect();
+            let items: Vec<_> = page.items.into_iter().filter(|item| self.filter.shows(item)).collect();
             if !items.is_empty() || Instant::now() >= self.due {
                 self.due = Instant::now() + HEARTBEAT;
                 self.meters.delivered(&items);
@@ -176,10 +154,9 @@ pub fn draining(message: &'static str) -> Error {
     Error::new(Kind::Draining, message).with_retry_after(Duration::from_secs(1))
 }
 
-impl StreamAccess {
+impl FeedFilter {
     fn shows(&self, item: &FeedItem) -> bool {
         let key = &item.message.key;
-        let FeedFilter { org, env } = &self.0;
-        org.as_ref().is_none_or(|org| *org == key.org) && env.is_none_or(|env| env == key.env)
+        self.org.as_ref().is_none_or(|org| *org == key.org) && self.env.is_none_or(|env| env == key.env)
     }
 }

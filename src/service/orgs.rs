@@ -3,27 +3,24 @@
 
 use std::collections::HashMap;
 
-use metrics::{Counter, counter};
+use metrics::counter;
 use parking_lot::RwLock;
 
-use super::Authorized;
+use super::{Outcome, Target, receipt::Outcomes};
 use crate::{
     domain::{Environment, OrgId},
     telemetry::names,
 };
 
-const OUTCOMES: [&str; 3] = ["accepted", "duplicate", "duplicate_mismatch"];
 /// No organisation: a name of one begins with a letter or a digit.
 const OTHER: &str = "_other";
 
 /// See the module.
 pub(super) struct Orgs {
     most: usize,
-    known: RwLock<HashMap<(OrgId, Environment), Counters>>,
-    others: Option<Counters>,
+    known: RwLock<HashMap<(OrgId, Environment), Outcomes>>,
+    others: Option<Outcomes>,
 }
-
-type Counters = [Counter; OUTCOMES.len()];
 
 impl Orgs {
     /// Counts `most` organisations and environments by name, the first ones that come; 0 for none.
@@ -32,51 +29,44 @@ impl Orgs {
     }
 
     /// Counts a submission that was acknowledged.
-    pub(super) fn count(&self, authorized: &Authorized, outcome: &'static str) {
+    pub(super) fn count(&self, target: &Target, outcome: Outcome) {
         let Some(others) = &self.others else { return };
-        let key = (authorized.org.clone(), authorized.env);
-        if let Some(counters) = self.known.read().get(&key) {
-            return increment(counters, outcome);
+        let key = (target.org.clone(), target.env);
+        if let Some(outcomes) = self.known.read().get(&key) {
+            return outcomes.count(outcome);
         }
         let mut known = self.known.write();
         if known.len() >= self.most && !known.contains_key(&key) {
             drop(known);
-            return increment(others, outcome);
+            return others.count(outcome);
         }
-        let counters = known.entry(key).or_insert_with(|| counters(authorized.org.as_str(), authorized.env.as_str()));
-        increment(counters, outcome);
+        known.entry(key).or_insert_with(|| counters(target.org.as_str(), target.env.as_str())).count(outcome);
     }
 }
 
-fn counters(org: &str, env: &'static str) -> Counters {
-    OUTCOMES.map(|outcome| {
-        counter!(names::ORG_SUBMISSIONS_TOTAL, "org_id" => org.to_owned(), "env" => env, "outcome" => outcome)
-    })
-}
-
-fn increment(counters: &Counters, outcome: &'static str) {
-    let counter = OUTCOMES.iter().zip(counters).find(|(each, _)| **each == outcome);
-    if let Some((_, counter)) = counter {
-        counter.increment(1);
-    }
+fn counters(org: &str, env: &'static str) -> Outcomes {
+    Outcomes::new(
+        |word| counter!(names::ORG_SUBMISSIONS_TOTAL, "org_id" => org.to_owned(), "env" => env, "outcome" => word),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Scope;
+
+    fn target(org: &str) -> Target {
+        Target { org: OrgId::new(org).expect("valid"), env: Environment::Dev }
+    }
 
     #[test]
     fn only_so_many_organisations_are_counted_by_name() {
         let orgs = Orgs::new(2);
         for org in ["a", "b", "c", "a", "d"] {
-            let org = OrgId::new(org).expect("valid");
-            orgs.count(&Authorized { org, env: Environment::Dev, scope: Scope::Submit }, "accepted");
+            orgs.count(&target(org), Outcome::Accepted);
         }
         assert_eq!(orgs.known.read().len(), 2);
         let none = Orgs::new(0);
-        let org = OrgId::new("a").expect("valid");
-        none.count(&Authorized { org, env: Environment::Dev, scope: Scope::Submit }, "accepted");
+        none.count(&target("a"), Outcome::Accepted);
         assert!(none.known.read().is_empty());
     }
 }

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use http::{
     HeaderValue, Response,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::RequestId;
 use crate::{
     domain::{Error, Kind, Violation},
     protocol::status,
+    service::RequestId,
 };
 
 /// The content type of JSON.
@@ -74,9 +74,6 @@ pub fn json_error(error: &Error, id: &RequestId) -> Response<Bytes> {
     }
     if error.kind() == Kind::Unauthenticated {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if error.kind() == Kind::MethodNotAllowed {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }

@@ -1,47 +1,68 @@
-//! What both edges share about one call: its id, its caller, and how its failure is told, logged and counted.
+//! What both edges share about one call: who makes it, and how its failure is told, logged and counted.
 
 mod bearer;
 mod json_error;
 mod report;
-mod request_id;
+
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, Version};
 
 pub use bearer::{authenticate, authenticate_known};
 pub use json_error::{ErrorBody, JSON, ViolationBody, json_error};
-pub use report::Report;
-pub use request_id::{RequestId, X_REQUEST_ID};
+pub use report::{Report, Told};
 
-use crate::domain::{Error, Kind, Scope};
+use crate::{
+    domain::{Error, Kind},
+    service::{Call, Protocol, Route},
+};
 
-/// What the layers of [`crate::middleware`] must know of the edge behind them.
-pub struct Edge<B> {
+/// What the way in ([`crate::middleware`]) must know of the edge behind it.
+pub trait Edge: Send + Sync + 'static {
+    /// Of its answers.
+    type Body: Default + Send + 'static;
+    /// Its protocol.
+    const PROTOCOL: Protocol;
+
+    /// Every route, for metrics.
+    fn routes() -> impl Iterator<Item = &'static Route>;
+
+    /// The route of a path, or [`Route::NONE`].
+    fn route_of(path: &str) -> &'static Route;
+
     /// Logs and counts.
-    pub report: Report,
-    /// Tells the route of a path.
-    pub route_of: fn(&str) -> Route,
-    /// Every route of the edge, for metrics.
-    pub routes: &'static [Route],
-    /// Gives an error the edge's shape.
-    pub render: fn(&Error, &RequestId) -> Response<B>,
+    fn report(&self) -> &Report;
+
     /// The refusal of a request that is not of the edge's protocol at all, whatever it asks for.
-    pub foreign: fn(&Head<'_>) -> Option<Error>,
-    /// Gives such a refusal a shape that whoever sent the request takes for one.
-    pub render_foreign: fn(&Error, &RequestId) -> Response<B>,
+    fn foreign(head: &Head<'_>) -> Option<Error>;
+
+    /// What is told of a path without a route.
+    fn not_found(path: &str) -> Error;
+
+    /// How long the caller is willing to wait, where its protocol lets it tell.
+    fn patience(_: &HeaderMap) -> Option<Duration> {
+        None
+    }
+
+    /// Gives an error the edge's shape.
+    fn render(error: &Error, call: &Call) -> Response<Self::Body>;
+
+    /// Gives the refusal of a foreign request a shape that whoever sent it takes for one.
+    fn render_foreign(error: &Error, call: &Call) -> Response<Self::Body> {
+        Self::render(error, call)
+    }
+
+    /// The answer to a call that failed; logged and counted.
+    fn reject(&self, error: &Error, call: &Call) -> Response<Self::Body> {
+        self.report().failure(error, call);
+        Self::render(error, call)
+    }
 }
 
-/// When the caller's patience ends, among a request's extensions where it told.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline(pub tokio::time::Instant);
-
-impl Deadline {
-    /// What is answered then.
-    pub fn error() -> Error {
-        Error::new(
-            Kind::CallerDeadlineExceeded,
-            "The deadline of this call passed; repeat the call to learn what became of it",
-        )
-    }
+/// Answers the calls that were let in, with bodies of type `R`.
+pub trait Answer<R>: Edge {
+    /// The answer, a failure's too.
+    fn answer(&self, call: &Call, request: Request<R>) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 /// By what a request tells of which protocol it is.
@@ -62,26 +83,10 @@ impl<'a> Head<'a> {
     }
 }
 
-/// One thing that can be called; anything that does not exist is [`Route::NONE`], so that labels stay few.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// The word in logs and metrics, such as `submit`.
-    pub name: &'static str,
-    /// Its path without what callers put into it, or its method, for spans.
-    pub pattern: &'static str,
-    /// The scope that a key must have, where the layer that checks keys does so for this route.
-    pub scope: Option<Scope>,
-}
-
-impl Route {
-    /// Whatever does not exist.
-    pub const NONE: Route = Route { name: "none", pattern: "_OTHER", scope: None };
-}
-
-impl<B> Edge<B> {
-    /// The answer to a call that failed before or after the edge itself; logged and counted.
-    pub fn reject(&self, error: &Error, route: Route, id: &RequestId) -> Response<B> {
-        self.report.failure(error, route, id);
-        (self.render)(error, id)
-    }
+/// What is answered when the caller's own deadline passes.
+pub fn too_late() -> Error {
+    Error::new(
+        Kind::CallerDeadlineExceeded,
+        "The deadline of this call passed; repeat the call to learn what became of it",
+    )
 }

@@ -1,70 +1,81 @@
-//! The one place where an edge logs and counts what became of a call.
+//! The one place where an edge logs and counts what became of a call. Its counters are looked up once, when it is made.
 
 use std::fmt::Write as _;
 
-use http::StatusCode;
-use metrics::{Counter, counter};
+use http::{HeaderMap, StatusCode};
+use metrics::{Counter, Histogram, counter, histogram};
+use tonic::Code;
 
-use super::{RequestId, Route};
 use crate::{
     domain::{Error, Kind},
     protocol::status,
-    service::{Authorized, Receipt},
+    service::{Call, Protocol, Route},
     telemetry::{names, spans, trace},
 };
 
-/// Logs and counts for one protocol; its counters are looked up once, when it is made.
+/// Answers that no error kind stands for.
+const OTHER_STATUSES: [StatusCode; 2] = [StatusCode::OK, StatusCode::NO_CONTENT];
+/// gRPC's codes, by number.
+const GRPC_CODES: [&str; 17] =
+    ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
+
+/// Logs and counts for one protocol.
 pub struct Report {
-    protocol: &'static str,
-    accepted: Counter,
-    duplicate: Counter,
-    mismatch: Counter,
+    routes: Vec<RouteMeters>,
     /// In the order of [`Kind::ALL`].
     rejected: Vec<Counter>,
 }
 
+struct RouteMeters {
+    route: &'static Route,
+    seconds: Histogram,
+    /// By HTTP status; gRPC's answers are all 200 and are counted by code.
+    statuses: Vec<(StatusCode, Counter)>,
+    codes: Vec<Counter>,
+    other: Counter,
+}
+
+/// What an answer says became of its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// By HTTP's status.
+    Status(StatusCode),
+    /// By gRPC's code.
+    Code(Code),
+}
+
+impl Told {
+    /// What the head of an answer says.
+    pub fn of_head(protocol: Protocol, status: StatusCode, headers: &HeaderMap) -> Self {
+        if protocol != Protocol::Grpc || status != StatusCode::OK {
+            return Told::Status(status);
+        }
+        // An answer with a message tells its code after it, in trailers: it is a success unless it is a stream.
+        Told::Code(headers.get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())))
+    }
+}
+
 impl Report {
-    /// A report whose metrics carry `protocol` as a label.
-    pub fn new(protocol: &'static str) -> Self {
-        let submissions =
-            |outcome: &'static str| counter!(names::SUBMISSIONS_TOTAL, "protocol" => protocol, "outcome" => outcome);
+    /// A report whose metrics carry `protocol` as a label, and its routes.
+    pub fn new(protocol: Protocol, routes: impl Iterator<Item = &'static Route>) -> Self {
+        let label = protocol.as_str();
         let rejected =
-            |kind: &Kind| counter!(names::REJECTED_TOTAL, "protocol" => protocol, "code" => status::of(*kind).code);
+            |kind: &Kind| counter!(names::REJECTED_TOTAL, "protocol" => label, "code" => status::of(*kind).code);
         Self {
-            protocol,
-            accepted: submissions("accepted"),
-            duplicate: submissions("duplicate"),
-            mismatch: submissions("duplicate_mismatch"),
+            routes: routes.map(|route| RouteMeters::new(protocol, route)).collect(),
             rejected: Kind::ALL.iter().map(rejected).collect(),
         }
     }
 
-    /// The label of this edge.
-    pub fn protocol(&self) -> &'static str {
-        self.protocol
-    }
-
-    /// Notes what a submission was answered.
-    pub fn receipt(&self, receipt: &Receipt, authorized: &Authorized, id: &RequestId) {
-        if !receipt.duplicate {
-            self.accepted.increment(1);
-        } else if receipt.payload_matches {
-            self.duplicate.increment(1);
-        } else {
-            self.mismatch.increment(1);
-            tracing::info!(
-                protocol = self.protocol,
-                org_id = authorized.org().as_str(),
-                env = authorized.env().as_str(),
-                request_id = id.as_str(),
-                message_key = authorized.message_key(&receipt.sid).fingerprint(),
-                "a known message_sid came with another content; the first content stays"
-            );
-        }
+    /// Notes that the answer to `call` begins, and what it says.
+    pub fn answered(&self, call: &Call, told: Told) {
+        let Some(meters) = self.routes.iter().find(|meters| meters.route == call.route) else { return };
+        meters.seconds.record(call.began.elapsed());
+        meters.counter(told).increment(1);
     }
 
     /// Notes that a call failed. Every failure passes here once and is logged nowhere else.
-    pub fn failure(&self, error: &Error, route: Route, id: &RequestId) {
+    pub fn failure(&self, error: &Error, call: &Call) {
         let kind = error.kind();
         if let Some(counter) =
             Kind::ALL.iter().position(|each| *each == kind).and_then(|index| self.rejected.get(index))
@@ -72,14 +83,14 @@ impl Report {
             counter.increment(1);
         }
         let face = status::of(kind);
-        trace::note(&trace::here(), spans::ERROR_TYPE, face.code);
+        trace::note(&call.span, spans::ERROR_TYPE, face.code);
         // A macro's level must be a constant, hence three calls.
         macro_rules! log {
             ($level:ident) => {
                 tracing::$level!(
-                    protocol = self.protocol,
-                    route = route.name,
-                    request_id = id.as_str(),
+                    protocol = call.protocol.as_str(),
+                    route = call.route.name,
+                    request_id = call.id.as_str(),
                     code = face.code,
                     message_key = error.subject(),
                     cause = cause(error),
@@ -95,6 +106,40 @@ impl Report {
         } else {
             log!(debug);
         }
+    }
+}
+
+impl RouteMeters {
+    fn new(protocol: Protocol, route: &'static Route) -> Self {
+        let (label, name) = (protocol.as_str(), route.name);
+        let requests =
+            |status: String| counter!(names::REQUESTS_TOTAL, "protocol" => label, "route" => name, "status" => status);
+        let is_grpc = protocol == Protocol::Grpc;
+        let mut statuses: Vec<(StatusCode, Counter)> = Vec::new();
+        if !is_grpc {
+            for status in Kind::ALL.iter().map(|kind| status::of(*kind).http).chain(OTHER_STATUSES) {
+                if statuses.iter().all(|(known, _)| *known != status) {
+                    statuses.push((status, requests(status.as_str().to_owned())));
+                }
+            }
+        }
+        Self {
+            route,
+            seconds: histogram!(names::REQUEST_DURATION_SECONDS, "protocol" => label, "route" => name),
+            statuses,
+            codes: if is_grpc { GRPC_CODES.map(|code| requests(code.to_owned())).into() } else { Vec::new() },
+            other: requests("other".to_owned()),
+        }
+    }
+
+    fn counter(&self, told: Told) -> &Counter {
+        let counter = match told {
+            Told::Status(status) => {
+                self.statuses.iter().find(|(known, _)| *known == status).map(|(_, counter)| counter)
+            }
+            Told::Code(code) => self.codes.get(code as usize),
+        };
+        counter.unwrap_or(&self.other)
     }
 }
 

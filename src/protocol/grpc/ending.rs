@@ -6,11 +6,11 @@ use std::{future::Future, time::Duration};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::oneshot;
 
-use super::Grpc;
+use super::Messages;
 use crate::{
     domain::{Error, Kind},
-    protocol::call::Deadline,
-    service::Caller,
+    protocol::call::too_late,
+    service::Call,
 };
 
 /// How often a stream's key is looked at again: often enough that a revocation ends it within 5 s.
@@ -29,12 +29,13 @@ pub(super) fn when(
     (ending, stream::once(told).filter_map(|reason| std::future::ready(reason.ok())))
 }
 
-/// Waits until `caller`'s key is expired or revoked. While the store cannot tell, the key stays good: the caller was
+/// Waits until the key of `call` is expired or revoked. While the store cannot tell, the key stays good: the caller was
 /// let in once, and ending all streams would not mend the store.
-pub(super) async fn revoked(grpc: &Grpc, caller: Caller) -> Error {
+pub(super) async fn revoked(grpc: &Messages, call: &Call) -> Error {
     loop {
         tokio::time::sleep(RECHECK).await;
-        match grpc.keys().recheck(&caller).await {
+        let Ok(caller) = call.caller() else { continue };
+        match grpc.keys().recheck(caller).await {
             Err(error) if error.kind() == Kind::Unauthenticated => return error,
             Ok(()) | Err(_) => {}
         }
@@ -42,14 +43,14 @@ pub(super) async fn revoked(grpc: &Grpc, caller: Caller) -> Error {
 }
 
 /// Waits until the caller's patience ends, where it has an end.
-pub(super) async fn late(deadline: Option<Deadline>) -> Error {
-    let Some(Deadline(at)) = deadline else { return std::future::pending().await };
+pub(super) async fn late(call: &Call) -> Error {
+    let Some(at) = call.deadline else { return std::future::pending().await };
     tokio::time::sleep_until(at).await;
-    Deadline::error()
+    too_late()
 }
 
 /// Waits until the service stops.
-pub(super) async fn stopped(grpc: &Grpc) -> Error {
+pub(super) async fn stopped(grpc: &Messages) -> Error {
     grpc.closing().cancelled().await;
     crate::service::draining("The service is shutting down; send what was not answered again, with the same ids")
 }

@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use http::Response;
 use prost::Message as _;
-use tonic::{Status, body::Body};
+use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::{
     domain::{Error, Media, Violation},
-    protocol::{call::RequestId, status},
+    protocol::status,
+    service::RequestId,
 };
 
 /// Whose reasons `ErrorInfo` names.
@@ -35,11 +35,6 @@ pub(super) fn status(error: &Error, id: &RequestId) -> Status {
 pub(super) fn status_message(error: &Error, id: &RequestId) -> pb::Status {
     // What a status carries in `grpc-status-details-bin` is this very message.
     pb::Status::decode(status(error, id).details()).unwrap_or_default()
-}
-
-/// The same as a whole answer, for the layers.
-pub(super) fn render(error: &Error, id: &RequestId) -> Response<Body> {
-    status(error, id).into_http()
 }
 
 /// `google.rpc` has no place of its own for the stable word, so the description begins with it.

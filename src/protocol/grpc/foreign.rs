@@ -8,7 +8,8 @@ use tonic::body::Body;
 
 use crate::{
     domain::{Error, Kind},
-    protocol::call::{Head, RequestId, json_error},
+    protocol::call::{Head, json_error},
+    service::RequestId,
 };
 
 /// The refusal of a request that is not gRPC.

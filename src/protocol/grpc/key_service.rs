@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, body::Body};
+use tonic::{Request, Response, Status};
 
 use super::{
-    caller_of, error, id_of, message, target,
+    message, opened, refuse, rpcs, target,
     v1::{
         self, CreateKeyRequest, CreateKeyResponse, Key, KeyScope, ListKeysRequest, ListKeysResponse, RevokeKeyRequest,
         RevokeKeyResponse,
@@ -14,31 +14,14 @@ use super::{
 };
 use crate::{
     domain::{Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, Scope, Scopes, Timestamp, ViolationCode, Violations},
-    protocol::call::{Edge, RequestId, Route},
-    service::{Caller, KeyManager, KeyRequest, Keys},
+    protocol::call::Report,
+    service::{Call, Caller, KeyManager, KeyRequest, Keys, Protocol},
 };
-
-pub(super) const CREATE: Route =
-    Route { name: "create_key", pattern: "messagewebhook.v1.KeyService/CreateKey", scope: Some(Scope::Admin) };
-pub(super) const LIST: Route =
-    Route { name: "list_keys", pattern: "messagewebhook.v1.KeyService/ListKeys", scope: Some(Scope::Admin) };
-pub(super) const REVOKE: Route =
-    Route { name: "revoke_key", pattern: "messagewebhook.v1.KeyService/RevokeKey", scope: Some(Scope::Admin) };
-
-/// The route of a path of this service.
-pub(super) fn route_of(path: &str) -> Option<Route> {
-    match path {
-        "/messagewebhook.v1.KeyService/CreateKey" => Some(CREATE),
-        "/messagewebhook.v1.KeyService/ListKeys" => Some(LIST),
-        "/messagewebhook.v1.KeyService/RevokeKey" => Some(REVOKE),
-        _ => None,
-    }
-}
 
 /// The methods over `keys`.
 pub(super) struct KeyEdge {
     keys: Arc<Keys>,
-    edge: Arc<Edge<Body>>,
+    report: Arc<Report>,
     door: Door,
 }
 
@@ -52,50 +35,58 @@ enum Door {
 }
 
 /// The service for callers with the scope `admin`.
-pub(super) fn for_callers(keys: Arc<Keys>, edge: Arc<Edge<Body>>) -> KeyServiceServer<KeyEdge> {
-    KeyServiceServer::new(KeyEdge { keys, edge, door: Door::Listener })
+pub(super) fn for_callers(keys: Arc<Keys>, report: Arc<Report>) -> KeyServiceServer<KeyEdge> {
+    KeyServiceServer::new(KeyEdge { keys, report, door: Door::Listener })
 }
 
 /// The service for whoever may open the control socket.
 pub fn key_service_for_operator(keys: Arc<Keys>) -> KeyServiceServer<impl KeyRpcs> {
-    let routes = &[CREATE, LIST, REVOKE, Route::NONE];
-    let route_of = |path: &str| route_of(path).unwrap_or(Route::NONE);
-    let edge = super::edge_of("control", route_of, routes);
-    KeyServiceServer::new(KeyEdge { keys, edge: Arc::new(edge), door: Door::Operator })
+    let report = Arc::new(Report::new(Protocol::Control, std::iter::empty()));
+    KeyServiceServer::new(KeyEdge { keys, report, door: Door::Operator })
 }
 
 #[tonic::async_trait]
 impl KeyRpcs for KeyEdge {
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<CreateKeyResponse>, Status> {
-        let id = id_of(&request);
-        self.create(request).await.map(Response::new).map_err(|error| self.refuse(&error, CREATE, &id))
+        let (call, request) = self.opened(request, "create_key")?;
+        let created = self.create(&call, request).await;
+        created.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
     }
 
     async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
-        let id = id_of(&request);
-        self.list(request).await.map(Response::new).map_err(|error| self.refuse(&error, LIST, &id))
+        let (call, request) = self.opened(request, "list_keys")?;
+        let listed = self.list(&call, request).await;
+        listed.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
     }
 
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
-        let id = id_of(&request);
-        self.revoke(request).await.map(Response::new).map_err(|error| self.refuse(&error, REVOKE, &id))
+        let (call, request) = self.opened(request, "revoke_key")?;
+        let revoked = self.revoke(&call, request).await;
+        revoked.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
     }
 }
 
 impl KeyEdge {
-    async fn create(&self, mut request: Request<CreateKeyRequest>) -> Result<CreateKeyResponse, Error> {
-        let caller = self.caller(&mut request)?;
-        let manager = self.manager(caller.as_ref())?;
-        let request = key_request(caller.as_ref(), request.into_inner())?;
-        let created = manager.create(request).await?;
-        tracing::info!(key_id = created.record.id.as_str(), by = by(caller.as_ref()), "key created");
+    /// A request, and the call that it is; `name` is that of its RPC.
+    fn opened<T>(&self, request: Request<T>, name: &str) -> Result<(Call, T), Status> {
+        match self.door {
+            Door::Listener => opened(request),
+            Door::Operator => {
+                let call = Call::begin(Protocol::Control, rpcs::named(name), request.metadata().as_ref());
+                Ok((call, request.into_inner()))
+            }
+        }
+    }
+
+    async fn create(&self, call: &Call, request: CreateKeyRequest) -> Result<CreateKeyResponse, Error> {
+        let caller = self.caller(call)?;
+        let created = self.manager(caller)?.create(key_request(caller, request)?).await?;
+        tracing::info!(key_id = created.record.id.as_str(), by = by(caller), "key created");
         Ok(CreateKeyResponse { key: Some(to_wire(&created.record, None)), key_text: created.text.reveal().to_owned() })
     }
 
-    async fn list(&self, mut request: Request<ListKeysRequest>) -> Result<ListKeysResponse, Error> {
-        let caller = self.caller(&mut request)?;
-        let manager = self.manager(caller.as_ref())?;
-        let request = request.into_inner();
+    async fn list(&self, call: &Call, request: ListKeysRequest) -> Result<ListKeysResponse, Error> {
+        let manager = self.manager(self.caller(call)?)?;
         let mut violations = Violations::default();
         let org = match request.org_id.as_str() {
             "" => Some(None),
@@ -109,22 +100,22 @@ impl KeyEdge {
         Ok(ListKeysResponse { keys: listed.iter().map(|key| to_wire(&key.record, key.last_used_at)).collect() })
     }
 
-    async fn revoke(&self, mut request: Request<RevokeKeyRequest>) -> Result<RevokeKeyResponse, Error> {
-        let caller = self.caller(&mut request)?;
-        let manager = self.manager(caller.as_ref())?;
-        let id = KeyId::new(&request.into_inner().key_id).ok_or_else(|| {
+    async fn revoke(&self, call: &Call, request: RevokeKeyRequest) -> Result<RevokeKeyResponse, Error> {
+        let caller = self.caller(call)?;
+        let manager = self.manager(caller)?;
+        let id = KeyId::new(&request.key_id).ok_or_else(|| {
             let message = "'key_id' must be the 12 characters of a key's id, the third part of its text";
             Error::invalid_argument("key_id", ViolationCode::InvalidValue, message)
         })?;
         let revoked = manager.revoke(&id).await?;
-        tracing::info!(key_id = revoked.id.as_str(), by = by(caller.as_ref()), "key revoked");
+        tracing::info!(key_id = revoked.id.as_str(), by = by(caller), "key revoked");
         Ok(RevokeKeyResponse { key: Some(to_wire(&revoked, None)) })
     }
 
     /// `None` is the operator.
-    fn caller<T>(&self, request: &mut Request<T>) -> Result<Option<Caller>, Error> {
+    fn caller<'a>(&self, call: &'a Call) -> Result<Option<&'a Caller>, Error> {
         match self.door {
-            Door::Listener => caller_of(request).map(Some),
+            Door::Listener => call.caller().map(Some),
             Door::Operator => Ok(None),
         }
     }
@@ -134,11 +125,6 @@ impl KeyEdge {
             Some(caller) => self.keys.as_caller(caller),
             None => Ok(self.keys.as_operator()),
         }
-    }
-
-    fn refuse(&self, error: &Error, route: Route, id: &RequestId) -> Status {
-        self.edge.report.failure(error, route, id);
-        error::status(error, id)
     }
 }
 

@@ -11,28 +11,23 @@ mod health;
 mod key_service;
 mod list;
 mod message;
+mod patience;
 mod received;
+mod rpcs;
 mod stream;
 mod submit;
 mod submit_stream;
 mod target;
 mod transfer_service;
 
-use std::{
-    convert::Infallible,
-    error::Error as StdError,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error as StdError, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, body::Body, server::NamedService, service::Routes};
-use tower::Service;
+use tower::Service as _;
 
 use self::v1::{
     GetMessageRequest, GetMessageResponse, ListMessagesRequest, ListMessagesResponse, StreamMessagesRequest,
@@ -40,9 +35,9 @@ use self::v1::{
     message_service_server::{MessageService as MessageRpcs, MessageServiceServer},
 };
 use crate::{
-    domain::{Error, Scope},
-    protocol::call::{Edge, Report, RequestId, Route},
-    service::{Caller, Keys, MessageService, Readiness},
+    domain::Error,
+    protocol::call::{Answer, Edge, Head, Report},
+    service::{Call, Keys, MessageService, Protocol, Readiness, Route},
 };
 
 pub use key_service::key_service_for_operator;
@@ -72,91 +67,40 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messagewebh
 /// not even be held in memory.
 const DECODING_HEADROOM: usize = 256 * 1024;
 
-const SUBMIT: Route =
-    Route { name: "submit", pattern: "messagewebhook.v1.MessageService/SubmitMessage", scope: Some(Scope::Submit) };
-const SUBMIT_STREAM: Route = Route {
-    name: "submit_stream",
-    pattern: "messagewebhook.v1.MessageService/SubmitMessages",
-    scope: Some(Scope::Submit),
-};
-const STREAM: Route =
-    Route { name: "stream", pattern: "messagewebhook.v1.MessageService/StreamMessages", scope: Some(Scope::Stream) };
-const LIST: Route =
-    Route { name: "list", pattern: "messagewebhook.v1.MessageService/ListMessages", scope: Some(Scope::Read) };
-const GET: Route =
-    Route { name: "get", pattern: "messagewebhook.v1.MessageService/GetMessage", scope: Some(Scope::Read) };
-const HEALTH: Route = Route { name: "health", pattern: "grpc.health.v1.Health", scope: None };
-const REFLECTION: Route = Route { name: "reflection", pattern: "grpc.reflection", scope: None };
-
-/// Every route, for metrics.
-const ROUTES: &[Route] = &[
-    SUBMIT,
-    SUBMIT_STREAM,
-    GET,
-    LIST,
-    STREAM,
-    key_service::CREATE,
-    key_service::LIST,
-    key_service::REVOKE,
-    HEALTH,
-    REFLECTION,
-    Route::NONE,
-];
-
-/// The route of a path. A method that is missing here is never let through to a caller: it would find no [`Caller`].
-fn route_of(path: &str) -> Route {
-    match path {
-        "/messagewebhook.v1.MessageService/SubmitMessage" => SUBMIT,
-        "/messagewebhook.v1.MessageService/SubmitMessages" => SUBMIT_STREAM,
-        "/messagewebhook.v1.MessageService/GetMessage" => GET,
-        "/messagewebhook.v1.MessageService/ListMessages" => LIST,
-        "/messagewebhook.v1.MessageService/StreamMessages" => STREAM,
-        _ if path.starts_with("/grpc.health.v1.Health/") => HEALTH,
-        _ if path.starts_with("/grpc.reflection.v1.ServerReflection/") => REFLECTION,
-        _ if path.starts_with("/grpc.reflection.v1alpha.ServerReflection/") => REFLECTION,
-        _ => key_service::route_of(path).unwrap_or(Route::NONE),
-    }
+/// The gRPC edge.
+pub struct Grpc {
+    parts: Arc<Parts>,
+    /// Reached without a router's reading of the path.
+    messages: MessageServiceServer<Messages>,
+    others: Routes,
 }
 
-/// The gRPC edge; cheap to clone.
+/// The RPCs of messages; cheap to clone.
 #[derive(Clone)]
-pub struct Grpc(Arc<Parts>);
+struct Messages(Arc<Parts>);
 
 struct Parts {
     service: Arc<MessageService>,
     keys: Arc<Keys>,
-    readiness: Readiness,
     closing: CancellationToken,
     body_timeout: Duration,
-    edge: Arc<Edge<Body>>,
+    report: Arc<Report>,
 }
 
 impl Grpc {
     /// An edge over `service` and `keys`, whose health is `readiness`. Streams are ended when their key is; those that
     /// would never end by themselves end when `closing` is cancelled, so that the listener can. A message must be complete
     /// within `body_timeout`.
-    pub fn new(
-        service: Arc<MessageService>,
-        keys: Arc<Keys>,
-        readiness: Readiness,
-        closing: CancellationToken,
-        body_timeout: Duration,
-    ) -> Self {
-        let edge = Arc::new(edge_of("grpc", route_of, ROUTES));
-        Self(Arc::new(Parts { service, keys, readiness, closing, body_timeout, edge }))
-    }
-
-    /// What the layers of [`crate::middleware::grpc`] need to know.
-    pub fn edge(&self) -> Arc<Edge<Body>> {
-        Arc::clone(&self.0.edge)
-    }
-
-    /// All services, as one for the listener. They need the layers of [`crate::middleware::grpc`], which find out who
-    /// calls.
     ///
     /// # Errors
     /// [`crate::domain::Kind::Internal`] when the descriptors that were built in cannot be read.
-    pub fn routes(&self) -> Result<framework::Framed<Services>, Error> {
+    pub fn new(
+        service: Arc<MessageService>,
+        keys: Arc<Keys>,
+        readiness: &Readiness,
+        closing: CancellationToken,
+        body_timeout: Duration,
+    ) -> Result<Self, Error> {
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -164,18 +108,78 @@ impl Grpc {
                 // The details of errors, so that a client which knows nothing but reflection can show them.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        let limit = self.0.service.limits().body_bytes.saturating_mul(2).saturating_add(DECODING_HEADROOM);
-        let messages = MessageServiceServer::new(self.clone()).max_decoding_message_size(limit);
-        let others = Routes::new(key_service::for_callers(Arc::clone(&self.0.keys), self.edge()))
-            .add_service(health::server(&self.0.readiness, &self.0.closing))
+        let report = Arc::new(Report::new(Self::PROTOCOL, Self::routes()));
+        let others = Routes::new(key_service::for_callers(Arc::clone(&keys), Arc::clone(&report)))
+            .add_service(health::server(readiness, &closing))
             .add_service(reflection().build_v1().map_err(Error::internal)?)
-            // Python's own reflection client, among others, knows only the older version of the protocol.
             .add_service(reflection().build_v1alpha().map_err(Error::internal)?)
             .prepare();
-        let bodies = Arc::clone(self.0.service.bodies());
-        Ok(framework::Framed::new(Services { messages, others }, self.edge(), bodies, self.0.body_timeout))
+        let limit = service.limits().body_bytes.saturating_mul(2).saturating_add(DECODING_HEADROOM);
+        let parts = Arc::new(Parts { service, keys, closing, body_timeout, report });
+        let messages = MessageServiceServer::new(Messages(Arc::clone(&parts))).max_decoding_message_size(limit);
+        Ok(Self { parts, messages, others })
+    }
+}
+
+impl Edge for Grpc {
+    type Body = Body;
+    const PROTOCOL: Protocol = Protocol::Grpc;
+
+    fn routes() -> impl Iterator<Item = &'static Route> {
+        rpcs::RPCS.iter().chain([Route::NONE])
     }
 
+    fn route_of(path: &str) -> &'static Route {
+        rpcs::route_of(path)
+    }
+
+    fn report(&self) -> &Report {
+        &self.parts.report
+    }
+
+    fn foreign(head: &Head<'_>) -> Option<Error> {
+        foreign::refusal(head)
+    }
+
+    fn not_found(_: &str) -> Error {
+        framework::no_such_method()
+    }
+
+    fn patience(headers: &HeaderMap) -> Option<Duration> {
+        patience::of(headers)
+    }
+
+    fn render(error: &Error, call: &Call) -> http::Response<Body> {
+        error::status(error, &call.id).into_http()
+    }
+
+    fn render_foreign(error: &Error, call: &Call) -> http::Response<Body> {
+        foreign::render(error, &call.id)
+    }
+}
+
+impl<B> Answer<B> for Grpc
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>> + Send> + Send + 'static,
+{
+    async fn answer(&self, call: &Call, request: http::Request<B>) -> http::Response<Body> {
+        let mut request = request.map(|body| received::Received::new(body, &self.parts, call));
+        request.extensions_mut().insert(call.clone());
+        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
+        let answered = if service == Some(<MessageServiceServer<Messages> as NamedService>::NAME) {
+            self.messages.clone().call(request).await
+        } else {
+            self.others.clone().call(request).await
+        };
+        let Ok(response) = answered;
+        match framework::refusal(&response, call.route) {
+            Some(error) => self.reject(&error, call),
+            None => response,
+        }
+    }
+}
+
+impl Messages {
     fn service(&self) -> &MessageService {
         &self.0.service
     }
@@ -188,54 +192,20 @@ impl Grpc {
         &self.0.closing
     }
 
-    fn report(&self) -> &Report {
-        &self.0.edge.report
-    }
-
-    /// Tells, logs and counts a failure of a method.
-    fn refuse(&self, error: &Error, route: Route, id: &RequestId) -> Status {
-        self.report().failure(error, route, id);
-        error::status(error, id)
-    }
-}
-
-/// Messages, reached without a router's reading of the path, and everything else.
-#[derive(Clone)]
-pub struct Services {
-    messages: MessageServiceServer<Grpc>,
-    others: Routes,
-}
-
-impl<B> Service<http::Request<B>> for Services
-where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>> + Send> + Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
-        if service == Some(<MessageServiceServer<Grpc> as NamedService>::NAME) {
-            return self.messages.call(request);
-        }
-        Box::pin(self.others.call(request))
+    fn refuse(&self, error: &Error, call: &Call) -> Status {
+        refuse(&self.0.report, error, call)
     }
 }
 
 /// Unwrap, convert, call, convert: see the functions.
 #[tonic::async_trait]
-impl MessageRpcs for Grpc {
+impl MessageRpcs for Messages {
     async fn submit_message(
         &self,
         request: Request<SubmitMessageRequest>,
     ) -> Result<Response<SubmitMessageResponse>, Status> {
-        let (id, request) = (id_of(&request), request);
-        submit::submit(self, request, &id).await.map(Response::new).map_err(|error| self.refuse(&error, SUBMIT, &id))
+        let (call, request) = opened(request)?;
+        submit::submit(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(&error, &call))
     }
 
     type SubmitMessagesStream = BoxStream<SubmitMessagesResponse>;
@@ -244,22 +214,21 @@ impl MessageRpcs for Grpc {
         &self,
         request: Request<Streaming<SubmitMessagesRequest>>,
     ) -> Result<Response<Self::SubmitMessagesStream>, Status> {
-        let id = id_of(&request);
-        let answers = submit_stream::submit_stream(self, request);
-        answers.map(boxed).map_err(|error| self.refuse(&error, SUBMIT_STREAM, &id))
+        let (call, request) = opened(request)?;
+        Ok(boxed(submit_stream::submit_stream(self, call, request)))
     }
 
     async fn get_message(&self, request: Request<GetMessageRequest>) -> Result<Response<GetMessageResponse>, Status> {
-        let (id, request) = (id_of(&request), request);
-        get::get(self, request).await.map(Response::new).map_err(|error| self.refuse(&error, GET, &id))
+        let (call, request) = opened(request)?;
+        get::get(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(&error, &call))
     }
 
     async fn list_messages(
         &self,
         request: Request<ListMessagesRequest>,
     ) -> Result<Response<ListMessagesResponse>, Status> {
-        let id = id_of(&request);
-        list::list(self, request).await.map(Response::new).map_err(|error| self.refuse(&error, LIST, &id))
+        let (call, request) = opened(request)?;
+        list::list(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(&error, &call))
     }
 
     type StreamMessagesStream = BoxStream<StreamMessagesResponse>;
@@ -268,20 +237,9 @@ impl MessageRpcs for Grpc {
         &self,
         request: Request<StreamMessagesRequest>,
     ) -> Result<Response<Self::StreamMessagesStream>, Status> {
-        let id = id_of(&request);
-        stream::stream(self, request).await.map(boxed).map_err(|error| self.refuse(&error, STREAM, &id))
-    }
-}
-
-/// What is known of an edge of gRPC.
-fn edge_of(protocol: &'static str, route_of: fn(&str) -> Route, routes: &'static [Route]) -> Edge<Body> {
-    Edge {
-        report: Report::new(protocol),
-        route_of,
-        routes,
-        render: error::render,
-        foreign: foreign::refusal,
-        render_foreign: foreign::render,
+        let (call, request) = opened(request)?;
+        let reader = stream::open(self, &call, request).await.map_err(|error| self.refuse(&error, &call))?;
+        Ok(boxed(stream::frames(self, call, reader)))
     }
 }
 
@@ -291,11 +249,17 @@ fn boxed<T>(stream: impl Stream<Item = Result<T, Status>> + Send + 'static) -> R
     Response::new(Box::pin(stream))
 }
 
-fn id_of<T>(request: &Request<T>) -> RequestId {
-    RequestId::of(request.metadata().as_ref())
+/// A request as the way in let it in, and the call that it is.
+fn opened<T>(mut request: Request<T>) -> Result<(Call, T), Status> {
+    match request.extensions_mut().remove() {
+        Some(call) => Ok((call, request.into_inner())),
+        // A bug: nobody was asked for a key.
+        None => Err(Status::internal("Internal server error")),
+    }
 }
 
-/// Who calls, as the key layer found out.
-fn caller_of<T>(request: &mut Request<T>) -> Result<Caller, Error> {
-    request.extensions_mut().remove().ok_or_else(|| Error::internal("a method without a checked key"))
+/// Tells, logs and counts a failure of a method.
+fn refuse(report: &Report, error: &Error, call: &Call) -> Status {
+    report.failure(error, call);
+    error::status(error, &call.id)
 }

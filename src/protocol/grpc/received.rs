@@ -9,18 +9,16 @@ use std::{
     time::Duration,
 };
 
+use super::{Parts, refuse};
+use crate::{
+    domain::{Error, Kind},
+    protocol::call::Report,
+    service::{Call, Flow, Held},
+};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
-use tonic::body::Body;
-
-use super::error;
-use crate::{
-    domain::{Error, Kind},
-    protocol::call::{Edge, RequestId, Route},
-    service::Held,
-};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -35,28 +33,25 @@ pin_project! {
 }
 
 /// What is known of the message that is on its way.
-pub(super) struct Watch {
-    pub(super) held: Held,
+struct Watch {
+    held: Held,
     /// For how long one message is waited for.
-    pub(super) timeout: Duration,
-    /// Messages may come at any time, as in streams; else the whole request is one.
-    pub(super) may_pause: bool,
-    pub(super) edge: Arc<Edge<Body>>,
-    pub(super) route: Route,
-    pub(super) id: RequestId,
-    pub(super) at: At,
-    pub(super) sleep: Option<Pin<Box<Sleep>>>,
+    timeout: Duration,
+    call: Call,
+    report: Arc<Report>,
+    at: At,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 /// Where in the framing: a flag and four bytes of length before each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+enum At {
     Prefix { seen: usize, length: usize },
     Message { left: usize },
 }
 
 impl At {
-    pub(super) const BEGIN: At = At::Prefix { seen: 0, length: 0 };
+    const BEGIN: At = At::Prefix { seen: 0, length: 0 };
 
     /// Where it is after `data`.
     fn after(mut self, mut data: &[u8]) -> Self {
@@ -81,12 +76,25 @@ impl At {
 }
 
 impl<B> Received<B> {
-    pub(super) fn new(body: B, watch: Watch) -> Self {
+    pub(super) fn new(body: B, parts: &Parts, call: &Call) -> Self {
+        let watch = Watch {
+            held: parts.service.bodies().share(call.caller().ok().cloned()),
+            timeout: parts.body_timeout,
+            call: call.clone(),
+            report: Arc::clone(&parts.report),
+            at: At::BEGIN,
+            sleep: None,
+        };
         Self { body, watch: Some(watch) }
     }
 }
 
 impl Watch {
+    /// Messages may come at any time, as in streams; else the whole request is one.
+    fn may_pause(&self) -> bool {
+        self.call.route.flow == Flow::Both
+    }
+
     fn came(&mut self, data: &[u8]) -> Result<(), Error> {
         self.held.grow(data.len())?;
         self.at = self.at.after(data);
@@ -94,7 +102,7 @@ impl Watch {
             // What is decoded now is counted where it goes on.
             self.held.arrived()?;
             self.held.clear();
-            if self.may_pause {
+            if self.may_pause() {
                 self.sleep = None;
             }
         }
@@ -102,7 +110,7 @@ impl Watch {
     }
 
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        if self.may_pause && self.at == At::BEGIN {
+        if self.may_pause() && self.at == At::BEGIN {
             return Poll::Pending;
         }
         if let Poll::Ready(error) = self.held.poll_waiting(cx) {
@@ -117,8 +125,7 @@ impl Watch {
     }
 
     fn fail(&self, error: &Error) -> BoxError {
-        self.edge.report.failure(error, self.route, &self.id);
-        Box::new(error::status(error, &self.id))
+        Box::new(refuse(&self.report, error, &self.call))
     }
 }
 

@@ -1,10 +1,10 @@
 //! Follows the feed. The webhook has no streams, so the HTTP edge has no counterpart of this file.
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use tonic::{Request, Status};
+use tonic::Status;
 
 use super::{
-    Grpc, STREAM, caller_of, ending, id_of, message, target,
+    Messages, ending, message, target,
     v1::{
         FeedMessage, FeedOrder as WireOrder, StartPosition, StreamMessagesRequest, StreamMessagesResponse,
         stream_messages_request::From as Wire,
@@ -12,46 +12,46 @@ use super::{
 };
 use crate::{
     domain::{Error, Kind, Timestamp, Violation, ViolationCode, Violations},
-    service::{Cursor, FeedFrame, FeedFrom, FeedOrder, FeedStart},
+    service::{Call, Cursor, FeedFrame, FeedFrom, FeedOrder, FeedReader, FeedStart},
 };
 
-/// The frames of the feed, until the caller goes, its key is revoked, its deadline passes or the service stops.
-///
-/// The next frame is read from the store when the last one was taken by the connection: a caller that does not read
-/// holds one frame in memory and nothing else.
-pub(super) async fn stream(
-    grpc: &Grpc,
-    mut request: Request<StreamMessagesRequest>,
-) -> Result<impl Stream<Item = Result<StreamMessagesResponse, Status>> + Send + 'static, Error> {
-    let id = id_of(&request);
-    let caller = caller_of(&mut request)?;
-    let deadline = request.extensions().get().copied();
-    let request = request.into_inner();
-    let access = grpc.service().authorize_stream(&caller, target::filter(&request.org_id, request.env)?)?;
+/// A reader of what the caller may see and asks for.
+pub(super) async fn open(grpc: &Messages, call: &Call, request: StreamMessagesRequest) -> Result<FeedReader, Error> {
+    let permit = grpc.service().authorize_feed(call, target::filter(&request.org_id, request.env)?)?;
     let mut violations = Violations::default();
     let order = violations.check(order_from_wire(request.order));
     let (Some(from), Some(order)) = (violations.check(from_wire(request.from)), order) else {
         return Err(violations.into_error(Kind::InvalidArgument));
     };
-    let reader = grpc.service().stream(access, from, order).await?;
+    permit.stream(from, order).await
+}
+
+/// The frames of the feed, until the caller goes, its key is revoked, its deadline passes or the service stops.
+///
+/// The next frame is read from the store when the last one was taken by the connection: a caller that does not read
+/// holds one frame in memory and nothing else.
+pub(super) fn frames(
+    grpc: &Messages,
+    call: Call,
+    reader: FeedReader,
+) -> impl Stream<Item = Result<StreamMessagesResponse, Status>> + Send + 'static {
     let frames = stream::try_unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
         Ok::<_, Error>(Some((to_wire(frame), reader)))
     });
     let reason = {
-        let grpc = grpc.clone();
+        let (grpc, call) = (grpc.clone(), call.clone());
         async move {
             tokio::select! {
-                error = ending::revoked(&grpc, caller) => error,
-                error = ending::late(deadline) => error,
+                error = ending::revoked(&grpc, &call) => error,
+                error = ending::late(&call) => error,
             }
         }
     };
     // The service's stop is the reader's own business: it may end between two frames only.
     let (ending, ended) = ending::when(reason);
     let grpc = grpc.clone();
-    let frames = frames.take_until(ending).chain(ended.map(Err));
-    Ok(frames.map_err(move |error| grpc.refuse(&error, STREAM, &id)))
+    frames.take_until(ending).chain(ended.map(Err)).map_err(move |error| grpc.refuse(&error, &call))
 }
 
 fn order_from_wire(order: i32) -> Result<FeedOrder, Violation> {

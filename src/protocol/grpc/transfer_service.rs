@@ -12,23 +12,19 @@ use super::{
         ImportKeysResponse, ImportMessagesRequest, ImportMessagesResponse, ImportOutcome, StoredKey,
         transfer_service_server::{TransferService as TransferRpcs, TransferServiceServer},
     },
-    ending, error, id_of,
+    ending,
     message::{self, time_to_wire},
-    target, v1,
+    refuse, rpcs, target, v1,
 };
 use crate::{
     domain::{
         Content, Error, FromId, KeyId, KeyOwner, KeyRecord, Kind, Media, MediaRules, Message, MessageKey, MessageSid,
         OrgId, Scope, Scopes, SecretHash, Timestamp, Violation, ViolationCode, Violations,
     },
-    protocol::call::{Report, RequestId, Route},
-    service::{Imported, PageToken, Transfer, draining},
+    protocol::call::Report,
+    service::{Call, Imported, PageToken, Protocol, Route, Transfer, draining},
 };
 
-const EXPORT: Route =
-    Route { name: "export", pattern: "messagewebhook.control.v1.TransferService/ExportMessages", scope: None };
-const IMPORT: Route =
-    Route { name: "import", pattern: "messagewebhook.control.v1.TransferService/ImportMessages", scope: None };
 /// A call holds at most so many messages.
 const MAX_MESSAGES: usize = 1000;
 /// A page, or one message of any size that a server takes.
@@ -42,7 +38,7 @@ struct TransferEdge {
 
 /// The service for whoever may open the control socket. Its streams end when `closing` is cancelled.
 pub fn transfer_service(transfer: Transfer, closing: CancellationToken) -> TransferServiceServer<impl TransferRpcs> {
-    let report = Arc::new(Report::new("control"));
+    let report = Arc::new(Report::new(Protocol::Control, std::iter::empty()));
     TransferServiceServer::new(TransferEdge { transfer, report, closing }).max_decoding_message_size(MAX_BYTES)
 }
 
@@ -54,10 +50,9 @@ impl TransferRpcs for TransferEdge {
         &self,
         request: Request<ExportMessagesRequest>,
     ) -> Result<Response<Self::ExportMessagesStream>, Status> {
-        let id = id_of(&request);
-        let after = request.into_inner().after;
+        let (call, ExportMessagesRequest { after }) = begin(request, &rpcs::EXPORT);
         let after = (!after.is_empty()).then(|| PageToken::parse(&after)).transpose();
-        let after = after.map_err(|_| self.refuse(&no_place(), EXPORT, &id))?;
+        let after = after.map_err(|_| refuse(&self.report, &no_place(), &call))?;
         tracing::info!(resumed = after.is_some(), "export begins");
         let pages = stream::try_unfold(Some((self.transfer.clone(), after)), |state| async move {
             let Some((transfer, after)) = state else { return Ok(None) };
@@ -76,10 +71,7 @@ impl TransferRpcs for TransferEdge {
             draining("The server is shutting down; resume the export when it runs again")
         });
         let report = Arc::clone(&self.report);
-        let pages = pages.take_until(ending).chain(ended.map(Err)).map_err(move |failed| {
-            report.failure(&failed, EXPORT, &id);
-            error::status(&failed, &id)
-        });
+        let pages = pages.take_until(ending).chain(ended.map(Err)).map_err(move |error| refuse(&report, &error, &call));
         Ok(Response::new(Box::pin(pages)))
     }
 
@@ -87,25 +79,24 @@ impl TransferRpcs for TransferEdge {
         &self,
         request: Request<ImportMessagesRequest>,
     ) -> Result<Response<ImportMessagesResponse>, Status> {
-        let id = id_of(&request);
-        self.import(request.into_inner()).await.map(Response::new).map_err(|error| self.refuse(&error, IMPORT, &id))
+        let (call, request) = begin(request, &rpcs::IMPORT);
+        self.import(request).await.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
     }
 
     async fn export_keys(&self, request: Request<ExportKeysRequest>) -> Result<Response<ExportKeysResponse>, Status> {
-        let id = id_of(&request);
-        let keys = self.transfer.export_keys().await.map_err(|error| self.refuse(&error, EXPORT, &id))?;
+        let (call, _) = begin(request, &rpcs::EXPORT);
+        let keys = self.transfer.export_keys().await.map_err(|error| refuse(&self.report, &error, &call))?;
         Ok(Response::new(ExportKeysResponse { keys: keys.iter().map(key_to_wire).collect() }))
     }
 
     async fn import_keys(&self, request: Request<ImportKeysRequest>) -> Result<Response<ImportKeysResponse>, Status> {
-        let id = id_of(&request);
+        let (call, ImportKeysRequest { keys }) = begin(request, &rpcs::IMPORT);
         let imported = async {
-            let keys = request.into_inner().keys;
             let keys = keys.into_iter().enumerate().map(|(number, key)| key_from_wire(number, key));
             let taken = self.transfer.import_keys(keys.collect::<Result<_, _>>()?).await?;
             Ok(ImportKeysResponse { taken: u32::try_from(taken).unwrap_or(u32::MAX) })
         };
-        imported.await.map(Response::new).map_err(|error: Error| self.refuse(&error, IMPORT, &id))
+        imported.await.map(Response::new).map_err(|error: Error| refuse(&self.report, &error, &call))
     }
 }
 
@@ -121,11 +112,11 @@ impl TransferEdge {
         let outcomes = self.transfer.import(messages, request.to_feed).await?;
         Ok(ImportMessagesResponse { outcomes: outcomes.into_iter().map(|each| outcome(each).into()).collect() })
     }
+}
 
-    fn refuse(&self, failed: &Error, route: Route, id: &RequestId) -> Status {
-        self.report.failure(failed, route, id);
-        error::status(failed, id)
-    }
+fn begin<T>(request: Request<T>, route: &'static Route) -> (Call, T) {
+    let call = Call::begin(Protocol::Control, route, request.metadata().as_ref());
+    (call, request.into_inner())
 }
 
 fn no_place() -> Error {

@@ -10,128 +10,87 @@ mod foreign;
 mod headers;
 mod message;
 mod openapi;
+mod paths;
 mod submit;
-mod target;
 
 use std::{
-    convert::Infallible,
     future::{Future, ready},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{BoxError, Router, body::Body, response::Response, routing::any};
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::Request;
-use tower::Service;
+use futures_util::future::Either;
+use http::{HeaderValue, Request, header::ALLOW};
 
+use self::paths::{Handler, PATHS};
 use crate::{
     domain::{Error, Kind},
-    protocol::call::{Edge, Report, RequestId, Route},
-    service::{Keys, MessageService},
+    protocol::call::{Answer, Edge, Head, Report},
+    service::{Call, MessageService, Protocol, Route},
 };
 
 pub use docs::openapi_json;
 
-const SUBMIT: Route = Route { name: "submit", pattern: "/{org_id}/{env}/v1/message-webhook", scope: None };
-const DOCS: Route = Route { name: "docs", pattern: "/docs", scope: None };
-
-/// The HTTP edge; cheap to clone.
-#[derive(Clone)]
-pub struct Http(Arc<Parts>);
-
-struct Parts {
+/// The HTTP edge.
+pub struct Http {
     service: Arc<MessageService>,
-    keys: Arc<Keys>,
     body_timeout: Duration,
-    edge: Arc<Edge<Body>>,
+    report: Report,
 }
 
 impl Http {
     /// An edge over `service`; a body must be complete within `body_timeout`.
-    pub fn new(service: Arc<MessageService>, keys: Arc<Keys>, body_timeout: Duration) -> Self {
-        let edge = Edge {
-            report: Report::new("http"),
-            route_of,
-            routes: &[SUBMIT, DOCS, Route::NONE],
-            render: error::render,
-            foreign: foreign::refusal,
-            render_foreign: error::render,
-        };
-        Self(Arc::new(Parts { service, keys, body_timeout, edge: Arc::new(edge) }))
-    }
-
-    /// What the layers of [`crate::middleware::http`] need to know.
-    pub fn edge(&self) -> Arc<Edge<Body>> {
-        Arc::clone(&self.0.edge)
-    }
-
-    /// All routes, as one service for the listener.
-    pub fn routes(&self) -> Routes {
-        let documents = Router::new()
-            .route(docs::OPENAPI_PATH, any(docs::openapi))
-            .route(docs::DOCS_PATH, any(docs::page))
-            .with_state(self.clone());
-        Routes { http: self.clone(), documents }
+    pub fn new(service: Arc<MessageService>, body_timeout: Duration) -> Self {
+        Self { service, body_timeout, report: Report::new(Self::PROTOCOL, Self::routes()) }
     }
 }
 
-/// The webhook, and the documents beside it. The webhook is told by the one reading of its path there is and reached
-/// without a router's; its order of checks is `submit::handle`'s, so every method comes to it.
-#[derive(Clone)]
-pub struct Routes {
-    http: Http,
-    documents: Router,
+impl Edge for Http {
+    type Body = Body;
+    const PROTOCOL: Protocol = Protocol::Http;
+
+    fn routes() -> impl Iterator<Item = &'static Route> {
+        PATHS.iter().map(|path| &path.route).chain([Route::NONE])
+    }
+
+    fn route_of(path: &str) -> &'static Route {
+        paths::route_of(path)
+    }
+
+    fn report(&self) -> &Report {
+        &self.report
+    }
+
+    fn foreign(head: &Head<'_>) -> Option<Error> {
+        foreign::refusal(head)
+    }
+
+    fn not_found(path: &str) -> Error {
+        paths::not_found(path)
+    }
+
+    fn render(error: &Error, call: &Call) -> Response {
+        let mut response = error::render(error, &call.id);
+        if error.kind() == Kind::MethodNotAllowed {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(call.route.methods));
+        }
+        response
+    }
 }
 
-impl<B> Service<Request<B>> for Routes
+impl<B> Answer<B> for Http
 where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match route_of(request.uri().path()) {
-            SUBMIT => Box::pin(submit::handle(self.http.clone(), request)),
-            DOCS => Box::pin(self.documents.call(request.map(Body::new))),
-            _ => {
-                let refusal = self.http.0.edge.reject(
-                    &not_found(request.uri().path()),
-                    Route::NONE,
-                    &RequestId::of(request.headers()),
-                );
-                Box::pin(ready(Ok(refusal)))
-            }
+    fn answer(&self, call: &Call, request: Request<B>) -> impl Future<Output = Response> + Send {
+        match paths::handler_of(call.route) {
+            Some(Handler::Submit) => Either::Right(submit::handle(self, call, request)),
+            Some(Handler::OpenApi) => Either::Left(ready(docs::openapi())),
+            Some(Handler::Docs) => Either::Left(ready(docs::page())),
+            // The way in refused it.
+            None => Either::Left(ready(self.reject(&paths::not_found(request.uri().path()), call))),
         }
     }
-}
-
-/// Whether `path` exists, whatever may be done with it.
-pub fn exists(path: &str) -> bool {
-    target::exists(path)
-}
-
-fn route_of(path: &str) -> Route {
-    match path {
-        docs::OPENAPI_PATH | docs::DOCS_PATH => DOCS,
-        _ if exists(path) => SUBMIT,
-        _ => Route::NONE,
-    }
-}
-
-fn not_found(path: &str) -> Error {
-    let message = if exists(path.trim_end_matches('/')) {
-        "There is no such path; leave the slash at its end out"
-    } else {
-        "There is no such path; send messages to /{org_id}/{env}/v1/message-webhook, where env is 'dev' or 'prod'"
-    };
-    Error::new(Kind::NotFound, message)
 }

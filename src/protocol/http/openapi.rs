@@ -8,14 +8,14 @@ use utoipa::{
         ComponentsBuilder, Content, Header, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
         PathsBuilder, Ref, Required, ResponseBuilder,
         header::HeaderBuilder,
-        path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItemBuilder},
+        path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathItemBuilder},
         request_body::RequestBodyBuilder,
         schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
-use super::{error, submit, target};
+use super::{error, paths::PATHS, submit};
 use crate::{
     domain::{FromId, Kind, Media, MessageSid, NewMessage, Timestamp},
     protocol::status,
@@ -67,12 +67,14 @@ pub fn document() -> OpenApi {
         .schema(error::ErrorBody::name(), error::ErrorBody::schema())
         .schema(error::ViolationBody::name(), error::ViolationBody::schema())
         .security_scheme(API_KEY, SecurityScheme::Http(bearer.build()));
-    let webhook = PathItemBuilder::new().operation(HttpMethod::Post, submit_operation()).build();
-    OpenApiBuilder::new()
-        .info(info.build())
-        .paths(PathsBuilder::new().path(target::PATTERN, webhook).build())
-        .components(Some(components.build()))
-        .build()
+    let described = PATHS.iter().filter_map(|path| Some((path.route.pattern, path.described?)));
+    let paths = described.fold(PathsBuilder::new(), |paths, (pattern, described)| paths.path(pattern, described()));
+    OpenApiBuilder::new().info(info.build()).paths(paths.build()).components(Some(components.build())).build()
+}
+
+/// What the document says of the webhook's path.
+pub(super) fn webhook() -> PathItem {
+    PathItemBuilder::new().operation(HttpMethod::Post, submit_operation()).build()
 }
 
 fn submit_operation() -> Operation {

@@ -1,93 +1,67 @@
 //! Takes a message in: unwrap, convert, call, convert.
 
-use std::convert::Infallible;
-
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Version,
+    HeaderValue, Request, Version,
     header::{CONNECTION, CONTENT_TYPE},
 };
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{Http, SUBMIT, body, error, headers, message, target};
+use super::{Http, body, error, headers, message, paths};
 use crate::{
-    domain::{Error, Kind, NewMessage, Scope, Timestamp},
-    protocol::call::{RequestId, authenticate},
-    service::{Authorized, Held, Receipt},
+    domain::{Draft, Error, Kind, Timestamp},
+    protocol::call::Edge as _,
+    service::{Call, Held, Outcome, Permit, Receipt, Submit},
 };
 
-/// Any method on the webhook's path, or on one that only looks like it.
+/// A call of the webhook, whose caller is known.
 ///
 /// Many wait for the disk at once, so what waits is small: the request goes before the message is stored.
 #[expect(clippy::manual_async_fn, reason = "it would keep the request twice")]
-pub(super) fn handle<B>(
-    http: Http,
-    mut request: Request<B>,
-) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static
+pub(super) fn handle<B>(http: &Http, call: &Call, mut request: Request<B>) -> impl Future<Output = Response> + Send
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     async move {
-        let (id, version) = (RequestId::of(request.headers()), request.version());
-        let received = receive(&http, &mut request).await;
+        let version = request.version();
+        let received = receive(http, call, &mut request).await;
         drop(request);
         let receipt = match received {
-            Ok(received) => store(&http, received, &id).await,
+            // The share goes with the message until that is stored or refused: until then its content is in memory.
+            Ok((permit, draft, held)) => permit.submit(draft, held).await,
             Err(error) => Err(error),
         };
-        Ok(match receipt {
+        match receipt {
             Ok(receipt) => render(&receipt),
             Err(error) => {
-                let mut response = http.0.edge.reject(&error, SUBMIT, &id);
+                let mut response = http.reject(&error, call);
                 if error.kind() == Kind::RequestTimeout && version <= Version::HTTP_11 {
                     // The rest of the body stands before the next request, and was waited for long enough.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
             }
-        })
+        }
     }
 }
 
-/// A message that may be stored.
-struct Received {
-    authorized: Authorized,
-    message: NewMessage,
-    /// The share goes with the message until that is stored or refused: until then its content is in memory.
-    held: Held,
-}
-
-/// The lines stand in the order in which the contract promises the checks: 404, 405, 401, 403, 415, 413 and 408, 400;
-/// the service's own (429, 503) follow.
-async fn receive<B: http_body::Body<Data = Bytes> + Unpin>(
-    http: &Http,
+/// The lines stand in the order in which the contract promises the checks: 403, 415, 413 and 408, 400. Those before them
+/// (404, 405, 401) are the way in's, those after them (429, 503) the service's.
+async fn receive<'a, B: http_body::Body<Data = Bytes> + Unpin>(
+    http: &'a Http,
+    call: &'a Call,
     request: &mut Request<B>,
-) -> Result<Received, Error> {
-    let Http(edge) = http;
-    let limits = edge.service.limits();
-    let (org, env) = target::parse(request.uri().path())?;
-    if request.method() != Method::POST {
-        return Err(Error::new(Kind::MethodNotAllowed, "Send messages with the method POST"));
-    }
-    let caller = authenticate(&edge.keys, request.headers(), limits.store_deadline).await?;
-    let authorized = edge.service.authorize(&caller, org, env, Scope::Submit)?;
+) -> Result<(Permit<'a, Submit>, Draft, Held), Error> {
+    let limits = http.service.limits();
+    let (org, env) = paths::target_of(request.uri().path())?;
+    let permit = http.service.authorize::<Submit>(call, org, env)?;
     headers::check(request.headers())?;
-    let body_limits = body::Limits { bytes: limits.body_bytes, timeout: edge.body_timeout };
-    let share = edge.service.bodies().share(Some(caller));
-    let (body, held) = body::read(request.body_mut(), &body_limits, share).await?;
-    let message = message::parse(&body, limits.media.clone())?.build(authorized.org().clone(), authorized.env())?;
-    let message = message.traced(request.extensions().get().copied());
-    Ok(Received { authorized, message, held })
-}
-
-async fn store(http: &Http, received: Received, id: &RequestId) -> Result<Receipt, Error> {
-    let Http(edge) = http;
-    let Received { authorized, message, held } = received;
-    let receipt = edge.service.submit_holding(&authorized, message, held).await?;
-    edge.edge.report.receipt(&receipt, &authorized, id);
-    Ok(receipt)
+    let body_limits = body::Limits { bytes: limits.body_bytes, timeout: http.body_timeout };
+    let (body, held) = body::read(request.body_mut(), &body_limits, permit.share()).await?;
+    let draft = message::parse(&body, limits.media.clone())?.build()?;
+    Ok((permit, draft, held))
 }
 
 /// The receipt of a message that is durable.
@@ -136,14 +110,18 @@ fn as_text<S: Serializer>(instant: &Timestamp, serializer: S) -> Result<S::Ok, S
 }
 
 fn render(receipt: &Receipt) -> Response {
+    let (message, duplicate, payload_matches) = match receipt.outcome {
+        Outcome::Accepted => ("Message received and processed", false, true),
+        Outcome::Duplicate { payload_matches } => ("Already processed", true, payload_matches),
+    };
     let body = ReceiptBody {
         status: "success",
-        message: if receipt.duplicate { "Already processed" } else { "Message received and processed" },
+        message,
         message_sid: receipt.sid.as_str(),
-        duplicate: receipt.duplicate,
+        duplicate,
         accepted_at: receipt.accepted_at,
         duplicates_until: receipt.duplicates_until,
-        payload_matches: (!receipt.payload_matches).then_some(false),
+        payload_matches: (!payload_matches).then_some(false),
     };
     // Room for all but a long `message_sid`.
     let mut json = Vec::with_capacity(256);

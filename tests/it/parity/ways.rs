@@ -1,11 +1,13 @@
 //! The three ways to submit.
 
+use http::HeaderMap;
 use message_webhook::{
     domain::{Environment, Error, HostPolicy, MessageBuilder, OrgId, Scope, Timestamp},
     protocol::{
         grpc::v1::{self, SubmitMessageRequest, SubmitOutcome, submit_message_request::Media as Wire},
         status,
     },
+    service::{self, Call, Protocol, Route, Submit},
 };
 use serde_json::{Map, Value, json};
 use tonic::Code;
@@ -82,9 +84,10 @@ impl Way {
 
 async fn on_the_service(edges: &Edges, key: &str, submission: &Submission) -> Outcome {
     let submit = async {
-        let caller = edges.keys.authenticate(key).await?;
+        let mut call = Call::begin(Protocol::Control, Route::NONE, &HeaderMap::new());
+        call.identify(edges.keys.authenticate(key).await?);
         let org = OrgId::new("acme").expect("valid");
-        let authorized = edges.service.authorize(&caller, org, Environment::Dev, Scope::Submit)?;
+        let permit = edges.service.authorize::<Submit>(&call, org, Environment::Dev)?;
         let mut builder = MessageBuilder::new(HostPolicy::PublicOnly);
         builder.from_id(submission.from_id.as_str());
         builder.message_sid(submission.sid.as_str());
@@ -99,12 +102,12 @@ async fn on_the_service(edges: &Edges, key: &str, submission: &Submission) -> Ou
             Media::Image(url) => builder.image_url(url.as_str()),
             Media::Audio(url) => builder.audio_url(url.as_str()),
         }
-        let message = builder.build(authorized.org().clone(), authorized.env())?;
-        edges.service.submit(&authorized, message).await
+        let held = permit.share();
+        permit.submit(builder.build()?, held).await
     };
-    match submit.await {
-        Ok(receipt) if receipt.duplicate => Outcome::Duplicate { matches: receipt.payload_matches },
-        Ok(_) => Outcome::Accepted,
+    match submit.await.map(|receipt| receipt.outcome) {
+        Ok(service::Outcome::Duplicate { payload_matches: matches }) => Outcome::Duplicate { matches },
+        Ok(service::Outcome::Accepted) => Outcome::Accepted,
         Err(error) => Outcome::of(&error),
     }
 }

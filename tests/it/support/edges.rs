@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 use http::HeaderValue;
 use message_webhook::{
     domain::{Clock, Environment, KeyOwner, MediaRules, NewKey, OrgId, Scope, Scopes, SystemClock},
-    middleware::{self, Cors},
+    middleware::{self, Cors, Entry},
     protocol::{
         admin,
         grpc::{Grpc, v1::message_service_client::MessageServiceClient},
@@ -90,18 +90,17 @@ impl Edges {
         let readiness = Readiness::starting();
         readiness.set(ReadinessState::Ready);
 
-        let http = Http::new(Arc::clone(&service), Arc::clone(&keys), settings.body_timeout);
-        let cors = Cors::new([HeaderValue::from_static(ORIGIN)]);
-        let http = middleware::http(http.edge(), http.routes(), cors, settings.requests_in_flight);
+        let entry = |cors| Entry {
+            keys: Arc::clone(&keys),
+            key_deadline: settings.store_deadline,
+            max_in_flight: settings.requests_in_flight,
+            cors,
+        };
         let timeout = settings.body_timeout;
-        let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), readiness.clone(), shutdown.clone(), timeout);
-        let grpc = middleware::grpc(
-            grpc.edge(),
-            grpc.routes().expect("descriptors"),
-            Arc::clone(&keys),
-            settings.store_deadline,
-            settings.requests_in_flight,
-        );
+        let http = Http::new(Arc::clone(&service), timeout);
+        let http = middleware::http(http, entry(Cors::new([HeaderValue::from_static(ORIGIN)])));
+        let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), &readiness, shutdown.clone(), timeout);
+        let grpc = middleware::grpc(grpc.expect("descriptors"), entry(Cors::default()));
         let admin = admin::router(readiness.clone(), || "a_metric 1\n".to_owned());
 
         let mut edges = Self {

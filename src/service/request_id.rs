@@ -18,7 +18,14 @@ const MAX_BYTES: usize = 128;
 
 /// 1 to 128 of `[A-Za-z0-9._:-]`: the caller's, or one of ours. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Text);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Text {
+    Sent(HeaderValue),
+    /// In place: most calls bring none, and each of them would allocate.
+    Fresh([u8; 32]),
+}
 
 impl RequestId {
     /// The caller's id, if it sent a proper one.
@@ -27,7 +34,7 @@ impl RequestId {
         let bytes = value.as_bytes();
         let proper = (1..=MAX_BYTES).contains(&bytes.len())
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(b));
-        proper.then(|| Self(value.clone()))
+        proper.then(|| Self(Text::Sent(value.clone())))
     }
 
     /// A fresh id of 32 hexadecimal digits: half of them random for the process, half a scrambled count.
@@ -40,23 +47,24 @@ impl RequestId {
         let (head, tail) = text.split_at_mut(16);
         HEXLOWER.encode_mut(&process.to_be_bytes(), head);
         HEXLOWER.encode_mut(&count.to_be_bytes(), tail);
-        // Hexadecimal digits are a valid header value; the fallback is never reached.
-        Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown")))
-    }
-
-    /// The id that the outermost layer settled on: the caller's or a fresh one, by now always in the headers.
-    pub fn of(headers: &HeaderMap) -> Self {
-        headers.get(&X_REQUEST_ID).map_or_else(Self::fresh, |value| Self(value.clone()))
+        Self(Text::Fresh(text))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        match &self.0 {
+            Text::Sent(value) => value.to_str().unwrap_or_default(),
+            Text::Fresh(digits) => str::from_utf8(digits).unwrap_or_default(),
+        }
     }
 
     /// For the header of an answer.
     pub fn to_header(&self) -> HeaderValue {
-        self.0.clone()
+        match &self.0 {
+            Text::Sent(value) => value.clone(),
+            // Hexadecimal digits are a valid header value; the fallback is never reached.
+            Text::Fresh(digits) => HeaderValue::from_bytes(digits).unwrap_or(HeaderValue::from_static("unknown")),
+        }
     }
 }
 
