@@ -5,6 +5,7 @@
 //! [`Edge::reject`], so a refusal looks like one of the edge's own.
 
 mod cors;
+mod follow;
 mod shed;
 mod trace;
 
@@ -26,6 +27,8 @@ use tower::Service;
 use tracing::Span;
 
 pub use cors::Cors;
+
+use follow::{Followed, Unended};
 
 use crate::{
     domain::{Error, Kind},
@@ -50,7 +53,7 @@ pub struct Entry {
 pub fn http<E, R>(
     edge: E,
     entry: Entry,
-) -> impl Service<Request<R>, Response = Response<E::Body>, Error = Infallible, Future: Send + 'static>
+) -> impl Service<Request<R>, Response = Response<Followed<E::Body>>, Error = Infallible, Future: Send + 'static>
 + Clone
 + Send
 + 'static
@@ -67,7 +70,7 @@ where
 pub fn grpc<E, R>(
     edge: E,
     entry: Entry,
-) -> impl Service<Request<R>, Response = Response<E::Body>, Error = Infallible, Future: Send + 'static>
+) -> impl Service<Request<R>, Response = Response<Followed<E::Body>>, Error = Infallible, Future: Send + 'static>
 + Clone
 + Send
 + 'static
@@ -100,7 +103,7 @@ impl<E: Edge> Gate<E> {
     fn pass<R>(
         self: Arc<Self>,
         request: Request<R>,
-    ) -> impl Future<Output = Result<Response<E::Body>, Infallible>> + Send + 'static
+    ) -> impl Future<Output = Result<Response<Followed<E::Body>>, Infallible>> + Send + 'static
     where
         E: Answer<R>,
         R: Send + 'static,
@@ -131,13 +134,19 @@ impl<E: Edge> Gate<E> {
                 }
             };
             drop(under_way);
-            let told = Told::of_head(call.protocol, response.status(), response.headers());
-            self.edge.report().answered(&call, told);
-            trace::end(&call, told);
             // A browser hides an answer without these headers from its page, so errors have them too.
             self.cors.share(response.headers_mut(), origin);
             response.headers_mut().insert(X_REQUEST_ID, call.id.to_header());
-            Ok(response)
+            self.edge.report().answered(&call);
+            let unended = match Told::by_head(&call, response.status(), response.headers()) {
+                Some(told) => {
+                    self.edge.report().ended(&call, told);
+                    trace::end(&call, told);
+                    None
+                }
+                None => Some(Unended::new(call, self.edge.report())),
+            };
+            Ok(response.map(|body| Followed::new(body, unended)))
         }
     }
 

@@ -100,6 +100,11 @@ impl Call {
         self.caller = Some(caller);
     }
 
+    /// A message of its stream as a call of its own, which begins now. What becomes of it is not in the stream's span.
+    pub fn item(&self, route: &'static Route) -> Self {
+        Self { route, began: Instant::now(), span: Span::none(), ..self.clone() }
+    }
+
     /// Who calls.
     ///
     /// # Errors

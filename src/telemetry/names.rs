@@ -60,7 +60,7 @@ macro_rules! metrics {
 metrics! {
     // What callers see.
     REQUESTS_TOTAL = "message_webhook_requests_total", Counter(), "{request}", ["protocol", "route", "status"],
-        "Requests answered, by HTTP status or gRPC code";
+        "Requests answered, by HTTP status or gRPC code: a stream at its end, each message of submit_stream as submit_item";
     REQUEST_DURATION_SECONDS = "message_webhook_request_duration_seconds", Histogram(SECONDS), "s", ["protocol", "route"],
         "Seconds from a request's head to its answer's head";
     REQUESTS_IN_FLIGHT = "message_webhook_requests_in_flight", Gauge(), "{request}", ["protocol"],
@@ -68,7 +68,7 @@ metrics! {
     SUBMISSIONS_TOTAL = "message_webhook_submissions_total", Counter(), "{message}", ["protocol", "outcome"],
         "Submissions acknowledged: accepted, duplicate, or duplicate_mismatch if the content differed";
     REJECTED_TOTAL = "message_webhook_rejected_total", Counter(), "{call}", ["protocol", "code"],
-        "Calls that failed, by the published code of the error";
+        "Calls and messages of streams that failed, by the published code of the error";
     ORG_SUBMISSIONS_TOTAL = "message_webhook_org_submissions_total", Counter(), "{message}", ["org_id", "env", "outcome"],
         "Submissions acknowledged, by organisation; only with metrics_per_org, _other for those beyond its number";
     MESSAGE_AGE_SECONDS = "message_webhook_message_age_seconds", Histogram(AGES), "s", [],

@@ -84,7 +84,7 @@ pub const SPANS: &[Span] = &[
         name: GRPC_SERVER,
         kind: "server",
         attributes: &[RPC_SYSTEM_NAME, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, ERROR_TYPE, REQUEST_ID],
-        help: "A call over gRPC, until its answer's head; of a stream of submissions, until its end",
+        help: "A call over gRPC, until its answer's head; of a stream, until its end",
     },
     Span {
         name: SUBMIT,

@@ -4,7 +4,7 @@ mod bearer;
 mod json_error;
 mod report;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Request, Response, Version};
 
@@ -31,7 +31,7 @@ pub trait Edge: Send + Sync + 'static {
     fn route_of(path: &str) -> &'static Route;
 
     /// Logs and counts.
-    fn report(&self) -> &Report;
+    fn report(&self) -> &Arc<Report>;
 
     /// The refusal of a request that is not of the edge's protocol at all, whatever it asks for.
     fn foreign(head: &Head<'_>) -> Option<Error>;

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, StatusCode};
 use metrics::{Counter, Histogram, counter, histogram};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{
     domain::{Error, Kind},
     protocol::status,
-    service::{Call, Protocol, Route},
+    service::{Call, Flow, Protocol, Route},
     telemetry::{names, spans, trace},
 };
 
@@ -45,13 +45,22 @@ pub enum Told {
 }
 
 impl Told {
-    /// What the head of an answer says.
-    pub fn of_head(protocol: Protocol, status: StatusCode, headers: &HeaderMap) -> Self {
-        if protocol != Protocol::Grpc || status != StatusCode::OK {
-            return Told::Status(status);
+    /// What the head of the answer to `call` says; `None` where its end will.
+    pub fn by_head(call: &Call, status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+        if call.protocol != Protocol::Grpc || status != StatusCode::OK {
+            return Some(Told::Status(status));
         }
-        // An answer with a message tells its code after it, in trailers: it is a success unless it is a stream.
-        Told::Code(headers.get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())))
+        match (Self::code_of(headers), call.route.flow) {
+            (Some(code), _) => Some(Told::Code(code)),
+            // One message and then, in trailers, that it is a success.
+            (None, Flow::Single) => Some(Told::Code(Code::Ok)),
+            (None, Flow::Answers | Flow::Both) => None,
+        }
+    }
+
+    /// The code of gRPC in headers or trailers.
+    pub fn code_of(headers: &HeaderMap) -> Option<Code> {
+        headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
     }
 }
 
@@ -67,11 +76,22 @@ impl Report {
         }
     }
 
-    /// Notes that the answer to `call` begins, and what it says.
-    pub fn answered(&self, call: &Call, told: Told) {
-        let Some(meters) = self.routes.iter().find(|meters| meters.route == call.route) else { return };
-        meters.seconds.record(call.began.elapsed());
-        meters.counter(told).increment(1);
+    /// Notes that the answer to `call` begins.
+    pub fn answered(&self, call: &Call) {
+        if let Some(meters) = self.meters(call) {
+            meters.seconds.record(call.began.elapsed());
+        }
+    }
+
+    /// Notes what became of `call`; once, when it is known.
+    pub fn ended(&self, call: &Call, told: Told) {
+        if let Some(meters) = self.meters(call) {
+            meters.counter(told).increment(1);
+        }
+    }
+
+    fn meters(&self, call: &Call) -> Option<&RouteMeters> {
+        self.routes.iter().find(|meters| meters.route == call.route)
     }
 
     /// Notes that a call failed. Every failure passes here once and is logged nowhere else.

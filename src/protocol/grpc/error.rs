@@ -32,9 +32,9 @@ pub(super) fn status(error: &Error, id: &RequestId) -> Status {
 }
 
 /// The same as a message, for an answer within a stream.
-pub(super) fn status_message(error: &Error, id: &RequestId) -> pb::Status {
+pub(super) fn to_message(status: &Status) -> pb::Status {
     // What a status carries in `grpc-status-details-bin` is this very message.
-    pb::Status::decode(status(error, id).details()).unwrap_or_default()
+    pb::Status::decode(status.details()).unwrap_or_default()
 }
 
 /// `google.rpc` has no place of its own for the stable word, so the description begins with it.

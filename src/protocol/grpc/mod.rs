@@ -126,14 +126,14 @@ impl Edge for Grpc {
     const PROTOCOL: Protocol = Protocol::Grpc;
 
     fn routes() -> impl Iterator<Item = &'static Route> {
-        rpcs::RPCS.iter().chain([Route::NONE])
+        rpcs::RPCS.iter().chain([&rpcs::SUBMIT_ITEM, Route::NONE])
     }
 
     fn route_of(path: &str) -> &'static Route {
         rpcs::route_of(path)
     }
 
-    fn report(&self) -> &Report {
+    fn report(&self) -> &Arc<Report> {
         &self.parts.report
     }
 

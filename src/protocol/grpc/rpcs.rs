@@ -21,6 +21,10 @@ pub(super) static RPCS: [Route; 11] = [
     row("reflection", "grpc.reflection.v1alpha.ServerReflection", Access::Open, Flow::Both),
 ];
 
+/// Each message of `submit_stream`, which counts by itself.
+pub(super) static SUBMIT_ITEM: Route =
+    row("submit_item", "messagewebhook.v1.MessageService/SubmitMessages", Access::Scope(Scope::Submit), Flow::Single);
+
 /// Those that only the control socket has.
 pub(super) static EXPORT: Route =
     row("export", "messagewebhook.control.v1.TransferService/ExportMessages", Access::Open, Flow::Answers);

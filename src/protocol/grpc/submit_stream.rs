@@ -5,15 +5,16 @@ use std::future::ready;
 
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::oneshot;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tracing::Instrument as _;
 
 use super::{
-    Messages, ending, error, framework, submit,
+    Messages, ending, error, framework, rpcs, submit,
     v1::{SubmitMessagesRequest, SubmitMessagesResponse, submit_messages_response::Result as Wire},
 };
 use crate::{
     domain::{Error, ViolationCode},
+    protocol::call::Told,
     service::Call,
 };
 
@@ -57,16 +58,19 @@ async fn reason_to_end(grpc: Messages, call: Call) -> Error {
 /// A failure of one message is an answer like another.
 async fn answer(grpc: Messages, call: Call, item: SubmitMessagesRequest) -> Result<SubmitMessagesResponse, Status> {
     let SubmitMessagesRequest { correlation_id, message } = item;
+    let (stream, call) = (call.span.clone(), call.item(&rpcs::SUBMIT_ITEM));
     let result = match message {
-        Some(message) => submit::submit(&grpc, &call, message).instrument(call.span.clone()).await,
+        Some(message) => submit::submit(&grpc, &call, message).instrument(stream).await,
         None => Err(Error::invalid_argument("message", ViolationCode::Missing, "Missing 'message'")),
     };
-    let result = result.map_or_else(
-        |error| {
-            grpc.0.report.failure(&error, &call);
-            Wire::Error(error::status_message(&error, &call.id))
-        },
-        Wire::Receipt,
-    );
+    let (result, code) = match result {
+        Ok(receipt) => (Wire::Receipt(receipt), Code::Ok),
+        Err(error) => {
+            let status = grpc.refuse(&error, &call);
+            (Wire::Error(error::to_message(&status)), status.code())
+        }
+    };
+    grpc.0.report.answered(&call);
+    grpc.0.report.ended(&call, Told::Code(code));
     Ok(SubmitMessagesResponse { correlation_id, result: Some(result) })
 }

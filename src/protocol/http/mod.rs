@@ -37,13 +37,13 @@ pub use docs::openapi_json;
 pub struct Http {
     service: Arc<MessageService>,
     body_timeout: Duration,
-    report: Report,
+    report: Arc<Report>,
 }
 
 impl Http {
     /// An edge over `service`; a body must be complete within `body_timeout`.
     pub fn new(service: Arc<MessageService>, body_timeout: Duration) -> Self {
-        Self { service, body_timeout, report: Report::new(Self::PROTOCOL, Self::routes()) }
+        Self { service, body_timeout, report: Arc::new(Report::new(Self::PROTOCOL, Self::routes())) }
     }
 }
 
@@ -59,7 +59,7 @@ impl Edge for Http {
         paths::route_of(path)
     }
 
-    fn report(&self) -> &Report {
+    fn report(&self) -> &Arc<Report> {
         &self.report
     }
 

@@ -1,5 +1,6 @@
 //! The feed, lists and streams of submissions, over real gRPC connections.
 
+mod counted;
 mod deadline;
 mod list;
 mod stream;

@@ -238,6 +238,24 @@ async fn a_failure_is_told_in_its_trace_and_its_line_in_the_log_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_after_its_head_is_a_failure_in_its_trace() {
+    let collector = Collector::start().await;
+    let server = with_environment(ServerProcess::builder(), &collector.variables("http/protobuf")).start();
+    let key = key_of(&server, None);
+    let mut client = grpc::client(server.grpc).await;
+    let mut feed = grpc::stream(&mut client, &key, StreamFrom::Position(StartPosition::Start.into())).await;
+    let id = key.split('_').nth(2).expect("an id");
+    assert_eq!(server.cli(&["keys", "revoke", id]).code, Some(0));
+    assert_eq!(grpc::end(&mut feed).await.code(), tonic::Code::Unauthenticated);
+    let span = eventually("the span of the stream", async || {
+        named(&collector.spans(), "messagewebhook.v1.MessageService/StreamMessages").cloned()
+    })
+    .await;
+    assert_eq!(text(&span.attributes, "rpc.response.status_code").as_deref(), Some("UNAUTHENTICATED"));
+    assert_eq!(text(&span.attributes, "error.type").as_deref(), Some("unauthenticated"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_never_answers_costs_its_data_and_nothing_else() {
     // Accepts connections and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
