@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::{Violation, ViolationCode};
+use super::{Field, Violation, ViolationCode};
 
 const MAX_ORG_BYTES: usize = 63;
 const MAX_ID_BYTES: usize = 255;
@@ -85,15 +85,12 @@ impl FromStr for Environment {
 pub struct FromId(Box<str>);
 
 impl FromId {
-    /// The field's name on the published page.
-    pub const FIELD: &'static str = "from_id";
-
     /// Checks `text`.
     ///
     /// # Errors
     /// A violation of field `from_id`.
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, Violation> {
-        checked_id(Self::FIELD, text.into()).map(Self)
+        checked_id(Field::FromId, text.into()).map(Self)
     }
 
     /// The text as given.
@@ -108,15 +105,12 @@ impl FromId {
 pub struct MessageSid(Box<str>);
 
 impl MessageSid {
-    /// The field's name on the published page.
-    pub const FIELD: &'static str = "message_sid";
-
     /// Checks `text`.
     ///
     /// # Errors
     /// A violation of field `message_sid`.
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, Violation> {
-        checked_id(Self::FIELD, text.into()).map(Self)
+        checked_id(Field::MessageSid, text.into()).map(Self)
     }
 
     /// The text as given.
@@ -147,7 +141,7 @@ pub struct Sender {
     pub from_id: FromId,
 }
 
-fn checked_id(field: &'static str, text: Box<str>) -> Result<Box<str>, Violation> {
+fn checked_id(field: Field, text: Box<str>) -> Result<Box<str>, Violation> {
     let (code, message) = if text.is_empty() {
         (ViolationCode::Missing, format!("Missing '{field}'"))
     } else if text.len() > MAX_ID_BYTES {
@@ -157,7 +151,7 @@ fn checked_id(field: &'static str, text: Box<str>) -> Result<Box<str>, Violation
     } else {
         return Ok(text);
     };
-    Err(Violation { field: field.into(), code, message: message.into() })
+    Err(Violation { field, code, message: message.into() })
 }
 
 impl fmt::Display for OrgId {

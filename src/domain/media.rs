@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
 use super::{
-    Extension, HostPolicy, MediaRules, Violation, ViolationCode, address,
+    Extension, Field, HostPolicy, MediaRules, Violation, ViolationCode, address,
     media_rules::{Extensions, MoreExtensions},
 };
 
@@ -22,11 +22,6 @@ pub enum Media {
 }
 
 impl Media {
-    /// The array of images on the published page.
-    pub const IMAGE_FIELD: &'static str = "image_urls";
-    /// The array of audios on the published page.
-    pub const AUDIO_FIELD: &'static str = "audio_urls";
-
     /// Checks the URL of an image.
     ///
     /// # Errors
@@ -61,20 +56,20 @@ pub struct MediaUrl {
 
 /// What images and audios do not have in common.
 struct KindOfMedia {
-    field: &'static str,
+    field: Field,
     noun: &'static str,
     published: &'static [&'static str],
     more: fn(&MoreExtensions) -> &[Extension],
 }
 
 const IMAGE: KindOfMedia = KindOfMedia {
-    field: Media::IMAGE_FIELD,
+    field: Field::ImageUrls,
     noun: "image",
     published: &[".jpg", ".jpeg", ".png"],
     more: |more| &more.image,
 };
 const AUDIO: KindOfMedia = KindOfMedia {
-    field: Media::AUDIO_FIELD,
+    field: Field::AudioUrls,
     noun: "audio",
     published: &[".ogg", ".mp3", ".wav"],
     more: |more| &more.audio,
@@ -114,8 +109,8 @@ impl KindOfMedia {
 
 impl MediaUrl {
     fn new(kind: &KindOfMedia, text: String, rules: &MediaRules) -> Result<Self, Violation> {
-        let KindOfMedia { field, noun, .. } = *kind;
-        let violation = |code, message: String| Violation { field: field.into(), code, message: message.into() };
+        let KindOfMedia { field, noun, .. } = kind;
+        let violation = |code, message: String| Violation { field: field.clone(), code, message: message.into() };
         let invalid = |what: &str| violation(ViolationCode::InvalidUrl, format!("The {noun} URL {what}"));
         if text.len() > MAX_URL_BYTES {
             let message = format!("The {noun} URL has {} bytes; send at most {MAX_URL_BYTES}", text.len());

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, fmt};
 
 use super::{
-    Error, Fingerprint, FromId, Kind, Media, MediaRules, MessageKey, MessageSid, OrgId, Sender, Timestamp, TraceParent,
-    Violation, ViolationCode, Violations, ids::Environment,
+    Error, Field, Fingerprint, FromId, Kind, Media, MediaRules, MessageKey, MessageSid, OrgId, Sender, Timestamp,
+    TraceParent, Violation, ViolationCode, Violations, ids::Environment,
 };
 
 /// A message that keeps every rule of the contract and is not accepted yet.
@@ -62,9 +62,6 @@ impl Draft {
 }
 
 impl NewMessage {
-    /// The published name of the text.
-    pub const BODY_FIELD: &'static str = "message_body";
-
     /// Joins parts that were checked one by one.
     pub fn new(key: MessageKey, content: Content) -> Self {
         let fingerprint = Fingerprint::of(&content);
@@ -132,16 +129,6 @@ pub struct MessageBuilder {
 }
 
 impl MessageBuilder {
-    /// Fields in the order of the published page, which is the order of the reported violations.
-    pub const FIELDS: [&'static str; 6] = [
-        FromId::FIELD,
-        MessageSid::FIELD,
-        Timestamp::FIELD,
-        NewMessage::BODY_FIELD,
-        Media::IMAGE_FIELD,
-        Media::AUDIO_FIELD,
-    ];
-
     /// Of each array this many URLs are checked. One is allowed, so more are refused already, and a body that is full
     /// of them must cost neither much time nor a long answer.
     const CHECKED_URLS: usize = 8;
@@ -191,8 +178,8 @@ impl MessageBuilder {
     }
 
     /// Notes that the wire's form of `field` is wrong; it is then not reported as missing too.
-    pub fn reject(&mut self, field: &'static str, code: ViolationCode, message: impl Into<Cow<'static, str>>) {
-        self.rejected.push(Violation { field: field.into(), code, message: message.into() });
+    pub fn reject(&mut self, field: Field, code: ViolationCode, message: impl Into<Cow<'static, str>>) {
+        self.rejected.push(Violation { field, code, message: message.into() });
     }
 
     /// What was taken.
@@ -202,12 +189,13 @@ impl MessageBuilder {
     pub fn build(mut self) -> Result<Draft, Error> {
         let media = self.media();
         for (field, absent) in [
-            (FromId::FIELD, self.from_id.is_none()),
-            (MessageSid::FIELD, self.sid.is_none()),
-            (Timestamp::FIELD, self.timestamp.is_none()),
+            (Field::FromId, self.from_id.is_none()),
+            (Field::MessageSid, self.sid.is_none()),
+            (Field::Timestamp, self.timestamp.is_none()),
         ] {
             if absent && !self.rejected.iter().any(|v| v.field == field) {
-                self.reject(field, ViolationCode::Missing, format!("Missing '{field}'"));
+                let text = format!("Missing '{field}'");
+                self.reject(field, ViolationCode::Missing, text);
             }
         }
         match (self.from_id, self.sid, self.timestamp) {
@@ -215,7 +203,7 @@ impl MessageBuilder {
                 Ok(Draft { sid, content: Content { from_id, timestamp, body: self.body, media } })
             }
             _ => {
-                self.rejected.sort_by_key(|v| Self::FIELDS.iter().position(|f| *f == v.field));
+                self.rejected.sort_by(|a, b| a.field.cmp(&b.field));
                 let mut violations = Violations::default();
                 for violation in self.rejected {
                     violations.check::<()>(Err(violation));
@@ -227,7 +215,7 @@ impl MessageBuilder {
 
     fn media(&mut self) -> Option<Media> {
         let (images, audios) = (std::mem::take(&mut self.images), std::mem::take(&mut self.audios));
-        for (field, urls) in [(Media::IMAGE_FIELD, &images), (Media::AUDIO_FIELD, &audios)] {
+        for (field, urls) in [(Field::ImageUrls, &images), (Field::AudioUrls, &audios)] {
             if urls.len() > 1 {
                 let message = format!(
                     "'{field}' has {} items; send one, and the others as messages with their own 'message_sid'",
@@ -238,7 +226,7 @@ impl MessageBuilder {
         }
         if !images.is_empty() && !audios.is_empty() {
             self.reject(
-                Media::AUDIO_FIELD,
+                Field::AudioUrls,
                 ViolationCode::TooManyMedia,
                 "Send either an image or an audio, and the other as a message with its own 'message_sid'",
             );
@@ -300,7 +288,7 @@ mod tests {
         builder.from_id("a\u{7}b");
         let error = build(builder).expect_err("invalid");
         assert_eq!(error.kind(), Kind::InvalidMessage);
-        let found: Vec<_> = error.violations().iter().map(|v| (v.field.as_ref(), v.code)).collect();
+        let found: Vec<_> = error.violations().iter().map(|v| (v.field.as_str(), v.code)).collect();
         assert_eq!(
             found,
             [
@@ -320,7 +308,7 @@ mod tests {
     #[test]
     fn a_field_of_the_wrong_type_is_not_reported_as_missing_too() {
         let mut builder = MessageBuilder::new(HostPolicy::PublicOnly);
-        builder.reject(FromId::FIELD, ViolationCode::WrongType, "'from_id' must be a string");
+        builder.reject(Field::FromId, ViolationCode::WrongType, "'from_id' must be a string");
         builder.message_sid("s");
         builder.timestamp(Timestamp::from_seconds(1));
         let error = build(builder).expect_err("invalid");

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::SystemTime};
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::{Violation, ViolationCode};
+use super::{Field, Violation, ViolationCode};
 
 /// The last second of 9999, in UNIX seconds.
 const MAX_SECONDS: i64 = 253_402_300_799;
@@ -15,9 +15,6 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The field's name on the published page.
-    pub const FIELD: &'static str = "timestamp";
-
     /// The UNIX epoch.
     pub const EPOCH: Timestamp = Timestamp(0);
 
@@ -65,7 +62,7 @@ impl Timestamp {
     pub fn parse(text: &str) -> Result<Self, Violation> {
         if text.is_empty() {
             let message = "Missing 'timestamp'".into();
-            return Err(Violation { field: Self::FIELD.into(), code: ViolationCode::Missing, message });
+            return Err(Violation { field: Field::Timestamp, code: ViolationCode::Missing, message });
         }
         if is_digits(text) {
             return if reads_as_date(text) { Err(invalid(hint(text))) } else { Self::from_digits(text) };
@@ -295,11 +292,11 @@ fn hint(text: &str) -> &'static str {
 const TOO_LATE: &str = "'timestamp' is after the end of 9999; send whole UNIX seconds, such as 1672531200";
 
 fn invalid(message: impl Into<Cow<'static, str>>) -> Violation {
-    Violation { field: Timestamp::FIELD.into(), code: ViolationCode::InvalidTimestamp, message: message.into() }
+    Violation { field: Field::Timestamp, code: ViolationCode::InvalidTimestamp, message: message.into() }
 }
 
 fn out_of_range(message: &'static str) -> Violation {
-    Violation { field: Timestamp::FIELD.into(), code: ViolationCode::TimestampOutOfRange, message: message.into() }
+    Violation { field: Field::Timestamp, code: ViolationCode::TimestampOutOfRange, message: message.into() }
 }
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ pub use cors::Cors;
 use follow::{Followed, Unended};
 
 use crate::{
-    domain::{Error, Kind},
-    protocol::call::{Answer, Edge, Head, Told, authenticate, authenticate_known, too_late},
+    domain::Error,
+    protocol::call::{Answer, Edge, Failure, Head, Told, authenticate, authenticate_known},
     service::{Access, Call, Caller, Keys, Route, X_REQUEST_ID},
     telemetry::names,
 };
@@ -126,11 +126,11 @@ impl<E: Edge> Gate<E> {
                 match self.find_caller(&call, request.headers(), &mut end).await {
                     Ok(Some(caller)) => call.identify(caller),
                     Ok(None) => {}
-                    Err(error) => break 'answer self.reject(&error, &call),
+                    Err(failure) => break 'answer self.reject(&failure, &call),
                 }
                 match guarded(&call.span, &mut end, pin!(self.edge.answer(&call, request))).await {
                     Ok(response) => response,
-                    Err(error) => self.reject(&error, &call),
+                    Err(failure) => self.reject(&failure, &call),
                 }
             };
             drop(under_way);
@@ -150,8 +150,8 @@ impl<E: Edge> Gate<E> {
         }
     }
 
-    fn reject(&self, error: &Error, call: &Call) -> Response<E::Body> {
-        call.span.in_scope(|| self.edge.reject(error, call))
+    fn reject(&self, failure: &Failure, call: &Call) -> Response<E::Body> {
+        call.span.in_scope(|| self.edge.reject(failure, call))
     }
 
     /// The checks that wait for nothing.
@@ -162,21 +162,21 @@ impl<E: Edge> Gate<E> {
         has_origin: bool,
     ) -> Result<shed::Entered<'_>, Response<E::Body>> {
         // Before anything that answers in the edge's own way, which to others may look like a success.
-        if let Some(error) = E::foreign(&Head::of(request)) {
-            call.span.in_scope(|| self.edge.report().failure(&error, call));
-            return Err(E::render_foreign(&error, call));
+        if let Some(failure) = E::foreign(&Head::of(request)) {
+            call.span.in_scope(|| self.edge.report().failure(&failure, call));
+            return Err(E::render_foreign(&failure, call));
         }
         if has_origin && let Some(response) = cors::preflight(request, call.route) {
             return Err(response);
         }
         // Before any work is done for the call.
-        let entered = self.in_flight.enter().ok_or_else(|| self.reject(&shed::overloaded(), call))?;
+        let entered = self.in_flight.enter().ok_or_else(|| self.reject(&Error::overloaded().into(), call))?;
         // Before the key, as the contract has it: 404, 405, 401.
         if call.route == Route::NONE {
             return Err(self.reject(&E::not_found(request.uri().path()), call));
         }
         if !has_method(call.route, request.method()) {
-            return Err(self.reject(&method_not_allowed(call.route), call));
+            return Err(self.reject(&Failure::method_not_allowed(call.route.methods), call));
         }
         call.deadline = E::patience(request.headers()).map(|patience| Instant::now() + patience);
         Ok(entered)
@@ -188,19 +188,19 @@ impl<E: Edge> Gate<E> {
         call: &Call,
         headers: &HeaderMap,
         end: &mut Option<Pin<Box<Sleep>>>,
-    ) -> Result<Option<Caller>, Error> {
+    ) -> Result<Option<Caller>, Failure> {
         let scope = match call.route.access {
             Access::Open => return Ok(None),
             Access::Key => None,
             Access::Scope(scope) => Some(scope),
         };
         let caller = match authenticate_known(&self.keys, headers) {
-            Some(known) => known,
+            Some(known) => known?,
             None => {
                 let asking = pin!(authenticate(&self.keys, headers, self.key_deadline));
-                guarded(&call.span, end, asking).await.flatten()
+                guarded(&call.span, end, asking).await??
             }
-        }?;
+        };
         scope.map_or(Ok(()), |scope| caller.require(scope))?;
         Ok(Some(caller))
     }
@@ -212,18 +212,21 @@ async fn guarded<T>(
     span: &Span,
     end: &mut Option<Pin<Box<Sleep>>>,
     mut work: Pin<&mut (impl Future<Output = T> + Send)>,
-) -> Result<T, Error> {
+) -> Result<T, Failure> {
     poll_fn(|cx| {
         let _entered = span.enter();
         // It is not polled again after a panic, so nothing that was half changed is looked at.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(Poll::Ready(done)) => return Poll::Ready(Ok(done)),
             Ok(Poll::Pending) => {}
-            Err(panic) => return Poll::Ready(Err(Error::internal(format!("a panic: {}", describe(&*panic))))),
+            Err(panic) => {
+                let bug = Error::internal(format!("a panic: {}", describe(&*panic)));
+                return Poll::Ready(Err(bug.into()));
+            }
         }
         let Some(end) = end else { return Poll::Pending };
         ready!(end.as_mut().poll(cx));
-        Poll::Ready(Err(too_late()))
+        Poll::Ready(Err(Failure::too_late()))
     })
     .await
 }
@@ -236,11 +239,6 @@ fn describe(panic: &(dyn Any + Send)) -> &str {
 
 fn has_method(route: &Route, method: &Method) -> bool {
     route.methods.split(", ").any(|known| known == method.as_str())
-}
-
-fn method_not_allowed(route: &Route) -> Error {
-    let methods = route.methods.replace(", ", " or ");
-    Error::new(Kind::MethodNotAllowed, format!("This path has no such method; call it with {methods}"))
 }
 
 /// One request under way, however it ends.

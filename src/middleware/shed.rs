@@ -1,11 +1,6 @@
 //! Refuses calls beyond a number that bounds what all of them together may cost.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
-
-use crate::domain::{Error, Kind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many calls are under way, and how many may be.
 pub(super) struct InFlight {
@@ -34,10 +29,4 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// What the next call is told.
-pub(super) fn overloaded() -> Error {
-    Error::new(Kind::Overloaded, "The service has more requests under way than it can take; send again in a moment")
-        .with_retry_after(Duration::from_secs(1))
 }

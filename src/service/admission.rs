@@ -1,11 +1,11 @@
 //! Back-pressure and quota: how much is let in before the store is asked.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::domain::{Environment, Error, Kind, OrgId};
+use crate::domain::{Environment, Error, OrgId};
 
 /// What admission lets in.
 #[derive(Debug, Clone)]
@@ -43,22 +43,15 @@ impl Admission {
     /// Lets one submission in.
     ///
     /// # Errors
-    /// [`Kind::RateLimited`] and [`Kind::Overloaded`], each with the time after which a retry may succeed.
+    /// `RateLimited` and `Overloaded`, each with the time after which a retry may succeed.
     pub fn admit(&self, org: &OrgId, env: Environment) -> Result<Admitted, Error> {
         if let Some(quota) = &self.quota
             && let Err(not_until) = quota.check_key(&(org.clone(), env))
         {
             let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
-            return Err(Error::new(
-                Kind::RateLimited,
-                "This organisation sends more messages a second than it may; wait and send again",
-            )
-            .with_retry_after(wait.max(Duration::from_secs(1))));
+            return Err(Error::rate_limited(wait));
         }
-        let in_flight = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
-            Error::new(Kind::Overloaded, "The service has more work than it can take; send again in a moment")
-                .with_retry_after(Duration::from_secs(1))
-        })?;
+        let in_flight = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Error::overloaded())?;
         Ok(Admitted { _in_flight: in_flight })
     }
 
@@ -77,7 +70,10 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::domain::Kind;
 
     fn acme() -> OrgId {
         OrgId::new("acme").expect("valid")

@@ -10,14 +10,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Caller;
-use crate::domain::{Error, KeyOwner, Kind};
+use crate::domain::{Error, KeyOwner};
 
 /// What all bodies together may cost.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +103,7 @@ impl Bodies {
         while self.held() > self.limits.bytes {
             let Some(freed) = waiting.cut_largest(&owner, bytes) else {
                 self.held.fetch_sub(bytes, Ordering::Relaxed);
-                return Err(overloaded());
+                return Err(Error::overloaded());
             };
             self.held.fetch_sub(freed, Ordering::Relaxed);
         }
@@ -160,7 +159,7 @@ impl Held {
     /// Takes `bytes` more.
     ///
     /// # Errors
-    /// [`Kind::Overloaded`] when there is no room, and nobody who has more.
+    /// `Overloaded` when there is no room, and nobody who has more.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Error> {
         let Some(place) = &self.place else {
             self.bodies.take(|| self.owner(), bytes)?;
@@ -178,7 +177,7 @@ impl Held {
         drop(waiting);
         if counted.is_none() {
             self.bodies.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(overloaded());
+            return Err(Error::overloaded());
         }
         Ok(())
     }
@@ -198,17 +197,17 @@ impl Held {
         let Some(place) = &mut self.place else { return Poll::Pending };
         // Its other end is dropped with the entry, which is told before.
         let _ = ready!(Pin::new(&mut place.cut).poll(cx));
-        Poll::Ready(overloaded())
+        Poll::Ready(Error::overloaded())
     }
 
     /// Called when all has come: what is held stays so until this is dropped, and makes room for nobody.
     ///
     /// # Errors
-    /// [`Kind::Overloaded`] when it made room just now.
+    /// `Overloaded` when it made room just now.
     pub fn arrived(&mut self) -> Result<(), Error> {
         self.was_polled = false;
         let Some(place) = self.place.take() else { return Ok(()) };
-        let entry = self.bodies.waiting.lock().remove(&place.owner, place.number).ok_or_else(overloaded)?;
+        let entry = self.bodies.waiting.lock().remove(&place.owner, place.number).ok_or_else(Error::overloaded)?;
         self.bytes = entry.bytes;
         Ok(())
     }
@@ -222,7 +221,7 @@ impl Held {
         let owner = self.owner();
         let mut waiting = self.bodies.waiting.lock();
         if waiting.count >= self.bodies.limits.waiting {
-            let freed = waiting.cut_oldest(&owner).ok_or_else(overloaded)?;
+            let freed = waiting.cut_oldest(&owner).ok_or_else(Error::overloaded)?;
             self.bodies.held.fetch_sub(freed, Ordering::Relaxed);
         }
         let (tell, cut) = oneshot::channel();
@@ -253,17 +252,12 @@ impl Drop for Held {
     }
 }
 
-fn overloaded() -> Error {
-    Error::new(Kind::Overloaded, "The service holds as many messages as it can; send again in a moment")
-        .with_retry_after(Duration::from_secs(1))
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::task::noop_waker;
 
     use super::*;
-    use crate::domain::{Clock, Environment, NewKey, OrgId, Scope, Scopes, SystemClock};
+    use crate::domain::{Clock, Environment, Kind, NewKey, OrgId, Scope, Scopes, SystemClock};
 
     fn caller(org: &str) -> Option<Caller> {
         let owner = KeyOwner::Org { org: OrgId::new(org).expect("valid"), env: Environment::Dev };

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::{Follow, PAGE_BYTES, Permit, note_messaging};
 use crate::{
-    domain::{Clock as _, Environment, Error, Kind, OrgId, SystemClock},
+    domain::{Clock as _, Environment, Error, OrgId, SystemClock},
     store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, PageLimit},
     telemetry::{names, spans, trace},
 };
@@ -62,7 +62,7 @@ impl Permit<'_, Follow> {
     /// A reader of what may be seen, from `from` on.
     ///
     /// # Errors
-    /// [`Kind::InvalidArgument`] for a cursor of another store, [`Kind::CursorExpired`] for one that is too old.
+    /// `InvalidArgument` for a cursor of another store, `CursorExpired` for one that is too old.
     pub async fn stream(self, from: FeedFrom, order: FeedOrder) -> Result<FeedReader, Error> {
         let Self { service, target: filter, .. } = self;
         let span = trace::child(spans::STREAM, "internal");
@@ -78,12 +78,12 @@ impl FeedReader {
     /// any time and called again: no message that the caller may see is passed over before it is returned.
     ///
     /// # Errors
-    /// [`Kind::Draining`] when the service stops, [`Kind::CursorExpired`] when retention overtook the reader, and what
+    /// `Draining` when the service stops, `CursorExpired` when retention overtook the reader, and what
     /// the store cannot do now. The reader stays where it was.
     pub async fn next(&mut self) -> Result<FeedFrame, Error> {
         loop {
             if self.stopping.is_cancelled() {
-                return Err(draining("The service is shutting down; follow the feed again from your last cursor"));
+                return Err(Error::draining("follow the feed again from your last cursor"));
             }
             let page = self.follower.next(FRAME).await?;
             let at_end = page.items.is_empty();
@@ -147,11 +147,6 @@ fn word(order: FeedOrder) -> &'static str {
         FeedOrder::Fast => "fast",
         FeedOrder::Ordered => "ordered",
     }
-}
-
-/// What a stream ends with when the service stops.
-pub fn draining(message: &'static str) -> Error {
-    Error::new(Kind::Draining, message).with_retry_after(Duration::from_secs(1))
 }
 
 impl FeedFilter {

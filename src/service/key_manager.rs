@@ -1,9 +1,7 @@
 //! Creating, listing and revoking keys, and who may.
 
 use crate::{
-    domain::{
-        Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, NewKey, OrgId, Scope, Scopes, Timestamp, ViolationCode,
-    },
+    domain::{Environment, Error, KeyId, KeyOwner, KeyRecord, NewKey, OrgId, Scope, Scopes, Timestamp, ViolationCode},
     store::ListedKey,
 };
 
@@ -44,7 +42,7 @@ impl Keys {
     /// grants no scope that it lacks; a platform key manages all.
     ///
     /// # Errors
-    /// [`Kind::PermissionDenied`] without the scope `admin`.
+    /// `PermissionDenied` without the scope `admin`.
     pub fn as_caller<'a>(&'a self, caller: &'a Caller) -> Result<KeyManager<'a>, Error> {
         caller.require(Scope::Admin)?;
         Ok(KeyManager { keys: self, manager: Manager::Caller(caller) })
@@ -55,7 +53,7 @@ impl KeyManager<'_> {
     /// Creates a key; its text is in the answer and nowhere else. It works at once.
     ///
     /// # Errors
-    /// [`Kind::InvalidArgument`] for no scope or an expiry in the past, [`Kind::PermissionDenied`] for a key that this
+    /// `InvalidArgument` for no scope or an expiry in the past, `PermissionDenied` for a key that this
     /// manager may not grant, and those of the store.
     pub async fn create(&self, request: KeyRequest) -> Result<NewKey, Error> {
         let now = self.keys.clock.now();
@@ -79,7 +77,7 @@ impl KeyManager<'_> {
     /// included, in the order of their ids. Platform keys are in the list when no org is named.
     ///
     /// # Errors
-    /// [`Kind::PermissionDenied`] for another's org or env, and those of the store.
+    /// `PermissionDenied` for another's org or env, and those of the store.
     pub async fn list(&self, org: Option<&OrgId>, env: Option<Environment>) -> Result<Vec<ListedKey>, Error> {
         let (org, env) = self.narrow(org, env)?;
         let mut listed = self.keys.store.keys(org).await?;
@@ -100,10 +98,10 @@ impl KeyManager<'_> {
     /// Revokes a key; on this process it ends at once, on others within seconds. The first revocation's time stays.
     ///
     /// # Errors
-    /// [`Kind::KeyNotFound`], also for a key that this manager may not manage; [`Kind::InvalidArgument`] for one that
+    /// `KeyNotFound`, also for a key that this manager may not manage; `InvalidArgument` for one that
     /// a keys file holds; those of the store.
     pub async fn revoke(&self, id: &KeyId) -> Result<KeyRecord, Error> {
-        let not_found = || Error::new(Kind::KeyNotFound, "There is no key with this id");
+        let not_found = Error::key_not_found;
         if let Some(filed) = self.keys.filed(id) {
             self.require_manages(&filed.owner).map_err(|_| not_found())?;
             let message = "This key comes from the keys file; take its entry out of that file";
@@ -123,10 +121,7 @@ impl KeyManager<'_> {
             return Ok(());
         }
         match request.scopes.iter().find(|scope| !caller.scopes().contains(*scope)) {
-            Some(scope) => Err(Error::new(
-                Kind::PermissionDenied,
-                format!("This API key lacks the scope '{scope}' and so cannot grant it"),
-            )),
+            Some(scope) => Err(Error::cannot_grant(scope)),
             None => Ok(()),
         }
     }
@@ -136,13 +131,7 @@ impl KeyManager<'_> {
             Manager::Operator => true,
             Manager::Caller(caller) => *caller.owner() == KeyOwner::Platform || caller.owner() == owner,
         };
-        if manages {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::PermissionDenied,
-            "This API key manages only the keys of its own organisation and environment",
-        ))
+        if manages { Ok(()) } else { Err(Error::manages_only_its_own()) }
     }
 
     fn narrow<'b>(

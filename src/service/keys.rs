@@ -14,9 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 
 use crate::{
-    domain::{
-        Clock, Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, PresentedKey, Scope, Scopes, Timestamp,
-    },
+    domain::{Clock, Environment, Error, KeyId, KeyOwner, KeyRecord, OrgId, PresentedKey, Scope, Scopes, Timestamp},
     store::{ListedKey, MessageStore},
     telemetry::names,
 };
@@ -83,27 +81,27 @@ impl Keys {
     /// The caller who presents `key_text`, the whole `mw_…` text.
     ///
     /// # Errors
-    /// [`Kind::Unauthenticated`] with one text for what is no key, unknown, expired or revoked; an error of the store
+    /// `Unauthenticated` with one text for what is no key, unknown, expired or revoked; an error of the store
     /// when the key is not in the cache.
     pub async fn authenticate(&self, key_text: &str) -> Result<Caller, Error> {
-        let presented = PresentedKey::parse(key_text).ok_or_else(unauthenticated)?;
+        let presented = PresentedKey::parse(key_text).ok_or_else(Error::bad_key)?;
         let known = self.known(&presented.id).await?;
         self.prove(&presented, &known)
     }
 
     /// What [`Keys::authenticate`] would say, when the store need not be asked for it.
     pub fn authenticate_known(&self, key_text: &str) -> Option<Result<Caller, Error>> {
-        let Some(presented) = PresentedKey::parse(key_text) else { return Some(Err(unauthenticated())) };
+        let Some(presented) = PresentedKey::parse(key_text) else { return Some(Err(Error::bad_key())) };
         let known = self.cache.get(&presented.id).filter(|known| known.looked_up.elapsed() < REFRESH_AFTER)?;
         self.lookups.hit.increment(1);
         Some(self.prove(&presented, &known))
     }
 
     fn prove(&self, presented: &PresentedKey, known: &Known) -> Result<Caller, Error> {
-        let record = known.record.as_ref().ok_or_else(unauthenticated)?;
+        let record = known.record.as_ref().ok_or_else(Error::bad_key)?;
         let now = self.clock.now();
         if !presented.proves(record) || !record.is_live(now) {
-            return Err(unauthenticated());
+            return Err(Error::bad_key());
         }
         // Once for each look-up, so that the lock below is not on the path of every call.
         if !known.use_noted.swap(true, Ordering::Relaxed) {
@@ -119,7 +117,7 @@ impl Keys {
     pub async fn recheck(&self, caller: &Caller) -> Result<(), Error> {
         let known = self.known(caller.key_id()).await?;
         let good = known.record.as_ref().is_some_and(|record| record.is_live(self.clock.now()));
-        if good { Ok(()) } else { Err(unauthenticated()) }
+        if good { Ok(()) } else { Err(Error::bad_key()) }
     }
 
     /// Replaces the keys that exist beside the store's; a key that is no longer among them ends at once.
@@ -230,14 +228,6 @@ impl Uses {
     }
 }
 
-/// The one answer to no key and to a bad one: it does not tell which ids exist.
-pub fn unauthenticated() -> Error {
-    Error::new(
-        Kind::Unauthenticated,
-        "No valid API key: send 'Authorization: Bearer <api_key>' with a key that is neither expired nor revoked",
-    )
-}
-
 impl Caller {
     /// The holder of `record`'s key.
     pub fn of(record: &KeyRecord) -> Self {
@@ -270,11 +260,11 @@ impl Caller {
     /// Lets only a key with `scope` on.
     ///
     /// # Errors
-    /// [`Kind::PermissionDenied`].
+    /// `PermissionDenied`.
     pub fn require(&self, scope: Scope) -> Result<(), Error> {
         if self.scopes().contains(scope) {
             return Ok(());
         }
-        Err(Error::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'")))
+        Err(Error::scope_missing(scope))
     }
 }

@@ -20,9 +20,9 @@ use std::{sync::Arc, time::Duration};
 pub use admission::{Admission, AdmissionLimits};
 pub use bodies::{Bodies, BodyLimits, Held};
 pub use call::{Access, Call, Flow, Protocol, Route};
-pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT, draining};
+pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT};
 pub use key_manager::{KeyManager, KeyRequest};
-pub use keys::{Caller, Keys, unauthenticated};
+pub use keys::{Caller, Keys};
 pub use permit::{Follow, Permit, Read, Right, Submit, Target};
 pub use readiness::{Readiness, ReadinessState};
 pub use receipt::{Outcome, Receipt};
@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
-    domain::{Error, Kind, MediaRules},
+    domain::{Error, MediaRules},
     store::MessageStore,
     telemetry::{names, spans, trace},
 };
@@ -117,12 +117,7 @@ impl MessageService {
     async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match tokio::time::timeout(self.limits.store_deadline, call).await {
             Ok(result) => result,
-            Err(elapsed) => Err(Error::new(
-                Kind::DeadlineExceeded,
-                "The store did not answer in time; send the message again with the same 'message_sid'",
-            )
-            .with_retry_after(Duration::from_secs(1))
-            .with_cause(elapsed)),
+            Err(elapsed) => Err(Error::store_too_slow(elapsed)),
         }
     }
 }

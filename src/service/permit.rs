@@ -1,7 +1,7 @@
 //! Who may do what, where, as a type: a [`Permit`] is the only way to the store's messages, and only
 //! [`MessageService::authorize`] makes one, so no edge can forget to ask or ask for another right than it uses.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use tracing::{Instrument as _, Span};
 
@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Draft, Environment, Error, FromId, KeyOwner, Kind, Message, MessageKey, MessageSid, NewMessage, OrgId, Scope,
-        Sender,
+        Draft, Environment, Error, FromId, KeyOwner, Message, MessageKey, MessageSid, NewMessage, OrgId, Scope, Sender,
     },
     store::{self, MessagePage, PageLimit, PageToken},
     telemetry::{spans, trace},
@@ -79,7 +78,7 @@ impl MessageService {
     /// Lets who makes `call` do `R` in `org` and `env`.
     ///
     /// # Errors
-    /// [`Kind::PermissionDenied`]; an org that nobody ever used looks the same.
+    /// `PermissionDenied`; an org that nobody ever used looks the same.
     pub fn authorize<'a, R: Right<Target = Target>>(
         &'a self,
         call: &'a Call,
@@ -94,7 +93,7 @@ impl MessageService {
     /// what the filter leaves.
     ///
     /// # Errors
-    /// [`Kind::PermissionDenied`] for another org or environment, or without the scope `stream`.
+    /// `PermissionDenied` for another org or environment, or without the scope `stream`.
     pub fn authorize_feed<'a>(&'a self, call: &'a Call, filter: FeedFilter) -> Result<Permit<'a, Follow>, Error> {
         let caller = call.caller()?;
         let target = match caller.owner() {
@@ -114,19 +113,13 @@ impl MessageService {
     fn check_right(&self, call: &Call, scope: Scope, org: OrgId, env: Environment) -> Result<Target, Error> {
         let caller = call.caller()?;
         if !caller.owns(&org, env) {
-            return Err(Error::new(
-                Kind::PermissionDenied,
-                match caller.owner() {
-                    // Its holder knows of both; of other organisations nothing is told.
-                    KeyOwner::Org { org: own, env: its } if *own == org => format!(
-                        "This API key is for '{its}', and the call is for '{env}'; send it with a key for '{env}'"
-                    )
-                    .into(),
-                    KeyOwner::Org { .. } | KeyOwner::Platform => {
-                        Cow::Borrowed("This API key belongs to another organisation or environment")
-                    }
-                },
-            ));
+            return Err(match caller.owner() {
+                // Its holder knows of both; of other organisations nothing is told.
+                KeyOwner::Org { org: own_org, env: own_env } if *own_org == org => {
+                    Error::other_environment(*own_env, env)
+                }
+                KeyOwner::Org { .. } | KeyOwner::Platform => Error::anothers_key(),
+            });
         }
         caller.require(scope)?;
         Ok(Target { org, env })
@@ -143,8 +136,8 @@ impl<'a> Permit<'a, Submit> {
     /// longer than anybody waits for it.
     ///
     /// # Errors
-    /// [`Kind::RateLimited`], [`Kind::Overloaded`], [`Kind::DeadlineExceeded`] and whatever the store cannot do. After
-    /// an error of the last two kinds the message may be accepted nevertheless: the caller repeats it.
+    /// `RateLimited`, `Overloaded`, `DeadlineExceeded` and whatever the store cannot do. After an error of the last two kinds
+    /// the message may be accepted nevertheless: the caller repeats it.
     pub fn submit(self, draft: Draft, held: Held) -> impl Future<Output = Result<Receipt, Error>> + Send + use<'a> {
         // At once, for what waits is small: a draft is large, a message is a pointer.
         let message = draft.into_message(self.target.org.clone(), self.target.env);
@@ -192,7 +185,7 @@ impl Permit<'_, Read> {
     /// The message with `sid`.
     ///
     /// # Errors
-    /// [`Kind::MessageNotFound`], also when it is past its retention.
+    /// `MessageNotFound`, also when it is past its retention.
     pub async fn get(&self, sid: MessageSid) -> Result<Message, Error> {
         let key = self.target.message_key(&sid);
         let span = trace::child(spans::GET, "internal");
@@ -202,14 +195,14 @@ impl Permit<'_, Read> {
         }
         let found = self.service.within_deadline(self.service.store.get(&key)).instrument(span).await;
         let message = found.map_err(|error| error.about(key.fingerprint()))?;
-        message.ok_or_else(|| Error::new(Kind::MessageNotFound, "No message with this 'message_sid' is kept"))
+        message.ok_or_else(Error::message_not_found)
     }
 
     /// The messages of the end user `from_id`, the newest accepted first; `page_size` 0 is [`DEFAULT_PAGE`], and more
     /// than [`MAX_PAGE`] counts as that.
     ///
     /// # Errors
-    /// [`Kind::InvalidArgument`] for a page token that this service did not give.
+    /// `InvalidArgument` for a page token that this service did not give.
     pub async fn list(
         &self,
         from_id: FromId,

@@ -92,7 +92,8 @@ impl Receipts {
     pub(super) fn new(most: usize) -> Self {
         let protocols = [Protocol::Http, Protocol::Grpc, Protocol::Control].map(|protocol| {
             let label = protocol.as_str();
-            let of_word = |word| counter!(names::SUBMISSIONS_TOTAL, "protocol" => label, "outcome" => word);
+            let of_word =
+                |word: &'static str| counter!(names::SUBMISSIONS_TOTAL, "protocol" => label, "outcome" => word);
             (protocol, Outcomes::new(of_word))
         });
         Self { protocols, orgs: Orgs::new(most) }

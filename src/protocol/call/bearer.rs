@@ -5,14 +5,14 @@ use std::time::Duration;
 use http::{HeaderMap, header::AUTHORIZATION};
 
 use crate::{
-    domain::{Error, Kind},
+    domain::Error,
     service::{Caller, Keys},
 };
 
 /// The caller whose key `headers` carry as `Bearer <api_key>`.
 ///
 /// # Errors
-/// [`Kind::Unauthenticated`]; [`Kind::DeadlineExceeded`] when the store did not know within `deadline`, and whatever
+/// [`crate::domain::Kind::Unauthenticated`]; [`crate::domain::Kind::DeadlineExceeded`] when the store did not know within `deadline`, and whatever
 /// else it cannot do.
 pub async fn authenticate(keys: &Keys, headers: &HeaderMap, deadline: Duration) -> Result<Caller, Error> {
     let key = bearer(headers)?;
@@ -21,12 +21,7 @@ pub async fn authenticate(keys: &Keys, headers: &HeaderMap, deadline: Duration) 
     }
     match tokio::time::timeout(deadline, keys.authenticate(key)).await {
         Ok(result) => result,
-        Err(elapsed) => Err(Error::new(
-            Kind::DeadlineExceeded,
-            "The API key could not be checked in time; send the request again in a moment",
-        )
-        .with_retry_after(Duration::from_secs(1))
-        .with_cause(elapsed)),
+        Err(elapsed) => Err(Error::key_too_slow(elapsed)),
     }
 }
 
@@ -39,9 +34,7 @@ pub fn authenticate_known(keys: &Keys, headers: &HeaderMap) -> Option<Result<Cal
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
-    token(headers).ok_or_else(|| {
-        Error::new(Kind::Unauthenticated, "Send an API key in one header, as 'Authorization: Bearer <api_key>'")
-    })
+    token(headers).ok_or_else(Error::no_key)
 }
 
 /// The one token of scheme `Bearer`, in any case (RFC 9110). Two headers are none: which of them counts would be a guess.

@@ -2,17 +2,14 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response,
+    HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    domain::{Error, Kind, Violation},
-    protocol::status,
-    service::RequestId,
-};
+use super::Failure;
+use crate::{domain::Violation, service::RequestId};
 
 /// The content type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -47,18 +44,18 @@ pub struct ViolationBody<'a> {
 
 impl<'a> ViolationBody<'a> {
     fn of(violation: &'a Violation) -> Self {
-        Self { field: &violation.field, code: violation.code.as_str(), message: &violation.message }
+        Self { field: violation.field.as_str(), code: violation.code.as_str(), message: &violation.message }
     }
 }
 
-/// The answer to a call that failed with `error`.
-pub fn json_error(error: &Error, id: &RequestId) -> Response<Bytes> {
-    let face = status::of(error.kind());
+/// The answer to a call that failed.
+pub fn json_error(failure: &Failure, id: &RequestId) -> Response<Bytes> {
+    let face = failure.face();
     let body = ErrorBody {
         status: "error",
         code: face.code,
-        message: error.public_message(),
-        errors: error.violations().iter().map(ViolationBody::of).collect(),
+        message: failure.public_message(),
+        errors: failure.violations().iter().map(ViolationBody::of).collect(),
         request_id: id.as_str(),
     };
     // Texts always have a JSON form.
@@ -67,12 +64,12 @@ pub fn json_error(error: &Error, id: &RequestId) -> Response<Bytes> {
     *response.status_mut() = face.http;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
-    if let Some(delay) = error.retry_after() {
+    if let Some(delay) = failure.retry_after() {
         // Whole seconds, rounded up: sooner would be too soon.
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, seconds.max(1).into());
     }
-    if error.kind() == Kind::Unauthenticated {
+    if face.http == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response

@@ -1,6 +1,7 @@
 //! What both edges share about one call: who makes it, and how its failure is told, logged and counted.
 
 mod bearer;
+mod failure;
 mod json_error;
 mod report;
 
@@ -9,13 +10,11 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, Method, Request, Response, Version};
 
 pub use bearer::{authenticate, authenticate_known};
+pub use failure::Failure;
 pub use json_error::{ErrorBody, JSON, ViolationBody, json_error};
 pub use report::{Report, Told};
 
-use crate::{
-    domain::{Error, Kind},
-    service::{Call, Protocol, Route},
-};
+use crate::service::{Call, Protocol, Route};
 
 /// What the way in ([`crate::middleware`]) must know of the edge behind it.
 pub trait Edge: Send + Sync + 'static {
@@ -34,28 +33,28 @@ pub trait Edge: Send + Sync + 'static {
     fn report(&self) -> &Arc<Report>;
 
     /// The refusal of a request that is not of the edge's protocol at all, whatever it asks for.
-    fn foreign(head: &Head<'_>) -> Option<Error>;
+    fn foreign(head: &Head<'_>) -> Option<Failure>;
 
     /// What is told of a path without a route.
-    fn not_found(path: &str) -> Error;
+    fn not_found(path: &str) -> Failure;
 
     /// How long the caller is willing to wait, where its protocol lets it tell.
     fn patience(_: &HeaderMap) -> Option<Duration> {
         None
     }
 
-    /// Gives an error the edge's shape.
-    fn render(error: &Error, call: &Call) -> Response<Self::Body>;
+    /// Gives a failure the edge's shape.
+    fn render(failure: &Failure, call: &Call) -> Response<Self::Body>;
 
     /// Gives the refusal of a foreign request a shape that whoever sent it takes for one.
-    fn render_foreign(error: &Error, call: &Call) -> Response<Self::Body> {
-        Self::render(error, call)
+    fn render_foreign(failure: &Failure, call: &Call) -> Response<Self::Body> {
+        Self::render(failure, call)
     }
 
     /// The answer to a call that failed; logged and counted.
-    fn reject(&self, error: &Error, call: &Call) -> Response<Self::Body> {
-        self.report().failure(error, call);
-        Self::render(error, call)
+    fn reject(&self, failure: &Failure, call: &Call) -> Response<Self::Body> {
+        self.report().failure(failure, call);
+        Self::render(failure, call)
     }
 }
 
@@ -81,12 +80,4 @@ impl<'a> Head<'a> {
     pub fn of<R>(request: &'a Request<R>) -> Self {
         Self { version: request.version(), method: request.method(), headers: request.headers() }
     }
-}
-
-/// What is answered when the caller's own deadline passes.
-pub fn too_late() -> Error {
-    Error::new(
-        Kind::CallerDeadlineExceeded,
-        "The deadline of this call passed; repeat the call to learn what became of it",
-    )
 }

@@ -6,9 +6,9 @@ use http::{HeaderMap, StatusCode};
 use metrics::{Counter, Histogram, counter, histogram};
 use tonic::{Code, Status};
 
+use super::Failure;
 use crate::{
-    domain::{Error, Kind},
-    protocol::status,
+    protocol::status::{self, WireKind},
     service::{Call, Flow, Protocol, Route},
     telemetry::{names, spans, trace},
 };
@@ -22,8 +22,8 @@ const GRPC_CODES: [&str; 17] =
 /// Logs and counts for one protocol.
 pub struct Report {
     routes: Vec<RouteMeters>,
-    /// In the order of [`Kind::ALL`].
-    rejected: Vec<Counter>,
+    /// By the published word of the error.
+    rejected: Vec<(&'static str, Counter)>,
 }
 
 struct RouteMeters {
@@ -68,11 +68,12 @@ impl Report {
     /// A report whose metrics carry `protocol` as a label, and its routes.
     pub fn new(protocol: Protocol, routes: impl Iterator<Item = &'static Route>) -> Self {
         let label = protocol.as_str();
-        let rejected =
-            |kind: &Kind| counter!(names::REJECTED_TOTAL, "protocol" => label, "code" => status::of(*kind).code);
+        let rejected = |face: status::Status| {
+            (face.code, counter!(names::REJECTED_TOTAL, "protocol" => label, "code" => face.code))
+        };
         Self {
             routes: routes.map(|route| RouteMeters::new(protocol, route)).collect(),
-            rejected: Kind::ALL.iter().map(rejected).collect(),
+            rejected: status::all().map(rejected).collect(),
         }
     }
 
@@ -95,14 +96,11 @@ impl Report {
     }
 
     /// Notes that a call failed. Every failure passes here once and is logged nowhere else.
-    pub fn failure(&self, error: &Error, call: &Call) {
-        let kind = error.kind();
-        if let Some(counter) =
-            Kind::ALL.iter().position(|each| *each == kind).and_then(|index| self.rejected.get(index))
-        {
+    pub fn failure(&self, failure: &Failure, call: &Call) {
+        let face = failure.face();
+        if let Some((_, counter)) = self.rejected.iter().find(|(code, _)| *code == face.code) {
             counter.increment(1);
         }
-        let face = status::of(kind);
         trace::note(&call.span, spans::ERROR_TYPE, face.code);
         // A macro's level must be a constant, hence three calls.
         macro_rules! log {
@@ -112,16 +110,16 @@ impl Report {
                     route = call.route.name,
                     request_id = call.id.as_str(),
                     code = face.code,
-                    message_key = error.subject(),
-                    cause = cause(error),
+                    message_key = failure.subject(),
+                    cause = cause(failure),
                     "{}",
-                    error.public_message()
+                    failure.public_message()
                 )
             };
         }
         if face.http == StatusCode::INTERNAL_SERVER_ERROR {
             log!(error);
-        } else if face.http.is_server_error() && kind != Kind::CallerDeadlineExceeded {
+        } else if face.http.is_server_error() && !failure.is(WireKind::CallerDeadlineExceeded) {
             log!(warn);
         } else {
             log!(debug);
@@ -137,7 +135,7 @@ impl RouteMeters {
         let is_grpc = protocol == Protocol::Grpc;
         let mut statuses: Vec<(StatusCode, Counter)> = Vec::new();
         if !is_grpc {
-            for status in Kind::ALL.iter().map(|kind| status::of(*kind).http).chain(OTHER_STATUSES) {
+            for status in status::all().map(|face| face.http).chain(OTHER_STATUSES) {
                 if statuses.iter().all(|(known, _)| *known != status) {
                     statuses.push((status, requests(status.as_str().to_owned())));
                 }
@@ -164,8 +162,8 @@ impl RouteMeters {
 }
 
 /// The cause and what caused it, joined by colons.
-fn cause(error: &Error) -> Option<String> {
-    let cause = error.cause()?;
+fn cause(failure: &Failure) -> Option<String> {
+    let cause = failure.cause()?;
     let mut text = cause.to_string();
     let mut next = cause.source();
     while let Some(cause) = next {

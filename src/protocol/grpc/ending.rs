@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Messages;
 use crate::{
     domain::{Error, Kind},
-    protocol::call::too_late,
+    protocol::call::Failure,
     service::Call,
 };
 
@@ -18,9 +18,9 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// Splits `reason` in two for a stream that must end when it is known: a future for `take_until`, and what to say after
 /// the last item, which is nothing where the stream ended by itself.
-pub(super) fn when(
-    reason: impl Future<Output = Error> + Send,
-) -> (impl Future<Output = ()> + Send, impl Stream<Item = Error> + Send) {
+pub(super) fn when<E: Send>(
+    reason: impl Future<Output = E> + Send,
+) -> (impl Future<Output = ()> + Send, impl Stream<Item = E> + Send) {
     let (tell, told) = oneshot::channel();
     let ending = async move {
         // Nobody listens any more when the stream was dropped.
@@ -43,14 +43,14 @@ pub(super) async fn revoked(grpc: &Messages, call: &Call) -> Error {
 }
 
 /// Waits until the caller's patience ends, where it has an end.
-pub(super) async fn late(call: &Call) -> Error {
+pub(super) async fn late(call: &Call) -> Failure {
     let Some(at) = call.deadline else { return std::future::pending().await };
     tokio::time::sleep_until(at).await;
-    too_late()
+    Failure::too_late()
 }
 
 /// Waits until the service stops.
 pub(super) async fn stopped(grpc: &Messages) -> Error {
     grpc.closing().cancelled().await;
-    crate::service::draining("The service is shutting down; send what was not answered again, with the same ids")
+    Error::draining("send what was not answered again, with the same ids")
 }

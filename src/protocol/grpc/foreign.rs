@@ -7,26 +7,19 @@ use http_body_util::Full;
 use tonic::body::Body;
 
 use crate::{
-    domain::{Error, Kind},
-    protocol::call::{Head, json_error},
+    protocol::call::{Failure, Head, json_error},
     service::RequestId,
 };
 
 /// The refusal of a request that is not gRPC.
-pub(super) fn refusal(head: &Head<'_>) -> Option<Error> {
+pub(super) fn refusal(head: &Head<'_>) -> Option<Failure> {
     let is_grpc = head.version == Version::HTTP_2 && *head.method == Method::POST && has_type(head.headers);
-    (!is_grpc).then(|| {
-        Error::new(
-            Kind::UnsupportedMediaType,
-            "This is the gRPC port; call it over HTTP/2 with 'Content-Type: application/grpc', and send the webhook's \
-             JSON to the HTTP port, which is 8080 unless 'http_addr' says otherwise",
-        )
-    })
+    (!is_grpc).then(Failure::not_grpc)
 }
 
 /// The same JSON as on the HTTP port, with a status that every client takes for a refusal.
-pub(super) fn render(error: &Error, id: &RequestId) -> Response<Body> {
-    json_error(error, id).map(|json: Bytes| Body::new(Full::new(json)))
+pub(super) fn render(failure: &Failure, id: &RequestId) -> Response<Body> {
+    json_error(failure, id).map(|json: Bytes| Body::new(Full::new(json)))
 }
 
 /// `application/grpc` or `application/grpc+proto`. Others that begin so are other protocols (`application/grpc-web`) or

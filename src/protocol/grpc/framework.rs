@@ -7,12 +7,13 @@ use http::Response;
 use tonic::{Code, Status, body::Body};
 
 use crate::{
-    domain::{Error, Kind},
+    domain::Error,
+    protocol::call::Failure,
     service::{Access, Route},
 };
 
 /// The error behind an answer that is the framework's own. Those of our methods carry details.
-pub(super) fn refusal(response: &Response<Body>, route: &Route) -> Option<Error> {
+pub(super) fn refusal(response: &Response<Body>, route: &Route) -> Option<Failure> {
     let headers = response.headers();
     let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
     let is_ours = headers.contains_key(Status::GRPC_STATUS_DETAILS);
@@ -23,13 +24,9 @@ pub(super) fn refusal(response: &Response<Body>, route: &Route) -> Option<Error>
     of_code(code)
 }
 
-pub(super) fn no_such_method() -> Error {
-    Error::new(Kind::NotFound, "There is no such method; server reflection lists those that there are")
-}
-
 /// What to say of what was read of a stream of messages where a message should be: an error that is not told yet, or a status
 /// of ours that is. `None` where the connection broke: that is nobody's mistake, and nobody hears the answer.
-pub(super) fn unreadable(status: Status) -> Option<Result<Error, Status>> {
+pub(super) fn unreadable(status: Status) -> Option<Result<Failure, Status>> {
     if !status.details().is_empty() {
         Some(Err(status))
     } else if StdError::source(&status).is_some() {
@@ -39,19 +36,13 @@ pub(super) fn unreadable(status: Status) -> Option<Result<Error, Status>> {
     }
 }
 
-fn of_code(code: Code) -> Option<Error> {
+fn of_code(code: Code) -> Option<Failure> {
     match code {
         Code::Ok | Code::Cancelled => None,
-        Code::Unimplemented => {
-            Some(Error::new(Kind::UnsupportedContentEncoding, "Send the message without compression"))
-        }
-        Code::OutOfRange | Code::ResourceExhausted => {
-            Some(Error::new(Kind::BodyTooLarge, "The message is too large; send a shorter one"))
-        }
+        Code::Unimplemented => Some(Failure::compressed_message()),
+        Code::OutOfRange | Code::ResourceExhausted => Some(Failure::too_large_to_read()),
         // Where a stream of bytes does not decode, tonic says INTERNAL, or UNKNOWN where it breaks off.
-        Code::Internal | Code::Unknown => {
-            Some(Error::new(Kind::InvalidArgument, "The request is not one valid protobuf message of this method"))
-        }
+        Code::Internal | Code::Unknown => Some(Failure::not_protobuf()),
         other @ (Code::InvalidArgument
         | Code::DeadlineExceeded
         | Code::NotFound
@@ -61,6 +52,6 @@ fn of_code(code: Code) -> Option<Error> {
         | Code::Aborted
         | Code::Unavailable
         | Code::DataLoss
-        | Code::Unauthenticated) => Some(Error::internal(format!("the framework answered {other:?}"))),
+        | Code::Unauthenticated) => Some(Error::internal(format!("the framework answered {other:?}")).into()),
     }
 }

@@ -50,19 +50,19 @@ impl KeyRpcs for KeyEdge {
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<CreateKeyResponse>, Status> {
         let (call, request) = self.opened(request, "create_key")?;
         let created = self.create(&call, request).await;
-        created.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
+        created.map(Response::new).map_err(|error| refuse(&self.report, error, &call))
     }
 
     async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
         let (call, request) = self.opened(request, "list_keys")?;
         let listed = self.list(&call, request).await;
-        listed.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
+        listed.map(Response::new).map_err(|error| refuse(&self.report, error, &call))
     }
 
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
         let (call, request) = self.opened(request, "revoke_key")?;
         let revoked = self.revoke(&call, request).await;
-        revoked.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
+        revoked.map(Response::new).map_err(|error| refuse(&self.report, error, &call))
     }
 }
 

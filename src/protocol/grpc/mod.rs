@@ -36,7 +36,7 @@ use self::v1::{
 };
 use crate::{
     domain::Error,
-    protocol::call::{Answer, Edge, Head, Report},
+    protocol::call::{Answer, Edge, Failure, Head, Report},
     service::{Call, Keys, MessageService, Protocol, Readiness, Route},
 };
 
@@ -137,24 +137,24 @@ impl Edge for Grpc {
         &self.parts.report
     }
 
-    fn foreign(head: &Head<'_>) -> Option<Error> {
+    fn foreign(head: &Head<'_>) -> Option<Failure> {
         foreign::refusal(head)
     }
 
-    fn not_found(_: &str) -> Error {
-        framework::no_such_method()
+    fn not_found(_: &str) -> Failure {
+        Failure::no_such_rpc()
     }
 
     fn patience(headers: &HeaderMap) -> Option<Duration> {
         patience::of(headers)
     }
 
-    fn render(error: &Error, call: &Call) -> http::Response<Body> {
-        error::status(error, &call.id).into_http()
+    fn render(failure: &Failure, call: &Call) -> http::Response<Body> {
+        error::status(failure, &call.id).into_http()
     }
 
-    fn render_foreign(error: &Error, call: &Call) -> http::Response<Body> {
-        foreign::render(error, &call.id)
+    fn render_foreign(failure: &Failure, call: &Call) -> http::Response<Body> {
+        foreign::render(failure, &call.id)
     }
 }
 
@@ -173,7 +173,7 @@ where
         };
         let Ok(response) = answered;
         match framework::refusal(&response, call.route) {
-            Some(error) => self.reject(&error, call),
+            Some(failure) => self.reject(&failure, call),
             None => response,
         }
     }
@@ -192,8 +192,8 @@ impl Messages {
         &self.0.closing
     }
 
-    fn refuse(&self, error: &Error, call: &Call) -> Status {
-        refuse(&self.0.report, error, call)
+    fn refuse(&self, failure: impl Into<Failure>, call: &Call) -> Status {
+        refuse(&self.0.report, failure, call)
     }
 }
 
@@ -205,7 +205,7 @@ impl MessageRpcs for Messages {
         request: Request<SubmitMessageRequest>,
     ) -> Result<Response<SubmitMessageResponse>, Status> {
         let (call, request) = opened(request)?;
-        submit::submit(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(&error, &call))
+        submit::submit(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(error, &call))
     }
 
     type SubmitMessagesStream = BoxStream<SubmitMessagesResponse>;
@@ -220,7 +220,7 @@ impl MessageRpcs for Messages {
 
     async fn get_message(&self, request: Request<GetMessageRequest>) -> Result<Response<GetMessageResponse>, Status> {
         let (call, request) = opened(request)?;
-        get::get(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(&error, &call))
+        get::get(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(error, &call))
     }
 
     async fn list_messages(
@@ -228,7 +228,7 @@ impl MessageRpcs for Messages {
         request: Request<ListMessagesRequest>,
     ) -> Result<Response<ListMessagesResponse>, Status> {
         let (call, request) = opened(request)?;
-        list::list(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(&error, &call))
+        list::list(self, &call, request).await.map(Response::new).map_err(|error| self.refuse(error, &call))
     }
 
     type StreamMessagesStream = BoxStream<StreamMessagesResponse>;
@@ -238,7 +238,7 @@ impl MessageRpcs for Messages {
         request: Request<StreamMessagesRequest>,
     ) -> Result<Response<Self::StreamMessagesStream>, Status> {
         let (call, request) = opened(request)?;
-        let reader = stream::open(self, &call, request).await.map_err(|error| self.refuse(&error, &call))?;
+        let reader = stream::open(self, &call, request).await.map_err(|error| self.refuse(error, &call))?;
         Ok(boxed(stream::frames(self, call, reader)))
     }
 }
@@ -259,7 +259,8 @@ fn opened<T>(mut request: Request<T>) -> Result<(Call, T), Status> {
 }
 
 /// Tells, logs and counts a failure of a method.
-fn refuse(report: &Report, error: &Error, call: &Call) -> Status {
-    report.failure(error, call);
-    error::status(error, &call.id)
+fn refuse(report: &Report, failure: impl Into<Failure>, call: &Call) -> Status {
+    let failure = failure.into();
+    report.failure(&failure, call);
+    error::status(&failure, &call.id)
 }

@@ -11,8 +11,8 @@ use std::{
 
 use super::{Parts, refuse};
 use crate::{
-    domain::{Error, Kind},
-    protocol::call::Report,
+    domain::Error,
+    protocol::call::{Failure, Report},
     service::{Call, Flow, Held},
 };
 use bytes::Bytes;
@@ -109,23 +109,20 @@ impl Watch {
         Ok(())
     }
 
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         if self.may_pause() && self.at == At::BEGIN {
             return Poll::Pending;
         }
         if let Poll::Ready(error) = self.held.poll_waiting(cx) {
-            return Poll::Ready(error);
+            return Poll::Ready(error.into());
         }
         let timeout = self.timeout;
         ready!(self.sleep.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx));
-        Poll::Ready(Error::new(
-            Kind::RequestTimeout,
-            format!("The message came too slowly; send all of it within {} seconds", timeout.as_secs_f32()),
-        ))
+        Poll::Ready(Failure::too_slow(timeout))
     }
 
-    fn fail(&self, error: &Error) -> BoxError {
-        Box::new(refuse(&self.report, error, &self.call))
+    fn fail(&self, failure: Failure) -> BoxError {
+        Box::new(refuse(&self.report, failure, &self.call))
     }
 }
 
@@ -139,10 +136,10 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
         let Some(watch) = this.watch else { return Poll::Ready(None) };
-        let error = match this.body.poll_frame(cx) {
+        let failure: Failure = match this.body.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => match frame.data_ref().map_or(Ok(()), |data| watch.came(data)) {
                 Ok(()) => return Poll::Ready(Some(Ok(frame))),
-                Err(error) => error,
+                Err(error) => error.into(),
             },
             Poll::Ready(Some(Err(error))) => {
                 *this.watch = None;
@@ -154,7 +151,7 @@ where
             }
             Poll::Pending => ready!(watch.poll_waiting(cx)),
         };
-        let failed = watch.fail(&error);
+        let failed = watch.fail(failure);
         *this.watch = None;
         Poll::Ready(Some(Err(failed)))
     }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     domain::{Error, Kind, Timestamp, Violation, ViolationCode, Violations},
+    protocol::call::Failure,
     service::{Call, Cursor, FeedFrame, FeedFrom, FeedOrder, FeedReader, FeedStart},
 };
 
@@ -37,21 +38,21 @@ pub(super) fn frames(
 ) -> impl Stream<Item = Result<StreamMessagesResponse, Status>> + Send + 'static {
     let frames = stream::try_unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
-        Ok::<_, Error>(Some((to_wire(frame), reader)))
+        Ok::<_, Failure>(Some((to_wire(frame), reader)))
     });
     let reason = {
         let (grpc, call) = (grpc.clone(), call.clone());
         async move {
             tokio::select! {
-                error = ending::revoked(&grpc, &call) => error,
-                error = ending::late(&call) => error,
+                error = ending::revoked(&grpc, &call) => Failure::from(error),
+                failure = ending::late(&call) => failure,
             }
         }
     };
     // The service's stop is the reader's own business: it may end between two frames only.
     let (ending, ended) = ending::when(reason);
     let grpc = grpc.clone();
-    frames.take_until(ending).chain(ended.map(Err)).map_err(move |error| grpc.refuse(&error, &call))
+    frames.take_until(ending).chain(ended.map(Err)).map_err(move |failure| grpc.refuse(failure, &call))
 }
 
 fn order_from_wire(order: i32) -> Result<FeedOrder, Violation> {

@@ -7,7 +7,7 @@ use super::{
     v1::{SubmitMessageRequest, SubmitMessageResponse, SubmitOutcome},
 };
 use crate::{
-    domain::{Error, Kind},
+    domain::Error,
     service::{Call, Outcome, Receipt, Submit},
 };
 
@@ -23,16 +23,12 @@ pub(super) async fn submit(
     let permit = grpc.service().authorize::<Submit>(call, org, env)?;
     let bytes = request.encoded_len();
     if bytes > limits.body_bytes {
-        return Err(too_large(limits.body_bytes));
+        return Err(Error::too_large(limits.body_bytes));
     }
     let mut held = permit.share();
     held.grow(bytes)?;
     let draft = message::from_wire(request, limits.media.clone()).build()?;
     Ok(to_wire(&permit.submit(draft, held).await?))
-}
-
-fn too_large(limit: usize) -> Error {
-    Error::new(Kind::BodyTooLarge, format!("The message is larger than {limit} bytes; send a shorter one"))
 }
 
 fn to_wire(receipt: &Receipt) -> SubmitMessageResponse {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{Error, ViolationCode},
-    protocol::call::Told,
+    protocol::call::{Failure, Told},
     service::Call,
 };
 
@@ -40,18 +40,18 @@ pub(super) fn submit_stream(
     };
     let grpc = grpc.clone();
     let unreadable = stream::once(unreadable).filter_map(|told| ready(told.ok().and_then(framework::unreadable)));
-    let last = ended.map(Ok).chain(unreadable).map(move |error| match error {
-        Ok(error) => Err(grpc.refuse(&error, &call)),
+    let last = ended.map(Ok).chain(unreadable).map(move |told| match told {
+        Ok(failure) => Err(grpc.refuse(failure, &call)),
         Err(told) => Err(told),
     });
     answers.buffer_unordered(IN_FLIGHT).chain(last)
 }
 
-async fn reason_to_end(grpc: Messages, call: Call) -> Error {
+async fn reason_to_end(grpc: Messages, call: Call) -> Failure {
     tokio::select! {
-        error = ending::revoked(&grpc, &call) => error,
-        error = ending::stopped(&grpc) => error,
-        error = ending::late(&call) => error,
+        error = ending::revoked(&grpc, &call) => Failure::from(error),
+        error = ending::stopped(&grpc) => Failure::from(error),
+        failure = ending::late(&call) => failure,
     }
 }
 
@@ -66,7 +66,7 @@ async fn answer(grpc: Messages, call: Call, item: SubmitMessagesRequest) -> Resu
     let (result, code) = match result {
         Ok(receipt) => (Wire::Receipt(receipt), Code::Ok),
         Err(error) => {
-            let status = grpc.refuse(&error, &call);
+            let status = grpc.refuse(error, &call);
             (Wire::Error(error::to_message(&status)), status.code())
         }
     };

@@ -22,7 +22,7 @@ use crate::{
         OrgId, Scope, Scopes, SecretHash, Timestamp, Violation, ViolationCode, Violations,
     },
     protocol::call::Report,
-    service::{Call, Imported, PageToken, Protocol, Route, Transfer, draining},
+    service::{Call, Imported, PageToken, Protocol, Route, Transfer},
 };
 
 /// A call holds at most so many messages.
@@ -52,7 +52,7 @@ impl TransferRpcs for TransferEdge {
     ) -> Result<Response<Self::ExportMessagesStream>, Status> {
         let (call, ExportMessagesRequest { after }) = begin(request, &rpcs::EXPORT);
         let after = (!after.is_empty()).then(|| PageToken::parse(&after)).transpose();
-        let after = after.map_err(|_| refuse(&self.report, &no_place(), &call))?;
+        let after = after.map_err(|_| refuse(&self.report, no_place(), &call))?;
         tracing::info!(resumed = after.is_some(), "export begins");
         let pages = stream::try_unfold(Some((self.transfer.clone(), after)), |state| async move {
             let Some((transfer, after)) = state else { return Ok(None) };
@@ -68,10 +68,10 @@ impl TransferRpcs for TransferEdge {
         let closing = self.closing.clone();
         let (ending, ended) = ending::when(async move {
             closing.cancelled_owned().await;
-            draining("The server is shutting down; resume the export when it runs again")
+            Error::draining("resume the export when it runs again")
         });
         let report = Arc::clone(&self.report);
-        let pages = pages.take_until(ending).chain(ended.map(Err)).map_err(move |error| refuse(&report, &error, &call));
+        let pages = pages.take_until(ending).chain(ended.map(Err)).map_err(move |error| refuse(&report, error, &call));
         Ok(Response::new(Box::pin(pages)))
     }
 
@@ -80,12 +80,12 @@ impl TransferRpcs for TransferEdge {
         request: Request<ImportMessagesRequest>,
     ) -> Result<Response<ImportMessagesResponse>, Status> {
         let (call, request) = begin(request, &rpcs::IMPORT);
-        self.import(request).await.map(Response::new).map_err(|error| refuse(&self.report, &error, &call))
+        self.import(request).await.map(Response::new).map_err(|error| refuse(&self.report, error, &call))
     }
 
     async fn export_keys(&self, request: Request<ExportKeysRequest>) -> Result<Response<ExportKeysResponse>, Status> {
         let (call, _) = begin(request, &rpcs::EXPORT);
-        let keys = self.transfer.export_keys().await.map_err(|error| refuse(&self.report, &error, &call))?;
+        let keys = self.transfer.export_keys().await.map_err(|error| refuse(&self.report, error, &call))?;
         Ok(Response::new(ExportKeysResponse { keys: keys.iter().map(key_to_wire).collect() }))
     }
 
@@ -96,7 +96,7 @@ impl TransferRpcs for TransferEdge {
             let taken = self.transfer.import_keys(keys.collect::<Result<_, _>>()?).await?;
             Ok(ImportKeysResponse { taken: u32::try_from(taken).unwrap_or(u32::MAX) })
         };
-        imported.await.map(Response::new).map_err(|error: Error| refuse(&self.report, &error, &call))
+        imported.await.map(Response::new).map_err(|error: Error| refuse(&self.report, error, &call))
     }
 }
 

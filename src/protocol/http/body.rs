@@ -5,10 +5,7 @@ use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 
-use crate::{
-    domain::{Error, Kind},
-    service::Held,
-};
+use crate::{domain::Error, protocol::call::Failure, service::Held};
 
 /// How large a body may be, and for how long it may be on its way.
 pub(super) struct Limits {
@@ -21,26 +18,23 @@ pub(super) struct Limits {
 /// The whole body within `limits`, counted in `held`. Holds no more than what has come.
 ///
 /// # Errors
-/// [`Kind::BodyTooLarge`], at once where the length was announced; [`Kind::RequestTimeout`]; [`Kind::Overloaded`] when
-/// there is no room for it; [`Kind::MalformedJson`] when the body breaks off.
-pub(super) async fn read<B>(body: B, limits: &Limits, mut held: Held) -> Result<(Bytes, Held), Error>
+/// `BodyTooLarge`, at once where the length was announced; `RequestTimeout`; `Overloaded` when there is no room for it;
+/// `MalformedJson` when the body breaks off.
+pub(super) async fn read<B>(body: B, limits: &Limits, mut held: Held) -> Result<(Bytes, Held), Failure>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let Limits { bytes: limit, timeout } = *limits;
     if body.size_hint().lower() > limit as u64 {
-        return Err(too_large(limit));
+        return Err(Error::too_large(limit).into());
     }
     match tokio::time::timeout(timeout, collect(body, limit, &mut held)).await {
         Ok(result) => Ok((result?, held)),
-        Err(_) => Err(Error::new(
-            Kind::RequestTimeout,
-            format!("The body came too slowly; send all of it within {} seconds", timeout.as_secs_f32()),
-        )),
+        Err(_) => Err(Failure::too_slow(timeout)),
     }
 }
 
-async fn collect<B>(mut body: B, limit: usize, held: &mut Held) -> Result<Bytes, Error>
+async fn collect<B>(mut body: B, limit: usize, held: &mut Held) -> Result<Bytes, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -53,12 +47,12 @@ where
         });
         let Some(frame) = frame.await? else { break };
         let Ok(frame) = frame else {
-            return Err(Error::new(Kind::MalformedJson, "The body broke off before its end"));
+            return Err(Failure::malformed_json("The body broke off before its end"));
         };
         // Trailers say nothing here.
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + all.len() + data.len() > limit {
-            return Err(too_large(limit));
+            return Err(Error::too_large(limit).into());
         }
         held.grow(data.len())?;
         // Nearly every body is one piece, which then need not be copied.
@@ -73,10 +67,6 @@ where
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-fn too_large(limit: usize) -> Error {
-    Error::new(Kind::BodyTooLarge, format!("The body is larger than {limit} bytes; send a shorter message"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -86,7 +76,10 @@ mod tests {
     use http_body_util::{Full, StreamBody};
 
     use super::*;
-    use crate::service::{Bodies, BodyLimits};
+    use crate::{
+        protocol::status::WireKind,
+        service::{Bodies, BodyLimits},
+    };
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -98,9 +91,9 @@ mod tests {
         StreamBody::new(stream::iter(pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))))))
     }
 
-    async fn read_5<B: Body<Data = Bytes> + Unpin>(body: B) -> Result<Bytes, Kind> {
+    async fn read_5<B: Body<Data = Bytes> + Unpin>(body: B) -> Result<Bytes, &'static str> {
         let limits = Limits { bytes: 5, timeout: PATIENCE };
-        read(body, &limits, share()).await.map(|(body, _)| body).map_err(|error| error.kind())
+        read(body, &limits, share()).await.map(|(body, _)| body).map_err(|failure| failure.face().code)
     }
 
     #[tokio::test]
@@ -111,8 +104,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_byte_too_many_is_too_large_announced_or_not() {
-        assert_eq!(read_5(pieces(&["abc", "def"])).await, Err(Kind::BodyTooLarge));
-        assert_eq!(read_5(Full::new(Bytes::from_static(b"abcdef"))).await, Err(Kind::BodyTooLarge));
+        assert_eq!(read_5(pieces(&["abc", "def"])).await, Err("body_too_large"));
+        assert_eq!(read_5(Full::new(Bytes::from_static(b"abcdef"))).await, Err("body_too_large"));
     }
 
     #[tokio::test]
@@ -120,7 +113,6 @@ mod tests {
         let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let limits = Limits { bytes: 5, timeout: Duration::from_millis(10) };
         let error = read(endless, &limits, share()).await.expect_err("too slow");
-        assert_eq!(error.kind(), Kind::RequestTimeout);
-        assert!(error.public_message().contains("0.01 seconds"), "{error}");
+        assert!(error.is(WireKind::RequestTimeout) && error.public_message().contains("0.01 seconds"), "{error:?}");
     }
 }

@@ -11,24 +11,26 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use crate::domain::{
-    Error, FromId, Kind, Media, MediaRules, MessageBuilder, MessageSid, NewMessage, Timestamp, ViolationCode,
+use crate::{
+    domain::{Field, MediaRules, MessageBuilder, Timestamp, ViolationCode},
+    protocol::call::Failure,
 };
 
 /// Reads `body`: one JSON object in UTF-8. Unknown fields are ignored, `null` is absent.
 ///
 /// # Errors
-/// [`Kind::MalformedJson`]; what is wrong with a field is in the builder.
-pub(super) fn parse(body: &[u8], rules: MediaRules) -> Result<MessageBuilder, Error> {
+/// `MalformedJson`; what is wrong with a field is in the builder.
+pub(super) fn parse(body: &[u8], rules: MediaRules) -> Result<MessageBuilder, Failure> {
     // The whole body, because the parser does not look at the bytes of texts that it skips.
-    let text = std::str::from_utf8(body)
-        .map_err(|error| malformed(format!("The body is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    let text = std::str::from_utf8(body).map_err(|error| {
+        Failure::malformed_json(format!("The body is not UTF-8 from byte {} on", error.valid_up_to()))
+    })?;
     // PowerShell and .NET send one; a parser may ignore it (RFC 8259, section 8.1).
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match text.trim_start_matches([' ', '\t', '\r', '\n']).bytes().next() {
-        None => return Err(malformed("The body is empty; send one JSON object")),
+        None => return Err(Failure::malformed_json("The body is empty; send one JSON object")),
         Some(b'{') => {}
-        Some(_) => return Err(malformed("The body must be one JSON object, and begin with '{'")),
+        Some(_) => return Err(Failure::malformed_json("The body must be one JSON object, and begin with '{'")),
     }
     let mut json = serde_json::Deserializer::from_str(text);
     let builder = json.deserialize_map(Fields(MessageBuilder::new(rules))).and_then(|builder| {
@@ -38,17 +40,13 @@ pub(super) fn parse(body: &[u8], rules: MediaRules) -> Result<MessageBuilder, Er
     builder.map_err(|error| {
         // The parser's own text may repeat what it found.
         let (line, column) = (error.line(), error.column());
-        malformed(match error.classify() {
+        Failure::malformed_json(match error.classify() {
             Category::Eof => "The body ends before its JSON object does".to_owned(),
             Category::Syntax | Category::Data | Category::Io => {
                 format!("The body is not valid JSON at line {line}, column {column}")
             }
         })
     })
-}
-
-fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(Kind::MalformedJson, message)
 }
 
 /// Puts the fields of an object into the builder.
@@ -64,7 +62,7 @@ impl<'de> Visitor<'de> for Fields {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MessageBuilder, A::Error> {
         let mut builder = self.0;
         // At most as many as there are fields: to look through them is quicker than to hash.
-        let (mut seen, mut repeated) = (Vec::with_capacity(MessageBuilder::FIELDS.len()), Vec::new());
+        let (mut seen, mut repeated) = (Vec::with_capacity(Field::OF_A_MESSAGE.len()), Vec::new());
         while let Some(Name(name)) = map.next_key()? {
             let Some(field) = name else {
                 map.next_value::<IgnoredAny>()?;
@@ -76,7 +74,11 @@ impl<'de> Visitor<'de> for Fields {
                 take(&mut builder, field, value);
             } else if !repeated.contains(&field) {
                 repeated.push(field);
-                builder.reject(field, ViolationCode::DuplicateField, format!("'{field}' is given more than once"));
+                builder.reject(
+                    field.clone(),
+                    ViolationCode::DuplicateField,
+                    format!("'{field}' is given more than once"),
+                );
             }
         }
         Ok(builder)
@@ -84,7 +86,7 @@ impl<'de> Visitor<'de> for Fields {
 }
 
 /// A field's published name, or `None` for one that the page does not know.
-struct Name(Option<&'static str>);
+struct Name(Option<&'static Field>);
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -97,40 +99,40 @@ impl<'de> Deserialize<'de> for Name {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-                Ok(Name(MessageBuilder::FIELDS.into_iter().find(|field| *field == name)))
+                Ok(Name(Field::OF_A_MESSAGE.iter().find(|field| field.as_str() == name)))
             }
         }
         deserializer.deserialize_str(Known)
     }
 }
 
-fn take(builder: &mut MessageBuilder, field: &'static str, value: &RawValue) {
+fn take(builder: &mut MessageBuilder, field: &'static Field, value: &RawValue) {
     let value = value.get();
     if value == "null" {
         return;
     }
     match field {
-        Timestamp::FIELD => timestamp(builder, value),
-        Media::IMAGE_FIELD => urls(builder, field, value, MessageBuilder::image_url),
-        Media::AUDIO_FIELD => urls(builder, field, value, MessageBuilder::audio_url),
-        FromId::FIELD => text(builder, field, value, |builder, text| builder.from_id(text)),
-        MessageSid::FIELD => text(builder, field, value, |builder, text| builder.message_sid(text)),
-        NewMessage::BODY_FIELD => text(builder, field, value, MessageBuilder::body),
-        // `Name` gives no other.
-        _ => {}
+        Field::Timestamp => timestamp(builder, field, value),
+        Field::ImageUrls => urls(builder, field, value, MessageBuilder::image_url),
+        Field::AudioUrls => urls(builder, field, value, MessageBuilder::audio_url),
+        Field::FromId => text(builder, field, value, |builder, text| builder.from_id(text)),
+        Field::MessageSid => text(builder, field, value, |builder, text| builder.message_sid(text)),
+        Field::MessageBody => text(builder, field, value, MessageBuilder::body),
+        // `Name` gives none of these.
+        Field::Argument(_) => {}
     }
 }
 
-fn text(builder: &mut MessageBuilder, field: &'static str, value: &str, put: fn(&mut MessageBuilder, String)) {
+fn text(builder: &mut MessageBuilder, field: &'static Field, value: &str, put: fn(&mut MessageBuilder, String)) {
     match string(field, value) {
         Some(Ok(text)) => put(builder, text),
-        Some(Err(broken)) => builder.reject(field, ViolationCode::WrongType, broken),
-        None => builder.reject(field, ViolationCode::WrongType, format!("'{field}' must be a string")),
+        Some(Err(broken)) => builder.reject(field.clone(), ViolationCode::WrongType, broken),
+        None => builder.reject(field.clone(), ViolationCode::WrongType, format!("'{field}' must be a string")),
     }
 }
 
 /// `None` where `value` is no string.
-fn string(field: &str, value: &str) -> Option<Result<String, String>> {
+fn string(field: &Field, value: &str) -> Option<Result<String, String>> {
     value.starts_with('"').then(|| {
         // The only fault that is left in a value which was cut out as a string.
         serde_json::from_str(value)
@@ -138,14 +140,13 @@ fn string(field: &str, value: &str) -> Option<Result<String, String>> {
     })
 }
 
-fn timestamp(builder: &mut MessageBuilder, value: &str) {
-    let field = Timestamp::FIELD;
+fn timestamp(builder: &mut MessageBuilder, field: &'static Field, value: &str) {
     match string(field, value) {
         Some(Ok(text)) => builder.timestamp(Timestamp::parse(&text)),
-        Some(Err(broken)) => builder.reject(field, ViolationCode::WrongType, broken),
+        Some(Err(broken)) => builder.reject(field.clone(), ViolationCode::WrongType, broken),
         None if value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => builder.timestamp(number(value)),
         None => builder.reject(
-            field,
+            field.clone(),
             ViolationCode::WrongType,
             "'timestamp' must be a string or an integer, such as \"2024-12-18T12:00:00Z\" or 1672531200",
         ),
@@ -164,10 +165,14 @@ fn number(value: &str) -> Result<Timestamp, crate::domain::Violation> {
     }
 }
 
-fn urls(builder: &mut MessageBuilder, field: &'static str, value: &str, put: fn(&mut MessageBuilder, String)) {
+fn urls(builder: &mut MessageBuilder, field: &'static Field, value: &str, put: fn(&mut MessageBuilder, String)) {
     // Each value was cut out as valid JSON, so this fails for what is no array, and for nothing else.
     let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(value) else {
-        builder.reject(field, ViolationCode::WrongType, format!("'{field}' must be an array with at most one URL"));
+        builder.reject(
+            field.clone(),
+            ViolationCode::WrongType,
+            format!("'{field}' must be an array with at most one URL"),
+        );
         return;
     };
     let mut told = HashSet::new();
@@ -183,7 +188,7 @@ fn urls(builder: &mut MessageBuilder, field: &'static str, value: &str, put: fn(
         };
         // Once is enough, however many items there are.
         if told.insert(wrong.clone()) {
-            builder.reject(field, ViolationCode::WrongType, wrong);
+            builder.reject(field.clone(), ViolationCode::WrongType, wrong);
         }
     }
 }

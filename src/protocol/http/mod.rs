@@ -26,8 +26,10 @@ use http::{HeaderValue, Request, header::ALLOW};
 
 use self::paths::{Handler, PATHS};
 use crate::{
-    domain::{Error, Kind},
-    protocol::call::{Answer, Edge, Head, Report},
+    protocol::{
+        call::{Answer, Edge, Failure, Head, Report},
+        status::WireKind,
+    },
     service::{Call, MessageService, Protocol, Route},
 };
 
@@ -63,17 +65,17 @@ impl Edge for Http {
         &self.report
     }
 
-    fn foreign(head: &Head<'_>) -> Option<Error> {
+    fn foreign(head: &Head<'_>) -> Option<Failure> {
         foreign::refusal(head)
     }
 
-    fn not_found(path: &str) -> Error {
+    fn not_found(path: &str) -> Failure {
         paths::not_found(path)
     }
 
-    fn render(error: &Error, call: &Call) -> Response {
-        let mut response = error::render(error, &call.id);
-        if error.kind() == Kind::MethodNotAllowed {
+    fn render(failure: &Failure, call: &Call) -> Response {
+        let mut response = error::render(failure, &call.id);
+        if failure.is(WireKind::MethodNotAllowed) {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(call.route.methods));
         }
         response

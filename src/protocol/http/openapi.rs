@@ -17,8 +17,8 @@ use utoipa::{
 
 use super::{error, paths::PATHS, submit};
 use crate::{
-    domain::{FromId, Kind, Media, MessageSid, NewMessage, Timestamp},
-    protocol::status,
+    domain::{Field, Kind},
+    protocol::status::{self, Status, WireKind},
 };
 
 const API_KEY: &str = "api_key";
@@ -26,25 +26,29 @@ const JSON: &str = "application/json";
 const MESSAGE: &str = "Message";
 
 /// What a submission may fail with, in the order of the contract's checks.
-const KINDS: [Kind; 17] = [
-    Kind::NotFound,
-    Kind::MethodNotAllowed,
-    Kind::Unauthenticated,
-    Kind::PermissionDenied,
-    Kind::UnsupportedMediaType,
-    Kind::UnsupportedContentEncoding,
-    Kind::BodyTooLarge,
-    Kind::RequestTimeout,
-    Kind::MalformedJson,
-    Kind::InvalidMessage,
-    Kind::RateLimited,
-    Kind::Overloaded,
-    Kind::Draining,
-    Kind::StoreUnavailable,
-    Kind::DiskFull,
-    Kind::DeadlineExceeded,
-    Kind::Internal,
-];
+fn faces() -> [Status; 17] {
+    let wire = status::of_wire;
+    let domain = status::of;
+    [
+        wire(WireKind::NotFound),
+        wire(WireKind::MethodNotAllowed),
+        domain(Kind::Unauthenticated),
+        domain(Kind::PermissionDenied),
+        wire(WireKind::UnsupportedMediaType),
+        wire(WireKind::UnsupportedContentEncoding),
+        domain(Kind::BodyTooLarge),
+        wire(WireKind::RequestTimeout),
+        wire(WireKind::MalformedJson),
+        domain(Kind::InvalidMessage),
+        domain(Kind::RateLimited),
+        domain(Kind::Overloaded),
+        domain(Kind::Draining),
+        domain(Kind::StoreUnavailable),
+        domain(Kind::DiskFull),
+        domain(Kind::DeadlineExceeded),
+        domain(Kind::Internal),
+    ]
+}
 
 /// The document; the same for every server, so that it names none.
 pub fn document() -> OpenApi {
@@ -109,17 +113,16 @@ fn receipt_response() -> ResponseBuilder {
         .content(JSON, content(&submit::ReceiptBody::name(), submit::ReceiptBody::example()))
 }
 
-/// The statuses of [`KINDS`], each once.
+/// The statuses of [`faces`], each once.
 fn statuses() -> Vec<StatusCode> {
-    let mut statuses: Vec<_> = KINDS.iter().map(|kind| status::of(*kind).http).collect();
+    let mut statuses: Vec<_> = faces().iter().map(|face| face.http).collect();
     statuses.sort_unstable();
     statuses.dedup();
     statuses
 }
 
 fn error_response(status: StatusCode) -> ResponseBuilder {
-    let codes: Vec<_> =
-        KINDS.iter().map(|kind| status::of(*kind)).filter(|face| face.http == status).map(|face| face.code).collect();
+    let codes: Vec<_> = faces().into_iter().filter(|face| face.http == status).map(|face| face.code).collect();
     let reason = status.canonical_reason().unwrap_or("Error");
     let mut response = ResponseBuilder::new()
         .description(format!("{reason}; `code` is {}", codes.join(" or ")))
@@ -155,18 +158,21 @@ fn submission_schema() -> Schema {
         "When the user sent it, 1970 to 9999: whole UNIX seconds as an integer or in digits, or an ISO 8601 date-time.",
     ));
     ObjectBuilder::new()
-        .property(FromId::FIELD, id().description(Some("The end user in your system; at most 255 bytes in UTF-8.")))
         .property(
-            MessageSid::FIELD,
+            Field::FromId.as_str(),
+            id().description(Some("The end user in your system; at most 255 bytes in UTF-8.")),
+        )
+        .property(
+            Field::MessageSid.as_str(),
             id().description(Some("The message's id and the idempotency key; at most 255 bytes in UTF-8.")),
         )
-        .property(Timestamp::FIELD, timestamp)
-        .property(NewMessage::BODY_FIELD, text().description(Some("The text.")))
-        .property(Media::IMAGE_FIELD, urls(".jpg, .jpeg or .png"))
-        .property(Media::AUDIO_FIELD, urls(".ogg, .mp3 or .wav"))
-        .required(FromId::FIELD)
-        .required(MessageSid::FIELD)
-        .required(Timestamp::FIELD)
+        .property(Field::Timestamp.as_str(), timestamp)
+        .property(Field::MessageBody.as_str(), text().description(Some("The text.")))
+        .property(Field::ImageUrls.as_str(), urls(".jpg, .jpeg or .png"))
+        .property(Field::AudioUrls.as_str(), urls(".ogg, .mp3 or .wav"))
+        .required(Field::FromId.as_str())
+        .required(Field::MessageSid.as_str())
+        .required(Field::Timestamp.as_str())
         .into()
 }
 

@@ -4,7 +4,8 @@ use utoipa::openapi::PathItem;
 
 use super::openapi;
 use crate::{
-    domain::{Environment, Error, Kind, OrgId},
+    domain::{Environment, OrgId},
+    protocol::call::Failure,
     service::{Access, Flow, Route},
 };
 
@@ -56,8 +57,8 @@ pub(super) fn handler_of(route: &Route) -> Option<Handler> {
 /// For which organisation and environment a call is: the path of its route says so.
 ///
 /// # Errors
-/// [`Kind::NotFound`] on a path without them.
-pub(super) fn target_of(path: &str) -> Result<(OrgId, Environment), Error> {
+/// [`crate::protocol::status::WireKind::NotFound`] on a path without them.
+pub(super) fn target_of(path: &str) -> Result<(OrgId, Environment), Failure> {
     let mut segments = path.split('/').skip(1);
     let (org, env) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
     match (OrgId::new(org), env.parse()) {
@@ -66,13 +67,13 @@ pub(super) fn target_of(path: &str) -> Result<(OrgId, Environment), Error> {
     }
 }
 
-pub(super) fn not_found(path: &str) -> Error {
-    let message = if route_of(path.trim_end_matches('/')) == Route::NONE {
-        "There is no such path; send messages to /{org_id}/{env}/v1/message-webhook, where env is 'dev' or 'prod'"
+/// What is told of `path`, which does not exist.
+pub(super) fn not_found(path: &str) -> Failure {
+    if route_of(path.trim_end_matches('/')) == Route::NONE {
+        Failure::no_such_path()
     } else {
-        "There is no such path; leave the slash at its end out"
-    };
-    Error::new(Kind::NotFound, message)
+        Failure::slash_at_the_end()
+    }
 }
 
 fn fits(pattern: &str, path: &str) -> bool {

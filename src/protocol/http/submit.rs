@@ -11,8 +11,11 @@ use utoipa::ToSchema;
 
 use super::{Http, body, error, headers, message, paths};
 use crate::{
-    domain::{Draft, Error, Kind, Timestamp},
-    protocol::call::Edge as _,
+    domain::{Draft, Timestamp},
+    protocol::{
+        call::{Edge as _, Failure},
+        status::WireKind,
+    },
     service::{Call, Held, Outcome, Permit, Receipt, Submit},
 };
 
@@ -30,14 +33,14 @@ where
         drop(request);
         let receipt = match received {
             // The share goes with the message until that is stored or refused: until then its content is in memory.
-            Ok((permit, draft, held)) => permit.submit(draft, held).await,
-            Err(error) => Err(error),
+            Ok((permit, draft, held)) => permit.submit(draft, held).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
         match receipt {
             Ok(receipt) => render(&receipt),
-            Err(error) => {
-                let mut response = http.reject(&error, call);
-                if error.kind() == Kind::RequestTimeout && version <= Version::HTTP_11 {
+            Err(failure) => {
+                let mut response = http.reject(&failure, call);
+                if failure.is(WireKind::RequestTimeout) && version <= Version::HTTP_11 {
                     // The rest of the body stands before the next request, and was waited for long enough.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -53,7 +56,7 @@ async fn receive<'a, B: http_body::Body<Data = Bytes> + Unpin>(
     http: &'a Http,
     call: &'a Call,
     request: &mut Request<B>,
-) -> Result<(Permit<'a, Submit>, Draft, Held), Error> {
+) -> Result<(Permit<'a, Submit>, Draft, Held), Failure> {
     let limits = http.service.limits();
     let (org, env) = paths::target_of(request.uri().path())?;
     let permit = http.service.authorize::<Submit>(call, org, env)?;

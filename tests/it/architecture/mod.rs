@@ -39,27 +39,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("protocol", &[]),
     ("protocol::http", &["domain", "protocol::call", "protocol::status", "service", "telemetry"]),
-    (
-        "protocol::grpc",
-        &[
-            "domain",
-            "protocol::call",
-            "protocol::grpc::control",
-            "protocol::grpc::v1",
-            "protocol::status",
-            "service",
-            "telemetry",
-        ],
-    ),
+    ("protocol::grpc", &["domain", "protocol::call", "protocol::grpc::control", "protocol::grpc::v1", "service"]),
     ("protocol::grpc::v1", &[]),
     // What only the control socket serves, to the command line's own client.
     ("protocol::grpc::control", &["protocol::grpc::v1"]),
     ("protocol::admin", &["domain", "protocol::status", "service", "telemetry"]),
     ("protocol::status", &["domain"]),
-    // What both edges and their layers share about one call.
+    // What both edges and the way in share about one call.
     ("protocol::call", &["domain", "protocol::status", "service", "telemetry"]),
     ("protocol::listener", &["telemetry"]),
-    ("middleware", &["domain", "protocol::call", "protocol::status", "service", "telemetry"]),
+    ("middleware", &["domain", "protocol::call", "service", "telemetry"]),
     ("service", &["domain", "store", "telemetry"]),
     ("store", &["domain", "telemetry"]),
     ("store::embedded", &["domain", "store", "telemetry"]),

@@ -115,7 +115,7 @@ async fn on_the_service(edges: &Edges, key: &str, submission: &Submission) -> Ou
 impl Outcome {
     fn of(error: &Error) -> Self {
         let pair = |violation: &message_webhook::domain::Violation| {
-            (violation.field.clone().into_owned(), violation.code.as_str().to_owned())
+            (violation.field.to_string(), violation.code.as_str().to_owned())
         };
         Self::Refused {
             code: status::of(error.kind()).code.to_owned(),
@@ -155,7 +155,7 @@ async fn over_http(edges: &Edges, key: &str, submission: &Submission) -> Outcome
         };
     }
     let code = answer.error_code();
-    let face = message_webhook::domain::Kind::ALL.into_iter().map(status::of).find(|face| face.code == code);
+    let face = status::all().find(|face| face.code == code);
     assert_eq!(face.map(|face| face.http.as_u16()), Some(answer.status), "{code}");
     Outcome::Refused { code, violations: answer.violations(), retry: answer.header("retry-after").is_some() }
 }
@@ -189,7 +189,7 @@ async fn over_grpc(edges: &Edges, key: &str, submission: &Submission) -> Outcome
     };
     let details = status.get_error_details();
     let code = details.error_info().expect("always there").reason.to_ascii_lowercase();
-    let face = message_webhook::domain::Kind::ALL.into_iter().map(status::of).find(|face| face.code == code);
+    let face = status::all().find(|face| face.code == code);
     assert_eq!(face.map(|face| face.grpc), Some(status.code()), "{code}");
     assert_ne!(status.code(), Code::Ok);
     let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();

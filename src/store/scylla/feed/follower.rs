@@ -16,7 +16,7 @@ use super::{
     tail::{Membership, Tail},
 };
 use crate::{
-    domain::{Error, Kind},
+    domain::Error,
     store::{
         Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, PageLimit,
         scylla::{
@@ -60,7 +60,7 @@ impl Follower {
     /// A reader that begins at `from`.
     ///
     /// # Errors
-    /// [`Kind::InvalidArgument`], [`Kind::CursorExpired`], and what the database cannot do now.
+    /// [`crate::domain::Kind::InvalidArgument`], [`crate::domain::Kind::CursorExpired`], and what the database cannot do now.
     pub async fn begin(tail: &Arc<Tail>, from: FeedFrom, order: FeedOrder) -> Result<Self, Error> {
         let core = &tail.core;
         let from = match from {
@@ -225,8 +225,7 @@ impl Follower {
 
     fn check_expiry(&self) -> Result<(), Error> {
         if !self.is_at_start && self.seen.mark() < self.tail.core.oldest() {
-            let text = "Messages after 'cursor' are past their retention; begin with a new cursor";
-            return Err(Error::new(Kind::CursorExpired, text));
+            return Err(Error::cursor_expired());
         }
         Ok(())
     }

@@ -1,0 +1,127 @@
+//! What callers are told, each text once: the constructors of [`Error`]. Texts about fields are with the fields' rules, and
+//! what only a protocol can be wrong about is told by `protocol::call`.
+
+use std::{borrow::Cow, error::Error as StdError, time::Duration};
+
+use super::{Environment, Error, Kind, Scope, ViolationCode, Violations};
+
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// Sooner would be too soon where nothing more is known.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+impl Error {
+    /// A bug: the caller is told nothing but that, the log gets `cause`.
+    pub fn internal(cause: impl Into<Cause>) -> Self {
+        Self::new(Kind::Internal, "Internal server error").with_cause(cause)
+    }
+
+    /// The store cannot decide now; the same submission may be retried after a second.
+    pub fn store_unavailable(cause: impl Into<Cause>) -> Self {
+        Self::new(
+            Kind::StoreUnavailable,
+            "The message could not be stored now; send it again with the same 'message_sid'",
+        )
+        .with_retry_after(A_MOMENT)
+        .with_cause(cause)
+    }
+
+    /// The store does not answer within the service's deadline.
+    pub fn store_too_slow(cause: impl Into<Cause>) -> Self {
+        let text = "The store did not answer in time; send the message again with the same 'message_sid'";
+        Self::new(Kind::DeadlineExceeded, text).with_retry_after(A_MOMENT).with_cause(cause)
+    }
+
+    /// The store does not tell of a key within the service's deadline.
+    pub fn key_too_slow(cause: impl Into<Cause>) -> Self {
+        let text = "The API key could not be checked in time; send the request again in a moment";
+        Self::new(Kind::DeadlineExceeded, text).with_retry_after(A_MOMENT).with_cause(cause)
+    }
+
+    /// A submission that has more than `limit` bytes.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(Kind::BodyTooLarge, format!("The message is larger than {limit} bytes; send a shorter one"))
+    }
+
+    /// More is under way than may be.
+    pub fn overloaded() -> Self {
+        Self::new(Kind::Overloaded, "The service has more work than it can take; send again in a moment")
+            .with_retry_after(A_MOMENT)
+    }
+
+    /// The quota of an organisation is used up for `wait`.
+    pub fn rate_limited(wait: Duration) -> Self {
+        let text = "This organisation sends more messages a second than it may; wait and send again";
+        Self::new(Kind::RateLimited, text).with_retry_after(wait.max(A_MOMENT))
+    }
+
+    /// The process stops; `advice` is how to go on elsewhere.
+    pub fn draining(advice: &'static str) -> Self {
+        Self::new(Kind::Draining, format!("The service is shutting down; {advice}")).with_retry_after(A_MOMENT)
+    }
+
+    /// No key is sent.
+    pub fn no_key() -> Self {
+        Self::new(Kind::Unauthenticated, "Send an API key in one header, as 'Authorization: Bearer <api_key>'")
+    }
+
+    /// The key is no good; what is wrong with it is not told, nor which ids exist.
+    pub fn bad_key() -> Self {
+        Self::new(
+            Kind::Unauthenticated,
+            "No valid API key: send 'Authorization: Bearer <api_key>' with a key that is neither expired nor revoked",
+        )
+    }
+
+    /// The key is of another organisation or environment.
+    pub fn anothers_key() -> Self {
+        Self::new(Kind::PermissionDenied, "This API key belongs to another organisation or environment")
+    }
+
+    /// The key is of the right organisation, and its holder knows of both environments.
+    pub fn other_environment(own: Environment, called: Environment) -> Self {
+        let text =
+            format!("This API key is for '{own}', and the call is for '{called}'; send it with a key for '{called}'");
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// The key may not do that.
+    pub fn scope_missing(scope: Scope) -> Self {
+        Self::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'"))
+    }
+
+    /// The key may not let another one do that.
+    pub fn cannot_grant(scope: Scope) -> Self {
+        let text = format!("This API key lacks the scope '{scope}' and so cannot grant it");
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// The key may not manage another's keys.
+    pub fn manages_only_its_own() -> Self {
+        let text = "This API key manages only the keys of its own organisation and environment";
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// There is no such message.
+    pub fn message_not_found() -> Self {
+        Self::new(Kind::MessageNotFound, "No message with this 'message_sid' is kept")
+    }
+
+    /// There is no such key.
+    pub fn key_not_found() -> Self {
+        Self::new(Kind::KeyNotFound, "There is no key with this id")
+    }
+
+    /// What came after a cursor is past its retention.
+    pub fn cursor_expired() -> Self {
+        let text = "Messages after 'cursor' are past their retention; begin with a new cursor";
+        Self::new(Kind::CursorExpired, text)
+    }
+
+    /// One wrong argument that is not part of a message.
+    pub fn invalid_argument(field: &'static str, code: ViolationCode, message: impl Into<Cow<'static, str>>) -> Self {
+        let mut violations = Violations::default();
+        violations.push(field, code, message);
+        violations.into_error(Kind::InvalidArgument)
+    }
+}
