@@ -3,7 +3,6 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,7 +24,7 @@ use crate::{
     domain::{Clock, Error, HostPolicy, MediaRules, MoreExtensions},
     middleware,
     protocol::{admin, grpc, http, listener},
-    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
+    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState},
     store::{MessageStore, Observed},
 };
 
@@ -380,7 +379,11 @@ fn limits(config: &Config) -> Limits {
         media: MediaRules::from(hosts).with_extensions(more),
         admission: AdmissionLimits {
             in_flight: config.max_in_flight,
-            per_org_per_second: NonZeroU32::new(config.rate_limit_per_org),
+            rates: RateLimits {
+                per_sender: config.rate_limit_per_sender,
+                per_key: config.rate_limit_per_key,
+                per_org: config.rate_limit_per_org,
+            },
         },
         metrics_per_org: config.metrics_per_org,
     }

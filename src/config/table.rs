@@ -9,7 +9,10 @@ use super::{
     load::{Given, Mistakes},
     value::{LogFilter, Origin, Value, at_least, between, positive},
 };
-use crate::{domain::Extension, telemetry::LogFormat};
+use crate::{
+    domain::{Extension, Rate},
+    telemetry::LogFormat,
+};
 
 /// One setting, as everything but its typed value knows it.
 #[derive(Debug, Clone, Copy)]
@@ -154,8 +157,12 @@ settings! {
         body_timeout: Duration = "30s", |d| positive(*d);
         /// Maximum number of submissions that wait for the store; further ones are answered with 503.
         max_in_flight: usize = "4096", |n| at_least(*n, 1);
-        /// Maximum submissions per second for one organisation and environment, with a burst of the same size; 0 disables the limit.
-        rate_limit_per_org: u32 = "0", any;
+        /// Maximum rate of submissions for one organisation and environment: 50/s, 600/min or 1000/h, each with a burst of the same size or, as in '50/s burst 200', of another; 0 disables the limit.
+        rate_limit_per_org: Option<Rate> = "0", any;
+        /// The same for one API key.
+        rate_limit_per_key: Option<Rate> = "0", any;
+        /// The same for one end user (from_id) of an organisation and environment.
+        rate_limit_per_sender: Option<Rate> = "0", any;
         /// Further extensions that image URLs may have, e.g. .webp; 'none' allows names without one. Consumers must be able to handle them.
         image_extensions: Vec<Extension> = "", any;
         /// Further extensions that audio URLs may have, e.g. .opus or .m4a; 'none' allows names without one.

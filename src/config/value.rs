@@ -12,7 +12,10 @@ use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
 use url::{Origin as Origins, Url};
 
-use crate::{domain::Extension, telemetry::LogFormat};
+use crate::{
+    domain::{Extension, Rate},
+    telemetry::LogFormat,
+};
 
 /// A type that a setting can have. A list's text is parted by commas.
 pub trait Value: Sized {
@@ -146,15 +149,21 @@ impl Value for usize {
     }
 }
 
-impl Value for u32 {
-    const NAME: &'static str = "N";
+impl Value for Option<Rate> {
+    const NAME: &'static str = "RATE";
 
     fn parse(text: &str) -> Result<Self, String> {
-        number(text)
+        if text == "0" {
+            return Ok(None);
+        }
+        Rate::parse(text).map(Some).ok_or_else(|| {
+            let most = Rate::MOST;
+            format!("'{text}' is no rate; write e.g. 50/s, 600/min or '50/s burst 200', with numbers up to {most}, or 0 for no limit")
+        })
     }
 
     fn to_toml(&self) -> String {
-        self.to_string()
+        self.map_or_else(|| "0".to_owned(), |rate| quoted(&rate.to_string()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
-use super::Violation;
+use super::{RateExceeded, Violation};
 
 /// What can be wrong with a message, a key or a store, as far as a caller would act differently on it. What only a protocol
 /// can be wrong about is none of them.
@@ -77,6 +77,7 @@ struct Inner {
     message: Cow<'static, str>,
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
+    rate_exceeded: Option<RateExceeded>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     subject: Option<String>,
 }
@@ -89,6 +90,7 @@ impl Error {
             message: message.into(),
             violations: Vec::new(),
             retry_after: None,
+            rate_exceeded: None,
             cause: None,
             subject: None,
         }))
@@ -104,6 +106,12 @@ impl Error {
     /// Adds what is wrong with which field.
     pub(super) fn with_violations(mut self, violations: Vec<Violation>) -> Self {
         self.0.violations = violations;
+        self
+    }
+
+    /// Adds which limit is used up.
+    pub(super) fn with_rate_exceeded(mut self, exceeded: RateExceeded) -> Self {
+        self.0.rate_exceeded = Some(exceeded);
         self
     }
 
@@ -139,6 +147,11 @@ impl Error {
     /// How long to wait before a retry, where a retry can help.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// The limit that is used up, where it is that.
+    pub fn rate_exceeded(&self) -> Option<&RateExceeded> {
+        self.0.rate_exceeded.as_ref()
     }
 
     /// Whether it is the service's own failure: neither the caller's mistake nor more than it was let have.

@@ -12,6 +12,7 @@ mod key;
 mod media;
 mod media_rules;
 mod message;
+mod rate;
 mod texts;
 mod timestamp;
 mod trace;
@@ -25,6 +26,7 @@ pub use key::{KeyId, KeyOwner, KeyRecord, KeyText, NewKey, PresentedKey, Scope, 
 pub use media::{Media, MediaUrl};
 pub use media_rules::{Extension, HostPolicy, MediaRules, MoreExtensions};
 pub use message::{Content, Draft, Message, MessageBuilder, NewMessage};
+pub use rate::{Limited, Rate, RateExceeded};
 pub use timestamp::Timestamp;
 pub use trace::TraceParent;
 pub use violation::{Field, Violation, ViolationCode, Violations};

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, time::Duration};
 
-use super::{Environment, Error, Kind, Scope, ViolationCode, Violations};
+use super::{Environment, Error, Kind, Limited, RateExceeded, Scope, ViolationCode, Violations};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -49,10 +49,16 @@ impl Error {
             .with_retry_after(A_MOMENT)
     }
 
-    /// The quota of an organisation is used up for `wait`.
-    pub fn rate_limited(wait: Duration) -> Self {
-        let text = "This organisation sends more messages a second than it may; wait and send again";
-        Self::new(Kind::RateLimited, text).with_retry_after(wait.max(A_MOMENT))
+    /// A limit is used up for now.
+    pub fn rate_limited(exceeded: RateExceeded) -> Self {
+        let whose = match exceeded.limit {
+            Limited::Sender => "This 'from_id'",
+            Limited::Key => "This API key",
+            Limited::Org => "This organisation",
+        };
+        let text = format!("{whose} sends more messages than its limit of {}; wait and send again", exceeded.rate);
+        let wait = exceeded.wait.max(A_MOMENT);
+        Self::new(Kind::RateLimited, text).with_retry_after(wait).with_rate_exceeded(exceeded)
     }
 
     /// The process stops; `advice` is how to go on elsewhere.

@@ -164,7 +164,8 @@ impl<'a> Permit<'a, Submit> {
 
     async fn submit_within(&self, message: NewMessage, held: Held) -> Result<store::Outcome, Error> {
         let service = self.service;
-        let admitted = service.admission.admit(&self.target.org, self.target.env)?;
+        let (Target { org, env }, from_id) = (&self.target, &message.content().from_id);
+        let admitted = service.admission.admit(self.call.caller()?.key_id(), org, *env, from_id)?;
         let message = message.traced(trace::to_keep(self.call.traceparent));
         let sent_at = message.content().timestamp;
         let store = Arc::clone(&service.store);

@@ -5,7 +5,10 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use message_webhook::{protocol::grpc::v1::SubmitMessageRequest, service::AdmissionLimits};
+use message_webhook::{
+    protocol::grpc::v1::SubmitMessageRequest,
+    service::{AdmissionLimits, RateLimits},
+};
 use prost::Message as _;
 use tonic::Status;
 use tonic_types::StatusExt;
@@ -28,7 +31,7 @@ enum Edge {
 
 async fn start(store_deadline: Duration) -> (Edges, Arc<FlakyStore>) {
     let store = FlakyStore::with_gate(0);
-    let admission = AdmissionLimits { in_flight: PLACES, per_org_per_second: None };
+    let admission = AdmissionLimits { in_flight: PLACES, rates: RateLimits::default() };
     let settings = Settings { store: Some(store.clone()), admission, store_deadline, ..Settings::default() };
     (Edges::start_with(settings).await, store)
 }

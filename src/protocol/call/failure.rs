@@ -3,7 +3,7 @@
 use std::{borrow::Cow, error::Error as StdError, time::Duration};
 
 use crate::{
-    domain::{Error, Kind, Violation},
+    domain::{Error, Kind, RateExceeded, Violation},
     protocol::status::{self, Status, WireKind},
 };
 
@@ -139,6 +139,11 @@ impl Failure {
     /// How long to wait before a retry, where a retry can help.
     pub fn retry_after(&self) -> Option<Duration> {
         self.of_domain()?.retry_after()
+    }
+
+    /// The limit that is used up, where it is that.
+    pub fn rate_exceeded(&self) -> Option<&RateExceeded> {
+        self.of_domain()?.rate_exceeded()
     }
 
     /// Which message it is about; for the log.

@@ -1,18 +1,28 @@
 //! The JSON form of an error: the HTTP edge's own, and what anybody hears who sends something else than gRPC to gRPC.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Failure;
-use crate::{domain::Violation, service::RequestId};
+use crate::{
+    domain::{RateExceeded, Violation},
+    service::RequestId,
+};
 
 /// The content type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Which limit there is. Not among the names that `http` knows, as [`RATELIMIT`].
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// How much of it is left.
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Why a request failed.
 #[derive(Serialize, ToSchema)]
@@ -65,12 +75,26 @@ pub fn json_error(failure: &Failure, id: &RequestId) -> Response<Bytes> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
     if let Some(delay) = failure.retry_after() {
-        // Whole seconds, rounded up: sooner would be too soon.
-        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-        headers.insert(RETRY_AFTER, seconds.max(1).into());
+        headers.insert(RETRY_AFTER, seconds(delay).into());
+    }
+    if let Some(RateExceeded { limit, rate, wait }) = failure.rate_exceeded() {
+        // Of draft-ietf-httpapi-ratelimit-headers: so much in such a window, and nothing left for so long.
+        let name = limit.as_str();
+        let texts = [
+            (RATELIMIT_POLICY, format!("\"{name}\";q={};w={}", rate.burst(), seconds(rate.window()))),
+            (RATELIMIT, format!("\"{name}\";r=0;t={}", seconds(*wait))),
+        ];
+        for (name, text) in texts {
+            headers.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
+        }
     }
     if face.http == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// Whole seconds, rounded up: sooner would be too soon.
+fn seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }

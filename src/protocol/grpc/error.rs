@@ -28,6 +28,9 @@ pub(super) fn status(failure: &Failure, id: &RequestId) -> Status {
     if let Some(delay) = failure.retry_after() {
         details.set_retry_info(Some(delay));
     }
+    if let Some(exceeded) = failure.rate_exceeded() {
+        details.add_quota_failure_violation(exceeded.limit.as_str(), format!("limit {}", exceeded.rate));
+    }
     Status::with_error_details(face.grpc, failure.public_message(), details)
 }
 

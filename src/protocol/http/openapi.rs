@@ -131,6 +131,11 @@ fn error_response(status: StatusCode) -> ResponseBuilder {
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response = response.header("retry-after", header("Seconds to wait before the next try.", Type::Integer));
     }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        let policy = header("Which limit: its name, `q` messages in `w` seconds.", Type::String);
+        let limit = header("How much of it is left: `r` messages, and more in `t` seconds.", Type::String);
+        response = response.header("ratelimit-policy", policy).header("ratelimit", limit);
+    }
     if status == StatusCode::UNAUTHORIZED {
         response = response.header("www-authenticate", header("Always `Bearer`.", Type::String));
     }

@@ -1,10 +1,11 @@
 //! Failures of the service, as gRPC tells them.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use message_webhook::{
+    domain::Rate,
     protocol::grpc::v1::{SubmitMessageRequest, submit_message_request::Media},
-    service::AdmissionLimits,
+    service::{AdmissionLimits, RateLimits},
 };
 use tonic::Code;
 
@@ -59,7 +60,8 @@ async fn a_message_over_the_limit_is_body_too_large_without_a_time_to_retry_whoe
 
 #[tokio::test]
 async fn quota_overload_store_and_deadline_carry_the_time_to_retry() {
-    let admission = AdmissionLimits { in_flight: 9, per_org_per_second: NonZeroU32::new(1) };
+    let rates = RateLimits { per_org: Rate::parse("1/s"), ..RateLimits::default() };
+    let admission = AdmissionLimits { in_flight: 9, rates };
     let edges = Edges::start_with(Settings { admission, ..Settings::default() }).await;
     let mut client = edges.grpc_client().await;
     client.submit_message(with_key(&edges.key, message("s"))).await.expect("the first");

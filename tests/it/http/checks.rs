@@ -1,10 +1,10 @@
 //! Every status code, the order of the checks, and the shape of every refusal.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use message_webhook::{
-    domain::{Environment, Scope},
-    service::AdmissionLimits,
+    domain::{Environment, Rate, Scope},
+    service::{AdmissionLimits, RateLimits},
 };
 
 use crate::support::{
@@ -244,13 +244,30 @@ fn retry_after(answer: &Answer) -> u64 {
 
 #[tokio::test]
 async fn an_org_over_its_quota_is_429_with_the_time_to_wait_but_only_after_its_body_was_found_good() {
-    let admission = AdmissionLimits { in_flight: 9, per_org_per_second: NonZeroU32::new(1) };
+    let rates = RateLimits { per_org: Rate::parse("1/s"), ..RateLimits::default() };
+    let admission = AdmissionLimits { in_flight: 9, rates };
     let edges = Edges::start_with(Settings { admission, ..Settings::default() }).await;
     assert_eq!(ask(edges.http, post(PATH, &edges.key, GOOD)).await.status, 200);
     assert_eq!(ask(edges.http, post(PATH, &edges.key, "{}")).await.status, 400);
     let answer = ask(edges.http, post(PATH, &edges.key, GOOD)).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
     assert!(retry_after(&answer) >= 1);
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"org\";q=1;w=1"));
+    assert_eq!(answer.header("ratelimit"), Some("\"org\";r=0;t=1"));
+}
+
+#[tokio::test]
+async fn a_sender_over_its_rate_is_told_when_and_others_of_its_organisation_go_on() {
+    let rates = RateLimits { per_sender: Rate::parse("2/h burst 1"), ..RateLimits::default() };
+    let admission = AdmissionLimits { in_flight: 9, rates };
+    let edges = Edges::start_with(Settings { admission, ..Settings::default() }).await;
+    let from = |sender: &str| GOOD.replace("\"u\"", &format!("\"{sender}\""));
+    assert_eq!(ask(edges.http, post(PATH, &edges.key, from("ada"))).await.status, 200);
+    let answer = ask(edges.http, post(PATH, &edges.key, from("ada"))).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
+    assert!((1700..=1800).contains(&retry_after(&answer)), "half an hour for one of two an hour");
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"sender\";q=1;w=1800"));
+    assert_eq!(ask(edges.http, post(PATH, &edges.key, from("bob"))).await.status, 200);
 }
 
 #[tokio::test]
@@ -278,7 +295,7 @@ async fn a_store_that_is_too_slow_is_503_and_the_retry_learns_that_the_message_w
 #[tokio::test]
 async fn more_submissions_than_may_wait_are_503_and_so_are_more_requests_than_may_be_under_way() {
     for (waiting, under_way) in [(1, 9), (9, 1)] {
-        let admission = AdmissionLimits { in_flight: waiting, per_org_per_second: None };
+        let admission = AdmissionLimits { in_flight: waiting, rates: RateLimits::default() };
         let settings = Settings { admission, requests_in_flight: under_way, ..Settings::default() };
         let edges = Edges::start_with(settings).await;
         edges.store.set_mood(Mood::Silent);

@@ -1,10 +1,8 @@
 //! The table.
 
-use std::num::NonZeroU32;
-
 use message_webhook::{
-    domain::{Content, FromId, HostPolicy, Media as DomainMedia, Timestamp},
-    service::AdmissionLimits,
+    domain::{Content, FromId, HostPolicy, Media as DomainMedia, Rate, Timestamp},
+    service::{AdmissionLimits, RateLimits},
 };
 
 use super::ways::{Outcome, Way};
@@ -63,8 +61,8 @@ pub struct Case {
     pub earlier: &'static [Submission],
     pub submission: Submission,
     pub mood: Mood,
-    /// Submissions that may wait at once, and those a second.
-    pub admission: (usize, u32),
+    /// Submissions that may wait at once, and the rates of a sender, a key and an organisation.
+    pub admission: (usize, [&'static str; 3]),
     pub told: Told,
     /// Whether something is stored under the sid afterwards; of a duplicate it is what came first.
     pub kept: bool,
@@ -113,12 +111,14 @@ impl Case {
     }
 
     pub fn admission(&self) -> AdmissionLimits {
-        AdmissionLimits { in_flight: self.admission.0, per_org_per_second: NonZeroU32::new(self.admission.1) }
+        let (in_flight, rates) = self.admission;
+        let [per_sender, per_key, per_org] = rates.map(Rate::parse);
+        AdmissionLimits { in_flight, rates: RateLimits { per_sender, per_key, per_org } }
     }
 }
 
 /// An admission that refuses nobody.
-pub const PLENTY: (usize, u32) = (4096, 0);
+pub const PLENTY: (usize, [&str; 3]) = (4096, ["", "", ""]);
 
 const PLAIN: Submission = Submission {
     from_id: Text::Is("user_abc123"),
@@ -338,14 +338,24 @@ pub const CASES: &[Case] = &[
         mood: Mood::Failing,
         ..case("a store that cannot decide", PLAIN, Told::Refused("store_unavailable", &[], true))
     },
-    Case { admission: (0, 0), ..case("too many that wait", PLAIN, Told::Refused("overloaded", &[], true)) },
+    Case { admission: (0, ["", "", ""]), ..case("too many that wait", PLAIN, Told::Refused("overloaded", &[], true)) },
     Case {
-        admission: (9, 1),
+        admission: (9, ["1/h", "", ""]),
+        earlier: &[Submission { sid: Text::Is("other"), ..PLAIN }],
+        ..case("too many of one sender", PLAIN, Told::Refused("rate_limited", &[], true))
+    },
+    Case {
+        admission: (9, ["", "1/h", ""]),
+        earlier: &[Submission { sid: Text::Is("other"), from_id: Text::Is("another"), ..PLAIN }],
+        ..case("too many by one key", PLAIN, Told::Refused("rate_limited", &[], true))
+    },
+    Case {
+        admission: (9, ["", "", "1"]),
         earlier: &[Submission { sid: Text::Is("other"), ..PLAIN }],
         ..case("too many a second", PLAIN, Told::Refused("rate_limited", &[], true))
     },
     Case {
-        admission: (9, 1),
+        admission: (9, ["", "", "1"]),
         earlier: &[Submission { sid: Text::Is("other"), ..PLAIN }],
         ..invalid(
             "too many a second, but the rules come first",

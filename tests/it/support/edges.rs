@@ -1,6 +1,6 @@
 //! Both edges and the admin routes with their real layers and listeners, on port 0.
 
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use message_webhook::{
@@ -12,7 +12,7 @@ use message_webhook::{
         http::Http,
         listener::{self, ConnectionLimits},
     },
-    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, Readiness, ReadinessState},
+    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState},
     store::MessageStore,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -44,7 +44,7 @@ impl Default for Settings {
             connections: ConnectionLimits::default(),
             body_timeout: Duration::from_secs(30),
             store_deadline: Duration::from_secs(30),
-            admission: AdmissionLimits { in_flight: 4096, per_org_per_second: None::<NonZeroU32> },
+            admission: AdmissionLimits { in_flight: 4096, rates: RateLimits::default() },
             requests_in_flight: 4096,
             media: MediaRules::default(),
             bodies: BodyLimits { bytes: 64 << 20, waiting: 4096 },

@@ -56,9 +56,8 @@ pub fn merge(
     let span = Span { from: first.span().from, to: last.span().to };
     let count = inputs.iter().fold(0, |sum: u64, run| sum.saturating_add(run.len()));
     let merged = Merged::new(inputs.iter().map(|run| run.entries()).collect())?;
-    let mut kept = merged
-        .inspect(|_| goes_on())
-        .filter(|entry| entry.as_ref().map_or(true, |entry| entry.position >= oldest));
+    let mut kept =
+        merged.inspect(|_| goes_on()).filter(|entry| entry.as_ref().map_or(true, |entry| entry.position >= oldest));
     Run::write(disk, identity, first.kind(), span, last.end(), count, &mut kept)
 }
 

@@ -1,0 +1,163 @@
+//! How much each may submit in a time: a sender, an API key, an organisation.
+
+use std::{
+    hash::Hash,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
+
+use crate::domain::{Environment, Error, FromId, KeyId, Limited, OrgId, Rate, RateExceeded, Sender};
+
+/// What may come in a time; `None` for no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RateLimits {
+    /// Of one end user of an organisation, in one environment.
+    pub per_sender: Option<Rate>,
+    /// By one API key.
+    pub per_key: Option<Rate>,
+    /// Of one organisation, in one environment.
+    pub per_org: Option<Rate>,
+}
+
+/// Counts submissions within [`RateLimits`].
+pub struct Rates {
+    senders: Option<Limiter<Sender>>,
+    keys: Option<Limiter<KeyId>>,
+    orgs: Option<Limiter<(OrgId, Environment)>>,
+}
+
+struct Limiter<K: Clone + Hash + Eq> {
+    limit: Limited,
+    rate: Rate,
+    counts: DefaultKeyedRateLimiter<K>,
+    /// Counted since idle ones were forgotten.
+    counted: AtomicUsize,
+    is_full: AtomicBool,
+}
+
+/// So many are counted by name, some 100 bytes each. Where more than this come within the rate's window, which an attacker with
+/// a good key can do by making senders up, the narrower limit pauses, and the wider ones hold.
+const MOST_COUNTED: usize = 500_000;
+
+impl Rates {
+    /// Rates within `limits`.
+    pub fn new(limits: &RateLimits) -> Self {
+        Self {
+            senders: limits.per_sender.map(|rate| Limiter::new(Limited::Sender, rate)),
+            keys: limits.per_key.map(|rate| Limiter::new(Limited::Key, rate)),
+            orgs: limits.per_org.map(|rate| Limiter::new(Limited::Org, rate)),
+        }
+    }
+
+    /// Counts one submission, from the narrowest limit to the widest: what a sender may not send costs its organisation nothing.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::RateLimited`], with the limit and the time after which there is room.
+    pub fn count(&self, key: &KeyId, org: &OrgId, env: Environment, from_id: &FromId) -> Result<(), Error> {
+        if let Some(senders) = &self.senders {
+            senders.count(&Sender { org: org.clone(), env, from_id: from_id.clone() })?;
+        }
+        if let Some(keys) = &self.keys {
+            keys.count(key)?;
+        }
+        if let Some(orgs) = &self.orgs {
+            orgs.count(&(org.clone(), env))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets whoever has room for a whole burst again: to them nothing is owed.
+    pub fn forget_idle(&self) {
+        self.senders.iter().for_each(Limiter::forget_idle);
+        self.keys.iter().for_each(Limiter::forget_idle);
+        self.orgs.iter().for_each(Limiter::forget_idle);
+    }
+}
+
+impl<K: Clone + Hash + Eq> Limiter<K> {
+    fn new(limit: Limited, rate: Rate) -> Self {
+        // An interval is never zero: no rate is as high as one in a nanosecond.
+        let quota = Quota::with_period(rate.interval()).unwrap_or(Quota::per_second(rate.burst()));
+        let counts = RateLimiter::keyed(quota.allow_burst(rate.burst()));
+        Self { limit, rate, counts, counted: AtomicUsize::new(0), is_full: AtomicBool::new(false) }
+    }
+
+    fn count(&self, key: &K) -> Result<(), Error> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if let Err(not_until) = self.counts.check_key(key) {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            return Err(Error::rate_limited(RateExceeded { limit: self.limit, rate: self.rate, wait }));
+        }
+        if self.counted.fetch_add(1, Ordering::Relaxed) >= MOST_COUNTED {
+            self.forget_idle();
+        }
+        Ok(())
+    }
+
+    fn forget_idle(&self) {
+        self.counted.store(0, Ordering::Relaxed);
+        self.counts.retain_recent();
+        self.is_full.store(self.counts.len() >= MOST_COUNTED, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Kind;
+
+    fn limits(per_sender: &str, per_key: &str, per_org: &str) -> Rates {
+        let [per_sender, per_key, per_org] = [per_sender, per_key, per_org].map(Rate::parse);
+        Rates::new(&RateLimits { per_sender, per_key, per_org })
+    }
+
+    fn count(rates: &Rates, key: &str, env: Environment, sender: &str) -> Result<(), &'static str> {
+        let (key, org) = (KeyId::new(key).expect("valid"), OrgId::new("acme").expect("valid"));
+        rates.count(&key, &org, env, &FromId::new(sender).expect("valid")).map_err(|error| {
+            assert_eq!(error.kind(), Kind::RateLimited);
+            error.rate_exceeded().expect("told").limit.as_str()
+        })
+    }
+
+    const A: &str = "aaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbb";
+    const C: &str = "cccccccccccc";
+
+    #[test]
+    fn each_sender_key_and_organisation_has_its_own_and_the_narrowest_refuses_first() {
+        let rates = limits("1/h", "2/h", "3/h");
+        let dev = Environment::Dev;
+        assert_eq!(count(&rates, A, dev, "ada"), Ok(()));
+        assert_eq!(count(&rates, A, dev, "ada"), Err("sender"));
+        assert_eq!(count(&rates, A, dev, "bob"), Ok(()));
+        assert_eq!(count(&rates, A, dev, "cyd"), Err("key"));
+        assert_eq!(count(&rates, B, dev, "dan"), Ok(()));
+        assert_eq!(count(&rates, B, dev, "eve"), Err("org"));
+        assert_eq!(count(&rates, C, Environment::Prod, "fay"), Ok(()), "the other environment is another");
+    }
+
+    #[test]
+    fn what_a_sender_may_not_send_costs_its_key_and_organisation_nothing() {
+        let rates = limits("1/h", "2/h", "2/h");
+        assert_eq!(count(&rates, A, Environment::Dev, "ada"), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(count(&rates, A, Environment::Dev, "ada"), Err("sender"));
+        }
+        assert_eq!(count(&rates, A, Environment::Dev, "bob"), Ok(()));
+    }
+
+    #[test]
+    fn a_burst_comes_at_once_and_without_limits_nobody_is_counted() {
+        let rates = limits("1/h burst 3", "", "");
+        let sent = (0..5).filter(|_| count(&rates, A, Environment::Dev, "ada").is_ok()).count();
+        assert_eq!(sent, 3);
+        let free = limits("", "", "");
+        assert!((0..1000).all(|_| count(&free, A, Environment::Dev, "ada").is_ok()));
+    }
+}
