@@ -49,3 +49,50 @@ pub(super) fn route_of(path: &str) -> &'static Route {
 pub(super) fn named(name: &str) -> &'static Route {
     RPCS.iter().find(|route| route.name == name).unwrap_or(Route::NONE)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn every_rpc_of_the_protos_has_its_row_with_its_flow_and_no_other_has_one() {
+        let files = FileDescriptorSet::decode(super::super::DESCRIPTORS).expect("descriptors").file;
+        let mut rpcs = BTreeSet::new();
+        for (package, service) in files.iter().flat_map(|file| file.service.iter().map(|each| (file.package(), each))) {
+            for method in &service.method {
+                let name = format!("{package}.{}/{}", service.name(), method.name());
+                rpcs.insert((name, (method.client_streaming(), method.server_streaming())));
+            }
+        }
+        let flow = |route: &Route| match route.flow {
+            Flow::Single => (false, false),
+            Flow::Answers => (false, true),
+            Flow::Both => (true, true),
+        };
+        let rows = RPCS.iter().filter(|route| route.access != Access::Open);
+        let rows: BTreeSet<_> = rows.map(|route| (route.pattern.to_owned(), flow(route))).collect();
+        assert_eq!(rows, rpcs);
+    }
+
+    #[test]
+    fn only_the_whole_path_of_an_rpc_is_its_path() {
+        assert_eq!(route_of("/messagewebhook.v1.MessageService/SubmitMessage").name, "submit");
+        assert_eq!(route_of("/grpc.health.v1.Health/Watch").name, "health");
+        for path in [
+            "",
+            "messagewebhook.v1.MessageService/SubmitMessage",
+            "/messagewebhook.v1.MessageService/SubmitMessage/",
+            "/messagewebhook.v1.MessageService/SubmitMessageX",
+            "/messagewebhook.v1.MessageService",
+            "/grpc.health.v1.HealthX/Watch",
+            "/grpc.health.v1.Health",
+        ] {
+            assert_eq!(route_of(path), Route::NONE, "{path}");
+        }
+    }
+}

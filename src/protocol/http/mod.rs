@@ -88,7 +88,7 @@ where
 {
     fn answer(&self, call: &Call, request: Request<B>) -> impl Future<Output = Response> + Send {
         match paths::handler_of(call.route) {
-            Some(Handler::Submit) => Either::Right(submit::handle(self, call, request)),
+            Some(Handler::Submit) => Either::Right(submit::submit(self, call, request)),
             Some(Handler::OpenApi) => Either::Left(ready(docs::openapi())),
             Some(Handler::Docs) => Either::Left(ready(docs::page())),
             // The way in refused it.

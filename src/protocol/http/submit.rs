@@ -23,7 +23,7 @@ use crate::{
 ///
 /// Many wait for the disk at once, so what waits is small: the request goes before the message is stored.
 #[expect(clippy::manual_async_fn, reason = "it would keep the request twice")]
-pub(super) fn handle<B>(http: &Http, call: &Call, mut request: Request<B>) -> impl Future<Output = Response> + Send
+pub(super) fn submit<B>(http: &Http, call: &Call, mut request: Request<B>) -> impl Future<Output = Response> + Send
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {

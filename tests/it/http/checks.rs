@@ -8,7 +8,7 @@ use message_webhook::{
 };
 
 use crate::support::{
-    edges::{Edges, PATH, Settings},
+    edges::{Edges, ORIGIN, PATH, Settings},
     flaky::Mood,
     raw::{Answer, Client, ask, post},
 };
@@ -139,6 +139,34 @@ async fn any_method_but_post_is_405_and_told_which_is_allowed() {
     // The connection is still in step: HEAD had no body.
     client.send(post(PATH, &edges.key, GOOD)).await;
     assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn each_path_has_its_own_methods_and_tells_them_to_whoever_tries_another_and_to_browsers() {
+    let edges = Edges::start().await;
+    let request = |method: &str, path: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{more}\r\n");
+    let asks = format!("origin: {ORIGIN}\r\naccess-control-request-method: POST\r\n");
+    for (path, methods, another) in
+        [(PATH, "POST", "GET"), ("/docs", "GET, HEAD", "POST"), ("/openapi.json", "GET, HEAD", "DELETE")]
+    {
+        let refused = ask(edges.http, request(another, path, "")).await;
+        assert_eq!((refused.status, refused.header("allow")), (405, Some(methods)), "{path}");
+        let preflight = ask(edges.http, request("OPTIONS", path, &asks)).await;
+        assert_eq!(
+            (preflight.status, preflight.header("access-control-allow-methods")),
+            (204, Some(methods)),
+            "{path}"
+        );
+    }
+    for (path, content_type) in [("/docs", "text/html; charset=utf-8"), ("/openapi.json", "application/json")] {
+        let answer = ask(edges.http, request("GET", path, "")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{path}");
+        let length = answer.header("content-length").map(str::to_owned);
+        let mut client = Client::connect(edges.http).await;
+        client.send(request("HEAD", path, "")).await;
+        let head = client.head().await.expect("an answer");
+        assert_eq!((head.status, head.header("content-length")), (200, length.as_deref()), "{path}");
+    }
 }
 
 #[tokio::test]
