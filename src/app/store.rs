@@ -3,6 +3,7 @@
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
 
 use super::{Consent, Stop};
 use crate::{
@@ -16,6 +17,11 @@ use crate::{
 
 /// Between two tries to reach a database that is not up.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// For so long `migrate` waits for the nodes that a new keyspace needs: those of a cluster that is being made join one after
+/// the other.
+const NODES_PATIENCE: Duration = Duration::from_secs(120);
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// Why the configured store does not open.
 #[derive(Debug)]
@@ -121,17 +127,32 @@ pub(super) async fn open_scylla_briefly(config: &Config) -> Result<Arc<dyn Messa
     Ok(Arc::new(store))
 }
 
-/// What the keyspace that `config` names lacks; `apply` does it.
+/// What the keyspace that `config` names lacks; `apply` does it. Waits some minutes for nodes that are needed for the copies of
+/// a new keyspace, and tells `waiting` so once.
 ///
 /// # Errors
 /// [`OpenError`]; its text is for the operator.
-pub async fn migrate(config: &Config, apply: bool) -> Result<migrate::Plan, OpenError> {
+pub async fn migrate(config: &Config, apply: bool, waiting: impl Fn(&str)) -> Result<migrate::Plan, OpenError> {
     if config.store == StoreKind::Embedded {
         return Err(OpenError::NoMigration);
     }
     let options = scylla_options(config).await?;
-    let migrated = if apply { migrate::apply(&options, &SystemClock).await } else { migrate::plan(&options).await };
-    migrated.map_err(OpenError::Scylla)
+    if !apply {
+        return migrate::plan(&options).await.map_err(OpenError::Scylla);
+    }
+    let until = Instant::now() + NODES_PATIENCE;
+    let mut is_told = false;
+    loop {
+        let error = match migrate::apply(&options, &SystemClock).await {
+            Err(error @ ConnectError::TooFewNodes { .. }) if Instant::now() < until => error,
+            migrated => return migrated.map_err(OpenError::Scylla),
+        };
+        if !is_told {
+            waiting(&format!("waiting up to {} s: {error}", NODES_PATIENCE.as_secs()));
+            is_told = true;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
 }
 
 async fn scylla_options(config: &Config) -> Result<scylla::Options, OpenError> {
@@ -145,7 +166,7 @@ async fn scylla_options(config: &Config) -> Result<scylla::Options, OpenError> {
     let nodes = config.scylla_nodes.iter().map(Node::as_str).map(str::to_owned).collect();
     Ok(scylla::Options {
         datacenter: config.scylla_datacenter.clone(),
-        replication_factor: Some(u32::from(config.scylla_replication_factor)).filter(|factor| *factor > 0),
+        replication_factor: config.scylla_replication_factor.into(),
         serial: match config.scylla_consistency {
             Consistency::Serial => scylla::Serial::Everywhere,
             Consistency::LocalSerial => scylla::Serial::Home,

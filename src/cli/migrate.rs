@@ -21,7 +21,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let defaults = vec![Given { name: "store", text: "scylla".into(), source: Source::Command("migrate") }];
     let config = args.store.load(defaults)?.config;
-    let plan = block_on(async { app::migrate(&config, !args.plan).await.map_err(Failure::of) })?;
+    let plan = block_on(async { app::migrate(&config, !args.plan, talk).await.map_err(Failure::of) })?;
     for warning in &plan.warnings {
         talk(&format!("warning: {warning}"));
     }

@@ -125,8 +125,8 @@ settings! {
         scylla_keyspace: Keyspace = "message_webhook", any;
         /// Data centre whose nodes are queried; defaults to that of the first contact point.
         scylla_datacenter: Option<String> = "", any;
-        /// Copies of each row, for 'migrate' when it creates the keyspace; 0 means 3, or the number of nodes that are up if that is smaller.
-        scylla_replication_factor: u16 = "0", |n| between(*n, 0, 9);
+        /// Copies of each row, for 'migrate' when it creates the keyspace; it waits until the data centre has that many nodes. Below 3, losing one node stops the service or loses messages; 'serve' reports a keyspace that has fewer copies.
+        scylla_replication_factor: u16 = "3", |n| between(*n, 1, 9);
         /// Where it is decided whether a message is new: serial, across all data centres; local-serial, within one, which every replica must then name. Fixed when the keyspace is created.
         scylla_consistency: Consistency = "serial", any;
         /// User name, if the database requires one.

@@ -127,6 +127,8 @@ metrics! {
         "Claims whose outcome was unclear and that were written again, by cause; ScyllaDB only";
     STORE_LATE_ATTEMPTS_TOTAL = "message_webhook_store_late_attempts_total", Counter(), "{attempt}", [],
         "Second attempts to accept a message, as the first came too late; ScyllaDB only";
+    STORE_REPLICATION_FACTOR = "message_webhook_store_replication_factor", Gauge(), "{copy}", [],
+        "Copies of each row that the keyspace has in the data centre, as the process found it when it started; ScyllaDB only";
     CLOCK_OFFSET_SECONDS = "message_webhook_clock_offset_seconds", Gauge(), "s", [],
         "Seconds by which the process's clock is ahead of the database's; ScyllaDB only";
     LEASES_HELD = "message_webhook_leases_held", Gauge(), "{slot}", [],

@@ -141,7 +141,8 @@ class ScyllaServer(Server):
         nodes = os.environ.get("CQL_NODES")
         assert nodes, "set CQL_NODES: scripts/ring up 3, then CQL_NODES=$(scripts/ring nodes)"
         keyspace = f"test_clients_{os.getpid()}_{time.time_ns() // 1_000_000}"
-        flags = ["--store=scylla", f"--scylla-nodes={nodes}", f"--scylla-keyspace={keyspace}"]
+        flags = ["--store=scylla", f"--scylla-nodes={nodes}", f"--scylla-keyspace={keyspace}",
+                 f"--scylla-replication-factor={min(3, len(nodes.split(',')))}"]
         done = subprocess.run([self.program, "migrate", *flags[1:]], stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=300)
         assert done.returncode == 0, f"migrate: {done.stderr}"

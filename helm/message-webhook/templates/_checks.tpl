@@ -54,7 +54,7 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- end }}
 {{- $members := include "message-webhook.databaseMembers" . | int }}
 {{- if and $values.scyllaCluster.enabled (gt (int $scylla.replicationFactor) $members) }}
-{{- fail (printf "store.scylla.replicationFactor is %d and scyllaCluster.racks have %d members: no node could hold the last copy." (int $scylla.replicationFactor) $members) }}
+{{- fail (printf "store.scylla.replicationFactor is %d and scyllaCluster.racks have %d members: no node could hold the last copy. Give the racks more members, or ask for fewer copies." (int $scylla.replicationFactor) $members) }}
 {{- end }}
 {{- include "message-webhook.checkSource" (dict "path" "store.scylla.auth" "source" $scylla.auth "needed" $scylla.auth.user "why" "store.scylla.auth.user needs a password") }}
 {{- $admin := $values.migration.auth }}

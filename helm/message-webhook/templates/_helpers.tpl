@@ -148,18 +148,6 @@ app.kubernetes.io/component: server
 {{- end }}
 
 {{/*
-Copies of each row. Of a cluster that the release makes they follow from its racks, for its members come one by one, and the
-migration would find as many as are up by then.
-*/}}
-{{- define "message-webhook.replicationFactor" -}}
-{{- if int .Values.store.scylla.replicationFactor -}}
-{{ int .Values.store.scylla.replicationFactor }}
-{{- else if .Values.scyllaCluster.enabled -}}
-{{ min 3 (include "message-webhook.databaseMembers" . | int) }}
-{{- end -}}
-{{- end }}
-
-{{/*
 The settings that name a store and what it is made with, as a list of environment variables: the servers' and the migration's
 alike. Takes a dict: context, auth (the user's).
 */}}
@@ -177,10 +165,8 @@ alike. Takes a dict: context, auth (the user's).
 - name: MESSAGE_WEBHOOK_SCYLLA_DATACENTER
   value: {{ . | quote }}
 {{- end }}
-{{- with include "message-webhook.replicationFactor" $ }}
 - name: MESSAGE_WEBHOOK_SCYLLA_REPLICATION_FACTOR
-  value: {{ . | quote }}
-{{- end }}
+  value: {{ int $scylla.replicationFactor | quote }}
 - name: MESSAGE_WEBHOOK_SCYLLA_CONSISTENCY
   value: {{ $scylla.consistency | quote }}
 {{- with .auth.user }}

@@ -51,6 +51,17 @@ pub enum ConnectError {
         /// What differs, a line each.
         differs: Vec<String>,
     },
+    /// The data centre has too few nodes for the copies that a new keyspace is to have.
+    TooFewNodes {
+        /// The data centre.
+        datacenter: String,
+        /// How many copies of each row are wanted.
+        wanted: u32,
+        /// The nodes that have joined.
+        joined: usize,
+        /// Those of them that are up.
+        up: usize,
+    },
     /// The database cannot do what is needed.
     Engine(String),
     /// A statement of the start or of a migration failed.
@@ -81,6 +92,7 @@ impl ConnectError {
     pub fn may_pass(&self) -> bool {
         match self {
             ConnectError::Unreachable { may_pass, .. } | ConnectError::Statement { may_pass, .. } => *may_pass,
+            ConnectError::TooFewNodes { .. } => true,
             ConnectError::Options(_)
             | ConnectError::Tls { .. }
             | ConnectError::NoDatacenter { .. }
@@ -223,6 +235,12 @@ impl fmt::Display for ConnectError {
                 "the keyspace '{keyspace}' is kept with other settings than this process has: {}; start it with the \
                  keyspace's own",
                 differs.join("; ")
+            ),
+            ConnectError::TooFewNodes { datacenter, wanted, joined, up } => write!(
+                f,
+                "{wanted} copies of each row are wanted, and the data centre '{datacenter}' has {joined} nodes, {up} of \
+                 them up; start the others, or ask for fewer copies by name (scylla_replication_factor): below 3 the \
+                 loss of one node stops the service or loses messages"
             ),
             ConnectError::Engine(wrong) => f.write_str(wrong),
             ConnectError::Statement { what, wrong, .. } => write!(f, "cannot {what}: {wrong}"),

@@ -52,8 +52,10 @@ pub struct Plan {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// A statement that changes the schema.
-    Schema(String),
+    /// The statement that makes the keyspace.
+    Keyspace(String),
+    /// A statement that makes a table.
+    Table(String),
     /// The row of constants.
     Settings,
     /// So many leases.
@@ -119,18 +121,26 @@ impl<'a> Migrator<'a> {
         let keyspace = self.options.keyspace.clone();
         let mut plan = Plan { keyspace: keyspace.clone(), steps: Vec::new(), warnings: Vec::new() };
         if self.rows(migration::KEYSPACE, &keyspace).await?.is_empty() {
-            let up = u32::try_from(self.connection.nodes_up()).unwrap_or(u32::MAX);
-            let replicas = self.options.replication_factor.unwrap_or(up.clamp(1, 3));
+            let replicas = self.options.replication_factor;
+            if let Err(too_few) = self.check_nodes() {
+                plan.warnings.push(too_few.to_string());
+            }
             if replicas < 3 {
                 plan.warnings.push(format!(
-                    "the keyspace has a replication factor of {replicas}: below 3 the loss of one node stops the \
-                     service or loses messages"
+                    "the keyspace is to have a replication factor of {replicas}: below 3 the loss of one node stops \
+                     the service or loses messages"
                 ));
             }
             let tablets = self.engine.needs_no_tablets();
-            plan.steps.push(Step::Schema(schema::keyspace(&keyspace, &self.connection.datacenter, replicas, tablets)));
+            plan.steps.push(Step::Keyspace(schema::keyspace(
+                &keyspace,
+                &self.connection.datacenter,
+                replicas,
+                tablets,
+            )));
         } else {
             self.engine.check_keyspace(self.session(), &keyspace).await?;
+            plan.warnings.extend(self.connection.too_few_copies(self.options));
         }
         let tables: Vec<String> = self
             .rows(migration::TABLES, &keyspace)
@@ -140,7 +150,7 @@ impl<'a> Migrator<'a> {
             .collect();
         for table in MIGRATIONS.iter().flat_map(|migration| (migration.statements)(self.options)) {
             if !tables.iter().any(|known| *known == table.name) {
-                plan.steps.push(Step::Schema(in_keyspace(&table.cql, &keyspace)));
+                plan.steps.push(Step::Table(in_keyspace(&table.cql, &keyspace)));
             }
         }
         let has = |name: &str| tables.iter().any(|known| known == name);
@@ -161,10 +171,25 @@ impl<'a> Migrator<'a> {
         Ok(plan)
     }
 
+    /// Whether the data centre has the nodes that a new keyspace needs: as many as there are to be copies, a majority of them up.
+    fn check_nodes(&self) -> Result<(), ConnectError> {
+        let (wanted, (joined, up)) = (self.options.replication_factor, self.connection.nodes());
+        let copies = usize::try_from(wanted).unwrap_or(usize::MAX);
+        if joined >= copies && up > copies / 2 {
+            return Ok(());
+        }
+        Err(ConnectError::TooFewNodes { datacenter: self.connection.datacenter.clone(), wanted, joined, up })
+    }
+
     async fn carry_out(&self, plan: &Plan, now: Timestamp) -> Result<(), ConnectError> {
         for step in &plan.steps {
-            if let Step::Schema(cql) = step {
-                self.change_schema(cql).await?;
+            match step {
+                Step::Keyspace(cql) => {
+                    self.check_nodes()?;
+                    self.change_schema(cql).await?;
+                }
+                Step::Table(cql) => self.change_schema(cql).await?,
+                Step::Settings | Step::Leases(_) | Step::Version { .. } => {}
             }
         }
         self.session()
@@ -326,7 +351,7 @@ async fn pause(attempt: usize) {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Schema(cql) => write!(f, "{cql};"),
+            Step::Keyspace(cql) | Step::Table(cql) => write!(f, "{cql};"),
             Step::Settings => f.write_str("-- write the settings that all processes share"),
             Step::Leases(count) => write!(f, "-- write {count} leases of the resolver"),
             Step::Version { from, to } => write!(f, "-- move the schema's version from {from} to {to}"),

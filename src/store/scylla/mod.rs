@@ -78,7 +78,10 @@ use super::{
     ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
     PageToken,
 };
-use crate::domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
+use crate::{
+    domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp},
+    telemetry::names,
+};
 
 /// A store in a keyspace that any number of processes share.
 pub struct ScyllaStore {
@@ -131,6 +134,12 @@ impl ScyllaStore {
             return Err(not_migrated("the keyspace"));
         }
         Engine::detect(&connection.session).await?.check_keyspace(&connection.session, &options.keyspace).await?;
+        if let Some(copies) = connection.copies(&options.keyspace) {
+            metrics::gauge!(names::STORE_REPLICATION_FACTOR).set(copies as f64);
+        }
+        if let Some(few) = connection.too_few_copies(&options) {
+            tracing::error!(warning = few, "the keyspace has too few copies of each row");
+        }
         let profiles = connection.profiles(options.serial);
         let settings = match migrate::read_settings(&connection.session, &profiles, &options.keyspace).await? {
             Some(settings) => settings,

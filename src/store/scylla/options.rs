@@ -11,9 +11,9 @@ pub struct Options {
     pub keyspace: String,
     /// The data centre whose nodes are asked; by default that of the first contact point.
     pub datacenter: Option<String>,
-    /// Copies of each row in a keyspace that [`super::migrate`] makes; by default the smaller of 3 and the nodes that are
-    /// up in the data centre.
-    pub replication_factor: Option<u32>,
+    /// Copies of each row in a keyspace that [`super::migrate`] makes, and that a store expects; 3 by default, never fewer by
+    /// itself.
+    pub replication_factor: u32,
     /// Where conditional writes are decided.
     pub serial: Serial,
     /// Who logs in, where the database asks.
@@ -83,7 +83,7 @@ impl Options {
             nodes,
             keyspace: keyspace.into(),
             datacenter: None,
-            replication_factor: None,
+            replication_factor: 3,
             serial: Serial::Everywhere,
             login: None,
             tls: None,
@@ -107,7 +107,7 @@ impl Options {
         if !is_keyspace(&self.keyspace) {
             found.push("the keyspace must be 1 to 48 of a-z, 0-9 and '_', and begin with a letter".to_owned());
         }
-        if self.replication_factor == Some(0) {
+        if self.replication_factor == 0 {
             found.push("the replication factor must be at least 1".to_owned());
         }
         if self.retention < Duration::from_secs(1) || self.retention > Duration::from_hours(10 * 365 * 24) {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let mut options = Options::new(Vec::new(), "Quoted\"; DROP");
-        options.replication_factor = Some(0);
+        options.replication_factor = 0;
         options.retention = Duration::ZERO;
         options.shards = 4;
         options.reference_window = options.window;

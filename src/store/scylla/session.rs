@@ -12,6 +12,7 @@ use scylla::{
         session::Session,
         session_builder::SessionBuilder,
     },
+    cluster::metadata::Strategy,
     policies::{
         load_balancing::DefaultPolicy,
         retry::{DefaultRetryPolicy, FallthroughRetryPolicy},
@@ -109,11 +110,41 @@ impl Connection {
         }
     }
 
-    /// Nodes of the data centre that are up.
-    pub fn nodes_up(&self) -> usize {
+    /// How many nodes of the data centre have joined, and how many of them are up.
+    pub fn nodes(&self) -> (usize, usize) {
         let state = self.session.get_cluster_state();
         let here = |node: &&Arc<scylla::cluster::Node>| node.datacenter.as_deref() == Some(&self.datacenter);
-        state.get_nodes_info().iter().filter(here).filter(|node| node.is_connected()).count()
+        let joined: Vec<_> = state.get_nodes_info().iter().filter(here).collect();
+        (joined.len(), joined.iter().filter(|node| node.is_connected()).count())
+    }
+
+    /// What is to be said of a keyspace that has fewer copies of each row than `options` want.
+    pub fn too_few_copies(&self, options: &Options) -> Option<String> {
+        let (keyspace, wanted) = (&options.keyspace, options.replication_factor);
+        let copies = self.copies(keyspace)?;
+        let are_few = u32::try_from(copies).is_ok_and(|copies| copies < wanted);
+        are_few.then(|| {
+            format!(
+                "the keyspace '{keyspace}' has a replication factor of {copies} in the data centre '{}', and {wanted} is \
+                 wanted: the loss of one node may stop the service or lose messages; raise it with ALTER KEYSPACE and \
+                 run 'nodetool repair' on every node, or ask for fewer by name (scylla_replication_factor)",
+                self.datacenter
+            )
+        })
+    }
+
+    /// How many copies of each row `keyspace` has in the data centre; `None` where it is not there or does not tell.
+    pub fn copies(&self, keyspace: &str) -> Option<usize> {
+        let state = self.session.get_cluster_state();
+        match &state.get_keyspace(keyspace)?.strategy {
+            Strategy::NetworkTopologyStrategy { datacenter_repfactors } => {
+                Some(datacenter_repfactors.get(&self.datacenter).copied().unwrap_or_default())
+            }
+            Strategy::SimpleStrategy { replication_factor } => Some(*replication_factor),
+            Strategy::LocalStrategy | Strategy::Other { .. } => None,
+            // Of a later driver.
+            _ => None,
+        }
     }
 }
 

@@ -1,8 +1,18 @@
 //! `migrate` and `keys` on a keyspace that is not there yet, as an operator begins.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use message_webhook::{
+    domain::SystemClock,
+    store::scylla::{ConnectError, Options, migrate},
+};
 use scylla::client::session_builder::SessionBuilder;
 
 use crate::support::{
+    ServerProcess, get,
     leases::look,
     process::{self, Finished},
     ring::{self, Keyspace},
@@ -40,6 +50,49 @@ async fn migrate_makes_what_is_absent_and_says_so_and_the_second_time_nothing() 
     let list = run(&keyspace, &["keys", "list", "--store", "scylla"]);
     assert!(list.stdout.contains(&id) && list.stdout.contains("revoked"), "{list:?}");
     assert!(!format!("{list:?}{revoked:?}").contains(key.stdout.trim()), "a key was shown again");
+}
+
+#[test]
+fn a_keyspace_has_three_copies_of_each_row_unless_fewer_are_asked_for_by_name() {
+    assert_eq!(Options::new(vec!["127.0.0.1".to_owned()], "webhook").replication_factor, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_waits_for_the_nodes_that_the_copies_need_and_makes_no_keyspace_before() {
+    let Some(nodes) = ring::nodes() else { return };
+    let count = u32::try_from(nodes.len()).expect("few");
+    let keyspace = Keyspace::unmade(nodes, |options| options.replication_factor = count + 1);
+    let options = keyspace.options();
+    let refused = migrate::apply(&options, &SystemClock).await.expect_err("too few nodes");
+    let ConnectError::TooFewNodes { wanted, joined, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!((wanted, joined), (count + 1, options.nodes.len()));
+    let plan = migrate::plan(&options).await.expect("a plan");
+    assert!(plan.to_string().starts_with("CREATE KEYSPACE"), "{plan}");
+    assert!(plan.warnings.iter().any(|warning| warning.contains("copies of each row are wanted")), "{plan:?}");
+
+    let mut command = process::command(["migrate"]);
+    let mut waits = command.args(keyspace.flags()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let mut said = String::new();
+    BufReader::new(waits.stderr.take().expect("piped")).read_line(&mut said).expect("a line");
+    waits.kill().and_then(|()| waits.wait()).expect("an end");
+    assert!(said.contains("waiting up to") && said.contains("scylla_replication_factor"), "{said}");
+    let session = SessionBuilder::new().known_nodes(&options.nodes).build().await.expect("a session");
+    assert!(session.get_cluster_state().get_keyspace(&options.keyspace).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_with_fewer_copies_than_wanted_is_told_at_every_migrate_and_start() {
+    let Some(nodes) = ring::nodes() else { return };
+    let copies = u32::try_from(nodes.len().min(3)).expect("few");
+    let keyspace = Keyspace::unmade(nodes, |options| options.replication_factor = copies + 1);
+    let fewer = Options { replication_factor: copies, ..keyspace.options() };
+    migrate::apply(&fewer, &SystemClock).await.expect("a keyspace");
+    let told = run(&keyspace, &["migrate"]);
+    assert!(told.code == Some(0) && told.stderr.contains("nodetool repair"), "{told:?}");
+    let server = ServerProcess::builder().on_scylla(&keyspace).start();
+    let (_, metrics) = get(server.admin, "/metrics").await.expect("metrics");
+    assert!(metrics.contains(&format!("message_webhook_store_replication_factor {copies}\n")), "{metrics}");
+    assert!(server.stderr().contains("the keyspace has too few copies of each row"), "{}", server.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread")]

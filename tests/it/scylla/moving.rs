@@ -54,9 +54,10 @@ async fn send(server: &ServerProcess, key: &str, sids: std::ops::Range<usize>) -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_moves_from_the_embedded_store_as_documented_keeps_messages_duplicates_and_keys() {
     let Some(nodes) = ring::nodes() else { return };
-    // As it is without flags.
+    // As it is without flags, but for the copies, which the nodes of the test decide.
     let keyspace = Keyspace::unmade(nodes, |options| {
-        *options = Options::new(options.nodes.clone(), options.keyspace.clone());
+        let replication_factor = options.replication_factor;
+        *options = Options { replication_factor, ..Options::new(options.nodes.clone(), options.keyspace.clone()) };
     });
     let dir = tempfile::tempdir().expect("a directory");
     let old = ServerProcess::builder().data_dir(&dir.path().join("data")).start();
@@ -68,7 +69,9 @@ async fn whoever_moves_from_the_embedded_store_as_documented_keeps_messages_dupl
 
     // 1.
     let options = keyspace.options();
-    let migrate = ["migrate", "--scylla-nodes", &options.nodes.join(","), "--scylla-keyspace", &options.keyspace];
+    let copies = format!("--scylla-replication-factor={}", options.replication_factor);
+    let migrate =
+        ["migrate", "--scylla-nodes", &options.nodes.join(","), "--scylla-keyspace", &options.keyspace, &copies];
     run(dir.path(), &migrate.map(str::to_owned));
     // 3 and 4 first, to be away for a shorter time.
     let export = documented("message-webhook export", &keyspace);

@@ -37,6 +37,8 @@ impl Secure {
     fn migrate(&self) -> Command {
         let mut command =
             process::command(["migrate", "--scylla-nodes", &self.nodes, "--scylla-keyspace", &self.keyspace]);
+        // Of one node.
+        command.arg("--scylla-replication-factor=1");
         command.args(["--scylla-user", "cassandra", "--scylla-ca-file", &self.file("ca.pem")]);
         command.args(["--scylla-client-cert-file", &self.file("client.pem")]);
         command.args(["--scylla-client-key-file", &self.file("client.key")]);

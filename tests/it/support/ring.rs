@@ -18,7 +18,7 @@ use scylla::client::{execution_profile::ExecutionProfile, session_builder::Sessi
 
 const NODES: &str = "CQL_NODES";
 
-/// The contact points of the database, e.g. `127.0.0.1:9042`; none where nobody named one, and then it is said what is
+/// All nodes of the database, e.g. `127.0.0.1:9042`, of which there are as many copies of each row, at most three; none where nobody named one, and then it is said what is
 /// left out. In CI that is a failure.
 pub fn nodes() -> Option<Vec<String>> {
     static SAY: Once = Once::new();
@@ -63,6 +63,8 @@ impl Keyspace {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let mut options = Options::new(nodes, format!("test_{}_{number}", std::process::id()));
+        // Of one node by name: nothing makes fewer copies than 3 unasked.
+        options.replication_factor = u32::try_from(options.nodes.len().min(3)).expect("few");
         (options.shards, options.slots) = (4, 2);
         (options.window, options.reference_window) = (Duration::from_millis(1500), Duration::from_millis(700));
         options.cycle = Duration::from_millis(100);
@@ -78,6 +80,7 @@ impl Keyspace {
         [
             ("scylla-nodes", options.nodes.join(",")),
             ("scylla-keyspace", options.keyspace.clone()),
+            ("scylla-replication-factor", options.replication_factor.to_string()),
             ("scylla-shards", options.shards.to_string()),
             ("scylla-slots", options.slots.to_string()),
             ("scylla-window", millis(options.window)),
