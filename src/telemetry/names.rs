@@ -131,6 +131,8 @@ metrics! {
         "Copies of each row that the keyspace has in the data centre, as the process found it when it started; ScyllaDB only";
     CLOCK_OFFSET_SECONDS = "message_webhook_clock_offset_seconds", Gauge(), "s", [],
         "Seconds by which the process's clock is ahead of the database's; ScyllaDB only";
+    DATABASE_CLOCK_OFFSET_SECONDS = "message_webhook_database_clock_offset_seconds", Gauge(), "s", ["node"],
+        "Seconds by which the clock of a node of the database is ahead of the others', of up to five nodes; ScyllaDB only";
     LEASES_HELD = "message_webhook_leases_held", Gauge(), "{slot}", [],
         "Slots of the feed that this process resolves; ScyllaDB only";
     RESOLVER_LAG_SECONDS = "message_webhook_resolver_lag_seconds", Gauge(), "s", ["slot"],

@@ -1,25 +1,25 @@
 //! What every part of the store has at hand.
 
-use std::{sync::Arc, time::Instant};
-
 use scylla::{
     client::session::Session,
     response::query_result::{QueryResult, QueryRowsResult},
     serialize::row::SerializeRow,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::{
     attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, options::Options, place::Places,
-    prepared::Prepared, settings::Settings,
+    prepared::Prepared, settings::Settings, time::Time,
 };
-use crate::domain::{Clock, Timestamp};
+use crate::domain::Timestamp;
 
 /// The connection, the statements and the constants.
 pub struct Core {
     /// The driver's session.
     pub session: Session,
+    /// The data centre whose nodes are asked.
+    pub datacenter: String,
     /// All statements.
     pub cql: Statements,
     /// How the store was opened.
@@ -28,8 +28,8 @@ pub struct Core {
     pub settings: Settings,
     /// Shards and slots.
     pub places: Places,
-    /// The process's clock.
-    pub clock: Arc<dyn Clock>,
+    /// The process's time, held against the database's.
+    pub time: Time,
     /// Ids of attempts.
     pub attempts: Attempts,
     /// What must end before the store is closed.
@@ -65,17 +65,20 @@ impl Core {
     }
 
     async fn send(&self, statement: &Prepared, values: impl SerializeRow) -> Result<QueryResult, Failed> {
-        let span = statement.span();
-        let begun = Instant::now();
-        let sending = self.session.execute_unpaged(&statement.statement, values);
-        let result = sending.instrument(span.clone()).await.map_err(Failed::from);
-        statement.sent(&span, begun.elapsed(), result.as_ref().err());
-        result
+        statement.send(&self.session, &statement.statement, values).await
     }
 
-    /// The process's time.
+    /// The next attempt to accept a message.
+    ///
+    /// # Errors
+    /// While the process's clock cannot be trusted. Nothing was done then.
+    pub fn attempt(&self) -> Result<Uuid, Failed> {
+        self.attempts.next(self.time.for_attempts()?).map_err(|_| Failed::malformed("the machine gives no randomness"))
+    }
+
+    /// The time by which things are old or new.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.time.now()
     }
 
     /// Whether what was accepted at `accepted_at` is past its retention.

@@ -140,8 +140,11 @@ statements! {
     read_key_use: Read "SELECT last_used_at FROM $ks.api_key_uses WHERE key_id = ?";
 
     /// The clock of one node, as a version 1 UUID.
-    now: Node "SELECT now() AS now FROM system.local";
+    now: Node NOW;
 }
+
+/// The text of [`Statements::now`], which `migrate` needs, too.
+pub const NOW: &str = "SELECT now() AS now FROM system.local";
 
 /// Statements of a start and of `migrate`: sent once, before the tables behind the others are known to be there.
 pub mod migration {

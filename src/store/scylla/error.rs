@@ -39,6 +39,11 @@ impl Failed {
         Self { fate: Fate::Bug, label: "malformed", cause: cause.into() }
     }
 
+    /// Nothing was sent, for the process's clock cannot be trusted.
+    pub fn clock(cause: impl Into<String>) -> Self {
+        Self { fate: Fate::NoEffect, label: "clock", cause: cause.into() }
+    }
+
     /// Something that passes by itself.
     pub fn unclear(cause: impl Into<String>) -> Self {
         Self { fate: Fate::Unclear, label: "timeout", cause: cause.into() }

@@ -76,7 +76,7 @@ impl Tower {
             if attempt > 0 {
                 counter!(names::STORE_LATE_ATTEMPTS_TOTAL).increment(1);
             }
-            let claim = Claim::new(message, core.attempts.next());
+            let claim = Claim::new(message, core.attempt()?);
             mine.push(claim.attempt);
             reach(Step::BeforeReferences).await;
             let until = deadline.min(Instant::now() + core.options.reference_window);

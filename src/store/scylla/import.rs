@@ -96,7 +96,7 @@ async fn import_one(core: &Core, tower: &Tower, shard: i32, message: Message, wa
         }
         Way::Feed => {
             for _ in 0..ATTEMPTS {
-                let claim = Claim::imported(&message, core.attempts.next(), accepted_at);
+                let claim = Claim::imported(&message, core.attempt()?, accepted_at);
                 mine.push(claim.attempt);
                 tower.refer(&claim, shard, deadline).await?;
                 if tower.resolving_upto(shard, deadline).await? < ticks::of(claim.attempt) {

@@ -6,11 +6,11 @@
 //! half done, the resolver of its slot finishes.
 //!
 //! Where to read on: `submit` (one flight a key and process), `flight` (from the references to the claim), `barrier` (the
-//! check between them), `memory` (what is known without the database), `attempt` and `ticks` (the time that everything is
-//! ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables), `settings` (the
+//! check between them), `memory` (what is known without the database), `attempt`, `ticks` and `time` (the time that everything
+//! is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables), `settings` (the
 //! constants that all processes share), `resolver` (a slot's rounds), `lease` (who goes round), `roll` (what it finishes),
-//! `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` (how far
-//! ours is off), `error` (what the driver's errors mean), `connect_error` (why there is no
+//! `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` and
+//! `database_clock` (how far ours is off), `error` (what the driver's errors mean), `connect_error` (why there is no
 //! store), `lwt` (answers to conditional writes), `session` and `engine` (the
 //! connection, and what is at its other end), `failpoint` (where tests kill the process or break a promise).
 //!
@@ -28,6 +28,7 @@ mod connect_error;
 mod core;
 mod cql;
 mod cursor;
+mod database_clock;
 mod engine;
 mod error;
 mod export;
@@ -53,6 +54,7 @@ mod session;
 mod settings;
 mod submit;
 mod ticks;
+mod time;
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,6 +75,7 @@ use self::{
     resolver::Resolver,
     session::Connection,
     submit::Submissions,
+    time::Time,
 };
 use super::{
     ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
@@ -87,7 +90,6 @@ use crate::{
 pub struct ScyllaStore {
     core: Arc<Core>,
     submissions: Arc<Submissions>,
-    clock: Arc<ClockWatch>,
     tail: Arc<Tail>,
 }
 
@@ -97,7 +99,7 @@ impl ScyllaStore {
     /// # Errors
     /// [`ConnectError`]; its text is for the operator.
     pub async fn connect(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        Self::connect_by(options, clock, ClockWatch::default(), true).await
+        Self::connect_by(options, Time::new(clock, false), true).await
     }
 
     /// As [`ScyllaStore::connect`], for the time of one command: takes no part in the resolving, which would only change
@@ -106,7 +108,7 @@ impl ScyllaStore {
     /// # Errors
     /// As [`ScyllaStore::connect`].
     pub async fn connect_briefly(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        Self::connect_by(options, clock, ClockWatch::default(), false).await
+        Self::connect_by(options, Time::new(clock, false), false).await
     }
 
     /// As [`ScyllaStore::connect`], and takes `clock` for the database's, too. For tests that move time.
@@ -115,15 +117,10 @@ impl ScyllaStore {
     /// As [`ScyllaStore::connect`].
     #[doc(hidden)]
     pub async fn connect_trusting(options: Options, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        Self::connect_by(options, clock, ClockWatch::trusting(), true).await
+        Self::connect_by(options, Time::new(clock, true), true).await
     }
 
-    async fn connect_by(
-        options: Options,
-        clock: Arc<dyn Clock>,
-        watch: ClockWatch,
-        resolves: bool,
-    ) -> Result<Self, ConnectError> {
+    async fn connect_by(options: Options, time: Time, resolves: bool) -> Result<Self, ConnectError> {
         failpoint::set_up();
         let connection = Connection::open(&options).await?;
         let not_migrated = |missing: &str| ConnectError::NotMigrated {
@@ -151,29 +148,33 @@ impl ScyllaStore {
             return Err(ConnectError::Settings { keyspace: options.keyspace, differs });
         }
         let cql = Statements::prepare(&connection.session, &options.keyspace, &profiles).await?;
-        let attempts =
-            Attempts::new(Arc::clone(&clock)).map_err(|error| ConnectError::failed("make ids of attempts", &error))?;
+        let attempts = Attempts::new().map_err(|error| ConnectError::failed("make ids of attempts", &error))?;
         let core = Arc::new(Core {
             session: connection.session,
+            datacenter: connection.datacenter,
             cql,
             places: Places { shards: options.shards, slots: options.slots },
             options,
             settings,
-            clock,
+            time,
             attempts,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let clock = Arc::new(watch);
+        let clock = Arc::new(ClockWatch::default());
+        // Before the first submission, which would be refused. Where it fails it is soon made up for.
+        if let Err(failed) = clock.compare(&core).await {
+            tracing::warn!(%failed, "the database does not tell its time");
+        }
         if resolves {
             Resolver::start(&core, &clock);
         }
         core.tasks.spawn({
-            let (core, clock) = (Arc::clone(&core), Arc::clone(&clock));
+            let core = Arc::clone(&core);
             async move { clock.run(&core).await }
         });
         let tail = Tail::new(&core);
-        Ok(Self { submissions: Submissions::new(Arc::clone(&core), Arc::clone(&tail)), core, clock, tail })
+        Ok(Self { submissions: Submissions::new(Arc::clone(&core), Arc::clone(&tail)), core, tail })
     }
 
     /// Returns when everything that is accepted by now is resolved, by whichever process. For tests.
@@ -262,7 +263,7 @@ impl MessageStore for ScyllaStore {
 
     async fn check(&self) -> Result<(), Error> {
         let core = self.open()?;
-        self.clock.check()?;
+        core.time.for_attempts()?;
         // A quorum answers for a row that is always there.
         core.read(&core.cql.read_upto, (place::RESOLVER, 0)).await?;
         Ok(())

@@ -1,10 +1,16 @@
 //! A prepared statement, and what is measured of it.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use metrics::{Histogram, histogram};
-use scylla::statement::prepared::PreparedStatement;
-use tracing::Span;
+use scylla::{
+    client::session::Session, response::query_result::QueryResult, serialize::row::SerializeRow,
+    statement::prepared::PreparedStatement,
+};
+use tracing::{Instrument as _, Span};
 
 use super::error::Failed;
 use crate::telemetry::{names, spans, trace};
@@ -28,7 +34,7 @@ impl Prepared {
     }
 
     /// The span of sending it, where what sends it is traced.
-    pub fn span(&self) -> Span {
+    fn span(&self) -> Span {
         if !trace::is_traced() {
             return Span::none();
         }
@@ -40,8 +46,26 @@ impl Prepared {
         span
     }
 
+    /// Sends it, as `statement` is set: this one's own, or a copy that goes elsewhere.
+    ///
+    /// # Errors
+    /// As the driver's error is classified.
+    pub async fn send(
+        &self,
+        session: &Session,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, Failed> {
+        let span = self.span();
+        let begun = Instant::now();
+        let sending = session.execute_unpaged(statement, values);
+        let result = sending.instrument(span.clone()).await.map_err(Failed::from);
+        self.sent(&span, begun.elapsed(), result.as_ref().err());
+        result
+    }
+
     /// Notes how sending it ended.
-    pub fn sent(&self, span: &Span, took: Duration, failed: Option<&Failed>) {
+    fn sent(&self, span: &Span, took: Duration, failed: Option<&Failed>) {
         match failed {
             None => self.ok.record(took),
             Some(failed) => {

@@ -150,7 +150,7 @@ impl Resolver {
             return Ok(None);
         }
         let _turn = self.taking.lock().await;
-        if self.pause(BETWEEN_TAKINGS).await.is_none() || self.clock.compare(&self.core).await?.is_off() {
+        if self.pause(BETWEEN_TAKINGS).await.is_none() || self.clock.recent(&self.core).await?.is_off() {
             return Ok(None);
         }
         let (taking, begun) = (Taking::of(&lease), Instant::now());
@@ -181,15 +181,15 @@ impl Resolver {
     async fn round(&self, slot: i32, shards: &[i32], held: &mut Held) -> Result<usize, Ended> {
         let core = &*self.core;
         let until = Instant::now() + CLOCK_PATIENCE;
-        let clock = repeat::until(until, || self.clock.compare(core), |_| {}).await.map_err(|failed| {
+        let clock = repeat::until(until, || self.clock.recent(core), |_| {}).await.map_err(|failed| {
             tracing::warn!(slot, %failed, "the clock cannot be compared with the database's");
             Ended::Clock
         })?;
         if clock.is_off() {
             return Err(Ended::Clock);
         }
-        self.renew(slot, held, ticks::before(clock.earlier, core.options.window)).await?;
-        self.tell_lag(slot, clock.earlier.saturating_sub(held.finished()));
+        self.renew(slot, held, ticks::before(clock.earlier(), core.options.window)).await?;
+        self.tell_lag(slot, clock.earlier().saturating_sub(held.finished()));
         let (upto, mut rolled) = (held.resolving_upto(), 0);
         while held.finished() < upto {
             let stretch = core.stretch(shards, held.finished(), upto).await?;

@@ -102,6 +102,16 @@ impl TestClock {
     pub fn turn_back(&self, by: Duration) {
         self.set.fetch_sub(by.as_micros() as i64, Ordering::SeqCst);
     }
+
+    /// Sets the wall clock right again, however it was turned.
+    pub fn set_right(&self) {
+        self.set.store(0, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock forward, which the time since boot does not know.
+    pub fn turn_forward(&self, by: Duration) {
+        self.set.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
+    }
 }
 
 impl Clock for TestClock {

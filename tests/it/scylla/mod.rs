@@ -8,6 +8,7 @@ mod frames;
 mod frames_of_keys;
 mod frames_of_leases;
 mod moving;
+mod node_clocks;
 mod outage;
 mod replicas;
 mod secure;

@@ -1,6 +1,6 @@
 //! Several replicas on one keyspace: each a store of its own, as each process has one.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use message_webhook::{
@@ -12,12 +12,10 @@ use tokio::time::Instant;
 
 use crate::{
     conformance::fixture::{
-        ORDERS, PATIENCE, TestClock, accepted, content, duplicate, key, message, read_feed, read_on, sids, take,
+        ORDERS, PATIENCE, TestClock, accepted, content, duplicate, key, message, read_feed, read_on, sender, sid, sids,
+        take, up_to,
     },
-    support::{
-        eventually,
-        ring::{self, Keyspace},
-    },
+    support::ring::{self, Keyspace},
 };
 
 async fn replica(keyspace: &Keyspace) -> ScyllaStore {
@@ -117,48 +115,84 @@ async fn a_replica_that_closes_hands_its_slots_over_and_its_readers_go_on_elsewh
     assert_eq!(sids(&rest), ["m3", "m4", "m5", "m6"]);
 }
 
+/// 10 minutes and 40 days: below the retention and beyond it.
+const STEPS: [Duration; 2] = [Duration::from_secs(600), Duration::from_hours(40 * 24)];
+
+fn turn(clock: &TestClock, is_forward: bool, by: Duration) {
+    if is_forward {
+        clock.turn_forward(by);
+    } else {
+        clock.turn_back(by);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_whose_clock_is_off_is_not_ready_and_what_it_accepts_is_not_lost() {
+async fn a_replica_that_starts_with_a_wrong_clock_accepts_nothing_and_the_others_go_on() {
     let Some(nodes) = ring::nodes() else { return };
-    for ahead in [-8, 60] {
-        let keyspace = Keyspace::new(nodes.clone(), |_| {}).await;
-        let good = replica(&keyspace).await;
+    let keyspace = Keyspace::new(nodes, |_| {}).await;
+    let good = replica(&keyspace).await;
+    for (number, (is_forward, by)) in
+        [(false, Duration::from_secs(8)), (true, Duration::from_secs(60))].iter().enumerate()
+    {
         let clock = TestClock::running();
-        let by = Duration::from_secs(u64::from(i32::unsigned_abs(ahead)));
-        if ahead < 0 {
-            clock.turn_back(by)
-        } else {
-            clock.advance(by)
-        }
-        let off = replica_with(&keyspace, clock).await;
-        let mut follower = good.follow(FeedFrom::Start(FeedStart::Now), FeedOrder::Fast).await.unwrap();
-        let unready = eventually("the wrong clock is noticed", async || off.check().await.err()).await;
+        turn(&clock, *is_forward, *by);
+        let off = replica_with(&keyspace, clock.clone()).await;
+        let unready = off.check().await.expect_err("the clock is off");
         assert_eq!(unready.kind(), Kind::StoreUnavailable);
-        let (mut missing, mut unclear) = (BTreeSet::new(), BTreeSet::new());
-        for number in 0..5 {
-            good.check().await.unwrap();
-            let sid = format!("good-{number}");
-            accepted(good.submit(message(&sid)).await.unwrap());
-            missing.insert(sid);
-            // One that is far behind comes too late with its references, and says so; the resolver may finish it.
-            let sid = format!("off-{number}");
-            match off.submit(message(&sid)).await {
-                Ok(outcome) => {
-                    accepted(outcome);
-                    missing.insert(sid);
-                }
-                Err(error) => {
-                    assert!(ahead < 0 && error.kind() == Kind::StoreUnavailable, "{error:?}");
-                    unclear.insert(sid);
-                }
+        let sid = format!("m{number}");
+        let refused = off.submit(message(&sid)).await.expect_err("the clock is off");
+        assert!(refused.kind() == Kind::StoreUnavailable && refused.retry_after().is_some(), "{refused:?}");
+        good.check().await.unwrap();
+        let first = accepted(good.submit(message(&sid)).await.unwrap());
+        clock.set_right();
+        off.check().await.unwrap();
+        assert_eq!(duplicate(off.submit(message(&sid)).await.unwrap()).0, first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_far_forward_or_back_and_then_right_again_loses_nothing() {
+    let Some(nodes) = ring::nodes() else { return };
+    for (is_forward, by) in STEPS.into_iter().flat_map(|by| [(true, by), (false, by)]) {
+        let keyspace = Keyspace::new(nodes.clone(), |_| {}).await;
+        let clock = TestClock::running();
+        let (good, off) = (replica(&keyspace).await, replica_with(&keyspace, clock.clone()).await);
+        let mut readers = Vec::new();
+        for store in [&good, &off] {
+            for order in ORDERS {
+                readers.push(store.follow(FeedFrom::Start(FeedStart::Now), order).await.unwrap());
             }
         }
-        let mut sent = &missing | &unclear;
-        while !missing.is_empty() {
-            for sid in sids(&take(&mut *follower, 1).await) {
-                assert!(sent.remove(sid), "{ahead}: {sid} was not sent, or came twice; {missing:?} did not come");
-                missing.remove(sid);
-            }
+        let place = readers[0].cursor();
+        let before = accepted(off.submit(message("before")).await.unwrap());
+        turn(&clock, is_forward, by);
+        // At once, and not when the clocks are compared the next time.
+        let refused = off.submit(message("refused")).await.expect_err("the clock is off");
+        assert!(refused.kind() == Kind::StoreUnavailable && refused.retry_after().is_some(), "{refused:?}");
+        assert_eq!(off.check().await.expect_err("the clock is off").kind(), Kind::StoreUnavailable);
+        accepted(good.submit(message("meanwhile")).await.unwrap());
+        // Nothing is past its retention because of it, and no reader's place.
+        assert_eq!(off.get(&key("before")).await.unwrap().map(|message| message.accepted_at), Some(before.accepted_at));
+        for order in ORDERS {
+            readers.push(off.follow(FeedFrom::Cursor(place.clone()), order).await.unwrap());
+        }
+        let mut listed = off.list(&sender("user"), None, up_to(10)).await.unwrap().messages;
+        listed.reverse();
+        assert_eq!(listed.iter().map(sid).collect::<Vec<_>>(), ["before", "meanwhile"]);
+
+        clock.set_right();
+        let after = accepted(off.submit(message("refused")).await.unwrap());
+        off.check().await.unwrap();
+        let apart = after.accepted_at.as_micros().abs_diff(before.accepted_at.as_micros());
+        assert!(apart < 60_000_000, "accepted {apart} µs after the first one");
+        settle(&good).await;
+        for (number, reader) in readers.iter_mut().enumerate() {
+            let mut items = take(&mut **reader, 3).await;
+            items.extend(read_on(&mut **reader, 10).await.0);
+            let mut all = sids(&items);
+            // On sight those of another replica come a little later.
+            all.sort_unstable();
+            assert_eq!(all, ["before", "meanwhile", "refused"], "reader {number}, {by:?}, forward: {is_forward}");
         }
     }
 }

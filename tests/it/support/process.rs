@@ -233,6 +233,13 @@ impl Builder {
         self
     }
 
+    /// Another value for the argument that begins so.
+    pub fn replace(mut self, prefix: &str, value: &str) -> Self {
+        let argument = self.arguments.iter_mut().find(|argument| argument.starts_with(prefix));
+        *argument.expect("an argument") = format!("{prefix}{value}");
+        self
+    }
+
     /// Adds an environment variable.
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.into(), value.to_string()));

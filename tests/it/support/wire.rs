@@ -17,10 +17,10 @@ use tokio::{
 };
 
 /// A proxy for one node. A store that is given it finds the others, but reaches none of them: so whatever is to happen
-/// once happens once. The node still asks the others.
+/// once happens once. The node still asks the others. Or one for all nodes.
 pub struct Wire {
     proxy: RunningProxy,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     real: SocketAddr,
     prepared: UnboundedReceiver<(RequestFrame, Option<u16>)>,
     statements: Vec<(String, Vec<u8>)>,
@@ -52,24 +52,42 @@ impl Wire {
     /// A proxy for `node` at `address`, where there was nothing.
     pub async fn at(address: SocketAddr, node: &str) -> Self {
         let real = lookup_host(node).await.expect("an address").next().expect("an address");
+        Self::between(vec![(address, real)]).await
+    }
+
+    /// A proxy for all `nodes`, in their order. The driver takes one port for all.
+    pub async fn before_all(nodes: &[String]) -> Self {
+        let mut real = Vec::new();
+        for node in nodes {
+            real.push(lookup_host(node).await.expect("an address").next().expect("an address"));
+        }
+        let free = TcpListener::bind((real[0].ip(), 0)).and_then(|free| free.local_addr()).expect("a port").port();
+        Self::between(real.into_iter().map(|real| (SocketAddr::from((real.ip(), free)), real)).collect()).await
+    }
+
+    /// A proxy at the first address of each pair for the second.
+    async fn between(nodes: Vec<(SocketAddr, SocketAddr)>) -> Self {
         let (learn, prepared) = unbounded_channel();
         let rule = RequestRule(
             Condition::RequestOpcode(RequestOpcode::Prepare),
             RequestReaction::noop().with_feedback_when_performed(learn),
         );
-        let node = Node::builder()
-            .real_address(real)
-            .proxy_address(address)
-            .shard_awareness(ShardAwareness::QueryNode)
-            .request_rules(vec![rule])
-            .build();
-        let proxy = Proxy::new([node]).run().await.expect("a proxy");
-        Self { proxy, address, real, prepared, statements: Vec::new() }
+        let node = |(address, real): &(SocketAddr, SocketAddr)| {
+            Node::builder()
+                .real_address(*real)
+                .proxy_address(*address)
+                .shard_awareness(ShardAwareness::QueryNode)
+                .request_rules(vec![rule.clone()])
+                .build()
+        };
+        let proxy = Proxy::new(nodes.iter().map(node)).run().await.expect("a proxy");
+        let addresses = nodes.iter().map(|(address, _)| *address).collect();
+        Self { proxy, addresses, real: nodes[0].1, prepared, statements: Vec::new() }
     }
 
     /// The contact points of a store that is to speak through the proxy.
     pub fn nodes(&self) -> Vec<String> {
-        vec![self.address.to_string()]
+        self.addresses.iter().map(SocketAddr::to_string).collect()
     }
 
     /// Learns the ids of the statements that were prepared so far.
@@ -130,6 +148,19 @@ impl Wire {
         for node in &mut self.proxy.running_nodes {
             node.prepend_response_rules(vec![ResponseRule(condition.clone(), reaction.clone())]);
         }
+    }
+
+    /// Changes answers of the node of this number that have all these words.
+    pub fn change_answers_of(
+        &mut self,
+        node: usize,
+        words: &[&[u8]],
+        change: impl Fn(ResponseFrame) -> ResponseFrame + Send + Sync + 'static,
+    ) {
+        let has = words.iter().map(|word| Condition::BodyContainsCaseSensitive((*word).into()));
+        let condition = Condition::ResponseOpcode(ResponseOpcode::Result).and(Condition::all(has));
+        let rule = ResponseRule(condition, ResponseReaction::transform_frame(Arc::new(change)));
+        self.proxy.running_nodes[node].prepend_response_rules(vec![rule]);
     }
 
     /// From now on everything passes as it is.

@@ -164,7 +164,8 @@ impl Tail {
         if state.stop.is_none() || state.position.is_none_or(|position| attempt.ticks <= position) {
             return;
         }
-        if state.window.is_full() {
+        // Of what lies beyond the edge a reader that joins could not know that the others have it already.
+        if attempt.ticks > self.edge() || state.window.is_full() {
             return;
         }
         let content = message.content();
@@ -178,7 +179,7 @@ impl Tail {
         }
     }
 
-    /// Up to where attempts may lie now, by this process's clock.
+    /// Up to where attempts may lie now.
     pub fn edge(&self) -> Ticks {
         ticks::after(ticks::at(self.core.now()), AHEAD)
     }
