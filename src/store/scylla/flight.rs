@@ -192,5 +192,6 @@ fn known(found: &Found) -> Known {
 async fn read_upto(core: &Core, slot: i32) -> Result<Ticks, Failed> {
     let rows = core.read(&core.cql.read_upto, (RESOLVER, slot)).await?;
     let row = rows.maybe_first_row::<(Option<i64>,)>().map_err(|error| Failed::malformed(error.to_string()))?;
-    row.and_then(|(upto,)| upto).ok_or_else(|| Failed::malformed("a lease is missing; run 'message-webhook migrate'"))
+    row.and_then(|(upto,)| upto)
+        .ok_or_else(|| Failed::malformed("the row of a lease is missing; run 'message-webhook migrate'"))
 }

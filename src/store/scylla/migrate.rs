@@ -16,20 +16,23 @@ use scylla::{
         retry::FallthroughRetryPolicy,
     },
     serialize::row::SerializeRow,
-    statement::Statement,
+    statement::{Consistency, Statement},
 };
 
 use super::{
     connect_error::ConnectError,
-    cql::{in_keyspace, migration},
+    cql::{NOW, in_keyspace, migration},
+    database_clock::{agree, ask},
     engine::Engine,
-    error::{Failed, Fate, full_text},
+    error::{Failed, Fate, full_text, is_invalid},
     lwt::{Decision, Row},
     options::Options,
     place,
+    prepared::Prepared,
     schema::{self, MIGRATIONS},
     session::{Connection, Profiles},
     settings::{self, Settings},
+    ticks,
 };
 use crate::domain::{Clock, Timestamp};
 
@@ -85,7 +88,7 @@ pub async fn plan(options: &Options) -> Result<Plan, ConnectError> {
 pub async fn apply(options: &Options, clock: &dyn Clock) -> Result<Plan, ConnectError> {
     let migrator = Migrator::open(options).await?;
     let plan = migrator.plan().await?;
-    migrator.carry_out(&plan, clock.now()).await?;
+    migrator.carry_out(&plan, clock).await?;
     Ok(plan)
 }
 
@@ -155,6 +158,10 @@ impl<'a> Migrator<'a> {
         }
         let has = |name: &str| tables.iter().any(|known| known == name);
         let settings = if has("settings") { self.settings().await? } else { None };
+        let missing = if has("leases") { self.missing_leases().await? } else { self.options.slots.into() };
+        if missing > 0 {
+            plan.steps.push(Step::Leases(missing));
+        }
         match settings {
             None => plan.steps.push(Step::Settings),
             Some(settings) => {
@@ -163,10 +170,6 @@ impl<'a> Migrator<'a> {
                     plan.steps.push(Step::Version { from: settings.schema_version, to: schema::VERSION });
                 }
             }
-        }
-        let missing = if has("leases") { self.missing_leases().await? } else { self.options.slots.into() };
-        if missing > 0 {
-            plan.steps.push(Step::Leases(missing));
         }
         Ok(plan)
     }
@@ -181,7 +184,7 @@ impl<'a> Migrator<'a> {
         Err(ConnectError::TooFewNodes { datacenter: self.connection.datacenter.clone(), wanted, joined, up })
     }
 
-    async fn carry_out(&self, plan: &Plan, now: Timestamp) -> Result<(), ConnectError> {
+    async fn carry_out(&self, plan: &Plan, clock: &dyn Clock) -> Result<(), ConnectError> {
         for step in &plan.steps {
             match step {
                 Step::Keyspace(cql) => {
@@ -198,7 +201,15 @@ impl<'a> Migrator<'a> {
             .map_err(|error| ConnectError::failed("wait until all nodes have the schema", &error))?;
         self.session().refresh_metadata().await.map_err(|error| ConnectError::failed("read the schema", &error))?;
 
+        let now = self.database_time(clock).await?;
         let new = Settings::new(self.options, &self.connection.datacenter, now);
+        // Of one that another run made, its own begin holds.
+        let mark = self.settings().await?.unwrap_or_else(|| new.clone()).first_mark();
+        for slot in 0..i32::from(self.options.slots) {
+            let values = (place::RESOLVER, slot, "", 0_i64, 0_i64, mark, mark);
+            self.decide("write the leases", migration::INSERT_LEASE, values).await?;
+        }
+        // Last: a keyspace with settings has everything else, and servers start on it.
         self.decide("write the settings", migration::INSERT_SETTINGS, new.values()).await?;
         // Another run may have been first, and its row holds.
         let settings = self.settings().await?.ok_or_else(|| ConnectError::NotMigrated {
@@ -206,11 +217,6 @@ impl<'a> Migrator<'a> {
             missing: "the row of settings".to_owned(),
         })?;
         self.check(&settings)?;
-        let mark = settings.first_mark();
-        for slot in 0..i32::from(self.options.slots) {
-            let values = (place::RESOLVER, slot, "", 0_i64, 0_i64, mark, mark);
-            self.decide("write the leases", migration::INSERT_LEASE, values).await?;
-        }
         if settings.schema_version < schema::VERSION {
             let values = (schema::VERSION, new.oldest_program, settings::NAME, settings.schema_version);
             self.decide("write the schema's version", migration::UPDATE_VERSION, values).await?;
@@ -218,16 +224,23 @@ impl<'a> Migrator<'a> {
         self.probe(now).await
     }
 
+    /// What time it is in the database: that of this machine may be wrong, and would be the keyspace's for ever.
+    async fn database_time(&self, clock: &dyn Clock) -> Result<Timestamp, ConnectError> {
+        let failed = |error: &dyn fmt::Display| ConnectError::failed("ask the database for its time", error);
+        let mut statement = Statement::new(NOW);
+        statement.set_execution_profile_handle(Some(self.profiles.read.clone()));
+        statement.set_consistency(Consistency::One);
+        let now = self.session().prepare(statement).await.map_err(|error| failed(&error))?;
+        let now = Prepared::new(now, &self.options.keyspace, NOW);
+        let told = ask(self.session(), &self.connection.datacenter, &now, || clock.since_boot()).await;
+        let told = told.map_err(|error| failed(&error))?;
+        let agreed = agree(&told, (ticks::at(clock.now()), clock.since_boot()));
+        agreed.map(|agreed| ticks::time(agreed.fixed.database)).ok_or_else(|| failed(&"no node tells it"))
+    }
+
     async fn probe(&self, now: Timestamp) -> Result<(), ConnectError> {
         let values = (now.as_micros(), settings::NAME, schema::VERSION);
-        self.decide("do a lightweight transaction", migration::PROBE, values).await.map(drop).map_err(|error| {
-            let ConnectError::Statement { wrong, .. } = error else { return error };
-            ConnectError::Engine(format!(
-                "this database does no lightweight transactions in the keyspace '{}': {wrong}; use ScyllaDB 2025.4 or \
-                 later (2025.1 to 2025.3 with tablets = {{'enabled': false}}), or Apache Cassandra 5",
-                self.options.keyspace
-            ))
-        })
+        self.decide("do a lightweight transaction", migration::PROBE, values).await.map(drop)
     }
 
     async fn rows(&self, text: &str, keyspace: &str) -> Result<Vec<Row>, ConnectError> {
@@ -279,7 +292,12 @@ impl<'a> Migrator<'a> {
                 Err(error) => {
                     wrong = full_text(&error);
                     if Failed::from(error).fate == Fate::Bug {
-                        break;
+                        return Err(ConnectError::Engine(format!(
+                            "this database does no lightweight transactions in the keyspace '{}': {wrong}; use \
+                             ScyllaDB 2025.4 or later (2025.1 to 2025.3 with tablets = {{'enabled': false}}), or \
+                             Apache Cassandra 5",
+                            self.options.keyspace
+                        )));
                     }
                 }
             }
@@ -327,7 +345,13 @@ pub(super) async fn read_settings(
     let mut statement = Statement::new(in_keyspace(migration::READ_SETTINGS, keyspace));
     statement.set_execution_profile_handle(Some(profiles.read.clone()));
     let failed = |error: &dyn fmt::Display| ConnectError::failed("read the settings", error);
-    let result = session.query_unpaged(statement, (settings::NAME,)).await.map_err(|error| failed(&error))?;
+    let result = session.query_unpaged(statement, (settings::NAME,)).await.map_err(|error| {
+        if is_invalid(&error) {
+            ConnectError::NotMigrated { keyspace: keyspace.to_owned(), missing: "the table of settings".to_owned() }
+        } else {
+            ConnectError::statement("read the settings", &error)
+        }
+    })?;
     let rows = result.into_rows_result().map_err(|error| failed(&error))?;
     let row = rows.maybe_first_row::<Row>().map_err(|error| failed(&error))?;
     Ok(row.as_ref().and_then(Settings::read))

@@ -70,6 +70,7 @@ use self::{
     core::Core,
     cql::Statements,
     engine::Engine,
+    error::Fate,
     feed::{Follower, Tail},
     place::Places,
     resolver::Resolver,
@@ -161,6 +162,17 @@ impl ScyllaStore {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
+        // Earlier versions of `migrate` wrote the settings first, and may have got no further.
+        core.resolved_upto().await.map_err(|failed| match failed.fate {
+            Fate::Bug => {
+                ConnectError::NotMigrated { keyspace: core.options.keyspace.clone(), missing: failed.to_string() }
+            }
+            Fate::Unclear | Fate::NoEffect => ConnectError::Statement {
+                what: "read the leases".to_owned(),
+                wrong: failed.to_string(),
+                may_pass: true,
+            },
+        })?;
         let clock = Arc::new(ClockWatch::default());
         // Before the first submission, which would be refused. Where it fails it is soon made up for.
         if let Err(failed) = clock.compare(&core).await {

@@ -173,7 +173,7 @@ impl Core {
     async fn lease_by(&self, statement: &Prepared, slot: i32) -> Result<Lease, Failed> {
         let rows = self.read(statement, (place::RESOLVER, slot)).await?;
         let row = rows.maybe_first_row::<Row>().map_err(malformed)?;
-        row.as_ref().and_then(Lease::read).ok_or_else(|| Failed::malformed("a lease is missing; run 'migrate' again"))
+        row.as_ref().and_then(Lease::read).ok_or_else(|| Failed::malformed("the row of a lease"))
     }
 
     /// How far every slot is resolved, at quorum: the least of all.

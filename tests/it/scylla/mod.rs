@@ -7,6 +7,7 @@ mod failpoints;
 mod frames;
 mod frames_of_keys;
 mod frames_of_leases;
+mod half_migrated;
 mod moving;
 mod node_clocks;
 mod outage;
