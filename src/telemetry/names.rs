@@ -141,6 +141,10 @@ metrics! {
         "Messages that the resolver accepted because their submission was left half done; ScyllaDB only";
     RESOLVER_ORPHANS_TOTAL = "message_webhook_resolver_orphans_total", Counter(), "{reference}", [],
         "References whose message another attempt has, as the resolver met them; ScyllaDB only";
+    RESOLVER_STUCK = "message_webhook_resolver_stuck", Gauge(), "{reference}", ["slot"],
+        "References of a slot that cannot be settled now, and hold its mark back; ScyllaDB only";
+    STORE_UNREADABLE_TOTAL = "message_webhook_store_unreadable_total", Counter(), "{read}", ["table"],
+        "Rows that were passed over because they are damaged or of a later version, each counted once, by table; ScyllaDB only";
     RESOLVER_UNCLEAR_TOTAL = "message_webhook_resolver_unclear_total", Counter(), "{write}", [],
         "Conditional writes of the resolver that were repeated because their outcome was unclear; ScyllaDB only";
 

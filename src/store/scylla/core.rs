@@ -12,7 +12,7 @@ use super::{
     attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, options::Options, place::Places,
     prepared::Prepared, settings::Settings, time::Time,
 };
-use crate::domain::Timestamp;
+use crate::{domain::Timestamp, telemetry::names};
 
 /// The connection, the statements and the constants.
 pub struct Core {
@@ -74,6 +74,12 @@ impl Core {
     /// While the process's clock cannot be trusted. Nothing was done then.
     pub fn attempt(&self) -> Result<Uuid, Failed> {
         self.attempts.next(self.time.for_attempts()?).map_err(|_| Failed::malformed("the machine gives no randomness"))
+    }
+
+    /// A row of `table` cannot be read: it is damaged, or of a later version of this program. It is passed over.
+    pub fn found_unreadable(&self, table: &'static str, row: &str) {
+        metrics::counter!(names::STORE_UNREADABLE_TOTAL, "table" => table).increment(1);
+        tracing::error!(table, row, "a stored row cannot be read, and is passed over");
     }
 
     /// The time by which things are old or new.

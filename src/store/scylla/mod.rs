@@ -8,7 +8,8 @@
 //! Where to read on: `submit` (one flight a key and process), `flight` (from the references to the claim), `barrier` (the
 //! check between them), `memory` (what is known without the database), `attempt`, `ticks` and `time` (the time that everything
 //! is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables), `settings` (the
-//! constants that all processes share), `resolver` (a slot's rounds), `lease` (who goes round), `roll` (what it finishes),
+//! constants that all processes share), `resolver` (a slot's rounds), `progress` (how far they
+//! came), `lease` (who goes round), `roll` (what it finishes),
 //! `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` and
 //! `database_clock` (how far ours is off), `error` (what the driver's errors mean), `connect_error` (why there is no
 //! store), `lwt` (answers to conditional writes), `session` and `engine` (the
@@ -45,6 +46,7 @@ pub mod migrate;
 mod options;
 mod place;
 mod prepared;
+mod progress;
 mod repeat;
 mod resolver;
 mod roll;

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
@@ -20,14 +21,17 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    claim::Claim,
     clock::ClockWatch,
     core::Core,
-    error::Failed,
+    error::{Failed, Fate},
     lease::{Held, Lease, Taking, Watch},
     lwt::Decision,
-    place, repeat,
+    place,
+    progress::Progress,
+    repeat::{self, UNCLEAR},
     roll::Rolled,
-    scan::{Reference, concurrently},
+    scan::{CONCURRENT, Reference, side_by_side},
     ticks::{self, Ticks},
 };
 use crate::telemetry::names;
@@ -38,6 +42,15 @@ const BETWEEN_TAKINGS: Duration = Duration::from_millis(200);
 const CLOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// The next round after one that finished something, for whoever waits for the mark.
 const SOON: Duration = Duration::from_millis(500);
+
+/// So many references are settled at a time, so that the lease is kept meanwhile.
+const CHUNK: usize = 64;
+/// Of large ones fewer: about so many bytes of messages are held.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Of slow ones fewer: no more are begun after so long.
+const CHUNK_TIME: Duration = Duration::from_millis(1500);
+/// Of more references that cannot be settled it is the database, and not they.
+const MOST_STUCK: usize = 256;
 
 /// What the tasks of all slots share.
 pub struct Resolver {
@@ -110,12 +123,13 @@ impl Resolver {
             };
             tracing::info!(slot, epoch = held.epoch(), "resolving a slot");
             self.count(1);
+            let mut progress = Progress::from(held.finished());
             let ended = loop {
-                let pause = match self.round(slot, &shards, &mut held).await {
+                let pause = match self.round(slot, &shards, &mut held, &mut progress).await {
                     Ok(0) => cycle,
                     Ok(_) => SOON.min(cycle),
                     Err(Ended::Failed(failed)) => {
-                        tracing::warn!(slot, %failed, "a round of resolving was given up; the next begins where it began");
+                        tracing::warn!(slot, %failed, "a round of resolving was given up; the next goes on from there");
                         cycle
                     }
                     Err(Ended::Lost) => break "another process took the lease",
@@ -131,6 +145,7 @@ impl Resolver {
             };
             self.uncount();
             self.tell_lag(slot, 0);
+            metrics::gauge!(names::RESOLVER_STUCK, "slot" => slot.to_string()).set(0.0);
             tracing::info!(slot, epoch = held.epoch(), why = ended, "no longer resolving a slot");
             if self.pause(cycle).await.is_none() {
                 return;
@@ -178,7 +193,7 @@ impl Resolver {
     }
 
     /// One round; how many references were finished.
-    async fn round(&self, slot: i32, shards: &[i32], held: &mut Held) -> Result<usize, Ended> {
+    async fn round(&self, slot: i32, shards: &[i32], held: &mut Held, progress: &mut Progress) -> Result<usize, Ended> {
         let core = &*self.core;
         let until = Instant::now() + CLOCK_PATIENCE;
         let clock = repeat::until(until, || self.clock.recent(core), |_| {}).await.map_err(|failed| {
@@ -190,77 +205,198 @@ impl Resolver {
         }
         self.renew(slot, held, ticks::before(clock.earlier(), core.options.window)).await?;
         self.tell_lag(slot, clock.earlier().saturating_sub(held.finished()));
-        let (upto, mut rolled) = (held.resolving_upto(), 0);
-        while held.finished() < upto {
-            let stretch = core.stretch(shards, held.finished(), upto).await?;
+        let again = progress.stuck();
+        let mut rolled = self.settle_references(slot, &again, held, progress).await?;
+        held.finish(progress.finished());
+        let upto = held.resolving_upto();
+        while progress.scanned() < upto {
+            let stretch = core.stretch(shards, progress.scanned(), upto).await?;
             for (bucket, shards) in stretch.buckets {
                 let end = stretch.upto.min(ticks::bucket_end(bucket));
                 for shard in shards {
-                    rolled += self.resolve(slot, shard, bucket, end, held).await?;
+                    rolled += self.resolve(slot, shard, bucket, end, held, progress).await?;
                 }
-                held.finish(end);
+                progress.scan_to(end);
+                held.finish(progress.finished());
             }
-            held.finish(stretch.upto);
+            progress.scan_to(stretch.upto);
+            held.finish(progress.finished());
+        }
+        let stuck = progress.count_stuck();
+        metrics::gauge!(names::RESOLVER_STUCK, "slot" => slot.to_string()).set(stuck as f64);
+        if stuck > 0 {
+            tracing::warn!(slot, stuck, "references cannot be settled now, and hold the mark back");
         }
         Ok(rolled)
     }
 
     /// Resolves one bucket of one shard up to `end`, page by page.
-    async fn resolve(&self, slot: i32, shard: i32, bucket: i32, end: Ticks, held: &mut Held) -> Result<usize, Ended> {
-        let (mut after, mut rolled) = (ticks::last(held.finished()), 0);
+    async fn resolve(
+        &self,
+        slot: i32,
+        shard: i32,
+        bucket: i32,
+        end: Ticks,
+        held: &mut Held,
+        progress: &mut Progress,
+    ) -> Result<usize, Ended> {
+        let mut rolled = 0;
         loop {
-            let page = self.core.references(shard, bucket, after, end).await?;
+            let page = self.core.references(shard, bucket, progress.after(shard), end).await?;
             let Some(last) = page.last() else { return Ok(rolled) };
-            after = last.attempt.id;
-            let undecided = self.undecided(&page).await?;
-            if !undecided.is_empty() {
-                rolled += self.roll_forward(slot, &undecided, held).await?;
-            } else if held.age(Instant::now()) > self.core.options.cycle {
-                // A long scan keeps its lease.
+            rolled += self.settle_references(slot, &page, held, progress).await?;
+            progress.reach(shard, last.attempt.id);
+        }
+    }
+
+    /// Settles references chunk by chunk, each with its own deadlines, so that what is done stays done whatever comes next. How
+    /// many were finished.
+    async fn settle_references(
+        &self,
+        slot: i32,
+        references: &[Reference],
+        held: &mut Held,
+        progress: &mut Progress,
+    ) -> Result<usize, Ended> {
+        let mut rolled = 0;
+        for chunk in references.chunks(CHUNK) {
+            let undecided = self.undecided(chunk, progress).await;
+            rolled += self.roll_forward(slot, undecided, held, progress).await?;
+            if progress.count_stuck() > MOST_STUCK {
+                return Err(Failed::unclear("too many references cannot be settled").into());
+            }
+            // A long scan keeps its lease.
+            if held.age(Instant::now()) > self.core.options.cycle {
                 self.renew(slot, held, held.resolving_upto()).await?;
             }
         }
+        Ok(rolled)
     }
 
-    /// Which of the references have no claim yet.
-    async fn undecided<'a>(&self, page: &'a [Reference]) -> Result<Vec<&'a Reference>, Failed> {
-        let heads = page.iter().map(|reference| async move {
-            let found = self.core.claim_head(&reference.key).await?;
-            Ok::<_, Failed>((reference, found))
+    /// Which of the references have no claim yet. One of which that is not found out holds up no other.
+    async fn undecided<'a>(&self, references: &'a [Reference], progress: &mut Progress) -> Vec<&'a Reference> {
+        let heads = references.iter().map(|reference| async move {
+            let found = self.core.claim_head(&reference.key).await;
+            (reference, found)
         });
-        let heads = concurrently(heads).await?;
+        let heads: Vec<_> = side_by_side(heads).collect().await;
         let mut undecided = Vec::new();
         for (reference, found) in heads {
             match found {
-                None => undecided.push(reference),
-                Some(found) if found.attempt != reference.attempt.id => {
-                    metrics::counter!(names::RESOLVER_ORPHANS_TOTAL).increment(1);
+                Ok(None) => undecided.push(reference),
+                Ok(Some(found)) => {
+                    if found.attempt != reference.attempt.id {
+                        metrics::counter!(names::RESOLVER_ORPHANS_TOTAL).increment(1);
+                    }
+                    progress.settle(reference);
                 }
-                Some(_) => {}
+                // There is a claim, though nobody can read it: none is to be made.
+                Err(failed) if failed.fate == Fate::Bug => {
+                    self.core.found_unreadable("messages", &reference.key.fingerprint());
+                    progress.settle(reference);
+                }
+                Err(failed) => {
+                    tracing::debug!(%failed, "a claim could not be read");
+                    progress.stick(reference);
+                }
             }
         }
-        Ok(undecided)
+        undecided
     }
 
-    /// Makes the references good, makes sure of the lease, and claims.
-    async fn roll_forward(&self, slot: i32, undecided: &[&Reference], held: &mut Held) -> Result<usize, Ended> {
+    /// Makes the references good, makes sure of the lease, and claims; as many of them at a time as have room.
+    async fn roll_forward(
+        &self,
+        slot: i32,
+        undecided: Vec<&Reference>,
+        held: &mut Held,
+        progress: &mut Progress,
+    ) -> Result<usize, Ended> {
         let core = &*self.core;
-        let until = Instant::now() + core.options.reference_window;
-        // The scan may have seen what one replica alone has.
-        let claims = undecided.iter().map(|reference| async move {
-            let claim = core.claim_of(reference).await?.ok_or_else(|| Failed::unclear("a reference went away"))?;
-            core.write_references(&claim, until).await?;
-            Ok::<_, Failed>(claim)
-        });
-        let claims = concurrently(claims).await?;
-        self.renew(slot, held, held.resolving_upto()).await?;
-        let unclear = || metrics::counter!(names::RESOLVER_UNCLEAR_TOTAL).increment(1);
-        let rolled = concurrently(claims.iter().map(|claim| core.roll_forward(claim, unclear))).await?;
-        let claimed = rolled.iter().filter(|rolled| **rolled == Rolled::Claimed).count();
-        metrics::counter!(names::RESOLVER_ROLLED_FORWARD_TOTAL).increment(claimed as u64);
-        metrics::counter!(names::RESOLVER_ORPHANS_TOTAL).increment((rolled.len() - claimed) as u64);
-        tracing::info!(slot, claimed, orphans = rolled.len() - claimed, "finished what submissions left half done");
-        Ok(rolled.len())
+        let mut rest = undecided.into_iter().peekable();
+        let (mut claimed, mut orphans) = (0, 0);
+        while rest.peek().is_some() {
+            let claims = self.make_good(&mut rest, progress).await;
+            if claims.is_empty() {
+                continue;
+            }
+            self.renew(slot, held, held.resolving_upto()).await?;
+            let until = Instant::now() + UNCLEAR;
+            let unclear = || metrics::counter!(names::RESOLVER_UNCLEAR_TOTAL).increment(1);
+            let rolling = claims.iter().map(|(reference, claim)| async move {
+                let rolled = core.roll_forward(claim, until, unclear).await;
+                (*reference, rolled)
+            });
+            let rolled: Vec<_> = side_by_side(rolling).collect().await;
+            for (reference, rolled) in rolled {
+                match rolled {
+                    Ok(Rolled::Claimed) => claimed += 1,
+                    Ok(Rolled::Orphan) => orphans += 1,
+                    // No claim of it can be written, by whomever; and its absence was read since the last try.
+                    Err(failed) if failed.fate == Fate::Bug && progress.is_stuck(reference) => {
+                        core.found_unreadable("messages", &reference.key.fingerprint());
+                    }
+                    Err(failed) => {
+                        tracing::debug!(slot, %failed, "it is not clear yet whose a message is");
+                        progress.stick(reference);
+                        continue;
+                    }
+                }
+                progress.settle(reference);
+            }
+        }
+        if claimed + orphans > 0 {
+            metrics::counter!(names::RESOLVER_ROLLED_FORWARD_TOTAL).increment(claimed);
+            metrics::counter!(names::RESOLVER_ORPHANS_TOTAL).increment(orphans);
+            tracing::info!(slot, claimed, orphans, "finished what submissions left half done");
+        }
+        Ok(usize::try_from(claimed + orphans).unwrap_or(usize::MAX))
+    }
+
+    /// Reads the rows of references and writes them again, for the scan may have seen what one replica alone has: as many of
+    /// `rest` as fit into [`CHUNK_BYTES`] and [`CHUNK_TIME`], and one at least.
+    async fn make_good<'a>(
+        &self,
+        rest: &mut impl Iterator<Item = &'a Reference>,
+        progress: &mut Progress,
+    ) -> Vec<(&'a Reference, Claim)> {
+        let core = &*self.core;
+        let begun = Instant::now();
+        let make = |reference: &'a Reference| async move {
+            let until = Instant::now() + core.options.reference_window;
+            let claim = core.claim_of(reference).await;
+            let good = match claim {
+                Ok(Some(claim)) => core.write_references(&claim, until).await.map(|()| Some(claim)),
+                other => other,
+            };
+            (reference, good)
+        };
+        let (mut making, mut claims, mut bytes) = (FuturesUnordered::new(), Vec::new(), 0);
+        loop {
+            let has_room = bytes < CHUNK_BYTES && begun.elapsed() < CHUNK_TIME;
+            while making.len() < CONCURRENT && (has_room || (making.is_empty() && claims.is_empty())) {
+                let Some(reference) = rest.next() else { break };
+                making.push(make(reference));
+            }
+            let Some((reference, good)) = making.next().await else { return claims };
+            match good {
+                Ok(Some(claim)) => {
+                    bytes += claim.message.len();
+                    claims.push((reference, claim));
+                }
+                // It went away by its age: nobody could deliver it.
+                Ok(None) => progress.settle(reference),
+                // Nobody can make a claim of it, now or later.
+                Err(failed) if failed.fate == Fate::Bug => {
+                    core.found_unreadable("feed", &reference.key.fingerprint());
+                    progress.settle(reference);
+                }
+                Err(failed) => {
+                    tracing::debug!(%failed, "a reference could not be made good");
+                    progress.stick(reference);
+                }
+            }
+        }
     }
 
     /// Renews the lease and publishes both marks. Unless it succeeds the round is over.

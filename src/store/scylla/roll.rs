@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     claim::Claim,
     core::Core,
-    error::{Failed, Fate},
+    error::Failed,
     lwt::{Decision, Row},
     repeat,
     scan::Reference,
@@ -50,27 +50,19 @@ impl Core {
         Ok(())
     }
 
-    /// Claims the message for the reference's attempt, again and again until it is clear whose it is or the store closes.
+    /// Claims the message for the reference's attempt, again and again until it is clear whose it is or `until` has passed.
     ///
     /// # Errors
-    /// When the store closes, and for bugs.
-    pub async fn roll_forward(&self, claim: &Claim, unclear: impl Fn()) -> Result<Rolled, Failed> {
-        let mut pauses = repeat::pauses();
-        loop {
-            let failed = match self.decide(&self.cql.claim, claim.values()).await {
-                Ok(Decision::Applied) => return Ok(Rolled::Claimed),
-                Ok(Decision::Refused(row)) => {
-                    // An earlier try of ours, or of the submission itself.
-                    let is_mine = row.timeuuid("attempt_id") == Some(claim.attempt);
-                    return Ok(if is_mine { Rolled::Claimed } else { Rolled::Orphan });
-                }
-                Err(failed) if failed.fate == Fate::Bug => return Err(failed),
-                Err(failed) => failed,
-            };
-            unclear();
-            let Some(pause) = pauses.next() else { return Err(failed) };
-            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return Err(failed);
+    /// When it is not clear by then, and for bugs.
+    pub async fn roll_forward(&self, claim: &Claim, until: Instant, unclear: impl Fn()) -> Result<Rolled, Failed> {
+        let values = claim.values();
+        let claiming = repeat::until(until, || self.decide(&self.cql.claim, &values), |_| unclear());
+        match claiming.await? {
+            Decision::Applied => Ok(Rolled::Claimed),
+            Decision::Refused(row) => {
+                // An earlier try of ours, or of the submission itself.
+                let is_mine = row.timeuuid("attempt_id") == Some(claim.attempt);
+                Ok(if is_mine { Rolled::Claimed } else { Rolled::Orphan })
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use scylla::value::CqlTimeuuid;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use crate::domain::{Error, Message, MessageKey, MessageSid, OrgId};
 /// References in one read.
 pub const PAGE: usize = 500;
 /// Statements of one scan that are under way at once.
-const CONCURRENT: usize = 16;
+pub const CONCURRENT: usize = 16;
 /// So many buckets are looked into unasked; of more it is read first which have rows.
 const UNASKED: i32 = 3;
 
@@ -193,6 +193,13 @@ pub fn concurrently<T, E, F: Future<Output = Result<T, E>>>(
     // Made at once: an iterator that is kept while they run would have to be sendable with its closure.
     let futures: Vec<F> = futures.into_iter().collect();
     stream::iter(futures).buffered(CONCURRENT).try_collect()
+}
+
+/// What all the futures give, in their order, some of them under way at once.
+pub fn side_by_side<T, F: Future<Output = T>>(futures: impl IntoIterator<Item = F>) -> impl Stream<Item = T> {
+    // Made at once, as above.
+    let futures: Vec<F> = futures.into_iter().collect();
+    stream::iter(futures).buffered(CONCURRENT)
 }
 
 fn key(org: &str, env: &str, sid: String) -> Result<MessageKey, Failed> {

@@ -1,5 +1,6 @@
 //! The program on a store for many replicas. What every store promises is in `conformance`.
 
+mod backlog;
 mod cli;
 mod erased;
 #[cfg(feature = "failpoints")]
