@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
-use super::{RateExceeded, Violation};
+use super::{Environment, OrgId, RateExceeded, Violation};
 
 /// What can be wrong with a message, a key or a store, as far as a caller would act differently on it. What only a protocol
 /// can be wrong about is none of them.
@@ -80,6 +80,7 @@ struct Inner {
     rate_exceeded: Option<RateExceeded>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     subject: Option<String>,
+    concerns: Option<(OrgId, Environment)>,
 }
 
 impl Error {
@@ -93,6 +94,7 @@ impl Error {
             rate_exceeded: None,
             cause: None,
             subject: None,
+            concerns: None,
         }))
     }
 
@@ -127,6 +129,18 @@ impl Error {
     pub fn about(mut self, fingerprint: String) -> Self {
         self.0.subject = Some(fingerprint);
         self
+    }
+
+    /// Says whom alone it concerns.
+    #[must_use]
+    pub fn concerning(mut self, org: OrgId, env: Environment) -> Self {
+        self.0.concerns = Some((org, env));
+        self
+    }
+
+    /// Whom alone it concerns, where not everybody.
+    pub fn concerns(&self) -> Option<(&OrgId, Environment)> {
+        self.0.concerns.as_ref().map(|(org, env)| (org, *env))
     }
 
     /// What went wrong.

@@ -115,10 +115,12 @@ pub trait FeedFollower: Send + 'static {
     /// The next messages within `limit`; an empty page when there are none yet. A message larger than the byte limit comes
     /// alone.
     ///
-    /// Cancellation: dropping the future leaves the follower where it was, as an error does.
+    /// Cancellation: dropping the future leaves the follower where it was, as an error does but for the one below.
     ///
     /// # Errors
-    /// [`crate::domain::Kind::CursorExpired`] when retention has overtaken the follower; those of every method.
+    /// [`crate::domain::Kind::CursorExpired`] when retention has overtaken the follower;
+    /// [`crate::domain::Kind::DataLoss`] at a message that cannot be read, with a cursor behind it in the text. Where that says whom
+    /// it concerns ([`Error::concerns`]), the follower is behind it then, for all others. Those of every method.
     async fn next(&mut self, limit: PageLimit) -> Result<FeedPage, Error>;
 
     /// Returns when [`FeedFollower::next`] may have something, at once if it has already; returns too when the store

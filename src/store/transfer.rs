@@ -10,7 +10,7 @@ pub struct ExportPage {
     pub messages: Vec<Message>,
     /// Where the next page begins, now or later.
     pub next: PageToken,
-    /// Stretches that the disk has damaged; they are passed over.
+    /// Stretches, or messages, that cannot be read; they are passed over.
     pub lost: u32,
     /// Whether there is nothing after it now.
     pub is_last: bool,

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{core::Core, error::Failed, lwt::Row, ticks};
 use crate::{
-    domain::{Environment, Error, Fingerprint, FromId, Message, MessageKey, NewMessage, Timestamp},
+    domain::{Environment, Fingerprint, FromId, Message, MessageKey, NewMessage, Timestamp},
     store::record::{Draft, View},
 };
 
@@ -94,19 +94,20 @@ pub fn place(key: &MessageKey) -> (&str, &'static str, &str) {
 /// The message of a claim's row; `None` where its content was erased.
 ///
 /// # Errors
-/// [`crate::domain::Kind::Internal`] for damaged bytes, or those of another message.
-pub fn message(key: &MessageKey, row: &Row) -> Result<Option<(Uuid, Message)>, Error> {
+/// For bytes that are damaged, of a later version of this program, or of another message.
+pub fn message(key: &MessageKey, row: &Row) -> Result<Option<Message>, Failed> {
     let found = Found::read(row)?;
     let Some(bytes) = row.blob("message") else { return Ok(None) };
+    let malformed = |error: &dyn std::fmt::Display| Failed::malformed(error.to_string());
     // Never negative: 60 bits.
-    let view = View::read(ticks::of(found.attempt) as u64, bytes).map_err(Error::internal)?;
+    let view = View::read(ticks::of(found.attempt) as u64, bytes).map_err(|error| malformed(&error))?;
     if !view.has_key(key) {
-        return Err(Error::internal("a claim holds the record of another message"));
+        return Err(Failed::malformed("a claim holds the record of another message"));
     }
-    let mut message = view.to_message().map_err(Error::internal)?;
+    let mut message = view.to_message().map_err(|error| malformed(&error))?;
     // An import keeps the original time in its column.
     message.accepted_at = found.accepted_at;
-    Ok(Some((found.attempt, message)))
+    Ok(Some(message))
 }
 
 impl Core {

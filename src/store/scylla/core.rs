@@ -1,5 +1,6 @@
 //! What every part of the store has at hand.
 
+use quick_cache::sync::Cache;
 use scylla::{
     client::session::Session,
     response::query_result::{QueryResult, QueryRowsResult},
@@ -30,6 +31,8 @@ pub struct Core {
     pub places: Places,
     /// The process's time, held against the database's.
     pub time: Time,
+    /// Rows that were told as unreadable.
+    pub unreadable: Cache<String, ()>,
     /// Ids of attempts.
     pub attempts: Attempts,
     /// What must end before the store is closed.
@@ -76,8 +79,14 @@ impl Core {
         self.attempts.next(self.time.for_attempts()?).map_err(|_| Failed::malformed("the machine gives no randomness"))
     }
 
-    /// A row of `table` cannot be read: it is damaged, or of a later version of this program. It is passed over.
+    /// A row of `table` cannot be read: it is damaged, or of a later version of this program. It is passed over. Told once
+    /// each, by what stands for it.
     pub fn found_unreadable(&self, table: &'static str, row: &str) {
+        let is_known = self.unreadable.get(row).is_some();
+        if is_known {
+            return;
+        }
+        self.unreadable.insert(row.to_owned(), ());
         metrics::counter!(names::STORE_UNREADABLE_TOTAL, "table" => table).increment(1);
         tracing::error!(table, row, "a stored row cannot be read, and is passed over");
     }

@@ -33,7 +33,7 @@ pub async fn export(core: &Core, after: Option<&PageToken>, limit: PageLimit) ->
             )
         })?,
     };
-    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let (mut messages, mut bytes, mut lost) = (Vec::new(), 0, 0);
     loop {
         let rows = core.read(&core.cql.export_claims, (place, ROWS as i32)).await?;
         let rows = rows.rows::<Row>().map_err(|error| Failed::malformed(error.to_string()))?;
@@ -46,15 +46,21 @@ pub async fn export(core: &Core, after: Option<&PageToken>, limit: PageLimit) ->
                 break;
             }
             place = row.bigint("place").ok_or_else(|| Failed::malformed("a claim has no token"))?;
-            let key = key(&row).ok_or_else(|| Failed::malformed("a claim's key breaks its rules"))?;
-            if let Some((_, message)) = claim::message(&key, &row)?
-                && !core.is_past(message.accepted_at)
-            {
-                messages.push(message);
+            let Some(key) = key(&row) else {
+                core.found_unreadable("messages", &place.to_string());
+                lost += 1;
+                continue;
+            };
+            match claim::message(&key, &row) {
+                Ok(message) => messages.extend(message.filter(|message| !core.is_past(message.accepted_at))),
+                Err(_) => {
+                    core.found_unreadable("messages", &key.fingerprint());
+                    lost += 1;
+                }
             }
         }
         if is_last || is_full {
-            return Ok(ExportPage { messages, next: write(core, place), lost: 0, is_last: is_last && !is_full });
+            return Ok(ExportPage { messages, next: write(core, place), lost, is_last: is_last && !is_full });
         }
     }
 }

@@ -23,7 +23,7 @@ const STEP: usize = 16;
 /// A process whose clock is ahead of ours by more has its messages listed when ours has come there.
 const AHEAD: Duration = Duration::from_hours(1);
 
-/// One page of a sender's messages.
+/// One page of a sender's messages. What cannot be read is passed over, logged and counted.
 ///
 /// # Errors
 /// [`crate::domain::Kind::InvalidArgument`] for a token that this store did not give; what the database cannot do now.
@@ -43,7 +43,13 @@ pub async fn page(
     let mut period = ticks::period(ticks::of(before));
     while period >= oldest {
         let references = core.sender_references(sender, period, before).await?;
-        let standings = concurrently(references.iter().map(|(attempt, key)| core.standing(*attempt, key))).await?;
+        let standings = concurrently(references.iter().map(|(attempt, key)| async move {
+            match key {
+                Some(key) => core.standing(*attempt, key).await,
+                None => Ok(Standing::Lost),
+            }
+        }))
+        .await?;
         for ((attempt, _), standing) in references.iter().zip(standings) {
             match standing {
                 Standing::Accepted { message, bytes: more } => {
@@ -54,7 +60,7 @@ pub async fn page(
                     messages.push(message);
                 }
                 // One that is undecided may be accepted later: then it belongs to the pages that begin later.
-                Standing::Undecided | Standing::Orphan | Standing::Erased => {}
+                Standing::Undecided | Standing::Orphan | Standing::Erased | Standing::Lost => {}
             }
             before = *attempt;
         }
@@ -72,16 +78,21 @@ impl Core {
         sender: &Sender,
         period: i32,
         before: Uuid,
-    ) -> Result<Vec<(Uuid, MessageKey)>, Failed> {
+    ) -> Result<Vec<(Uuid, Option<MessageKey>)>, Failed> {
         let (org, env, from) = (sender.org.as_str(), sender.env.as_str(), sender.from_id.as_str());
         let values = (org, env, from, period, CqlTimeuuid::from(before), STEP as i32);
         let malformed = |error: &dyn std::fmt::Display| Failed::malformed(error.to_string());
         let rows = self.read(&self.cql.list_sender, values).await?;
         let mut found = Vec::new();
-        for row in rows.rows::<(CqlTimeuuid, String)>().map_err(|error| malformed(&error))? {
+        for row in rows.rows::<(CqlTimeuuid, Option<String>)>().map_err(|error| malformed(&error))? {
             let (attempt, sid) = row.map_err(|error| malformed(&error))?;
-            let sid = MessageSid::new(sid).map_err(|_| Failed::malformed("a reference names no message"))?;
-            found.push((attempt.into(), MessageKey { org: sender.org.clone(), env: sender.env, sid }));
+            let attempt = Uuid::from(attempt);
+            let sid = sid.and_then(|sid| MessageSid::new(sid).ok());
+            if sid.is_none() {
+                self.found_unreadable("messages_by_sender", &attempt.to_string());
+            }
+            let key = sid.map(|sid| MessageKey { org: sender.org.clone(), env: sender.env, sid });
+            found.push((attempt, key));
         }
         Ok(found)
     }

@@ -61,6 +61,7 @@ mod time;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use quick_cache::sync::Cache;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use connect_error::ConnectError;
@@ -85,9 +86,12 @@ use super::{
     PageToken,
 };
 use crate::{
-    domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp},
+    domain::{Clock, Error, KeyId, KeyRecord, Kind, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp},
     telemetry::names,
 };
+
+/// So many rows that cannot be read are told once and not each time that they are met.
+const UNREADABLE: usize = 10_000;
 
 /// A store in a keyspace that any number of processes share.
 pub struct ScyllaStore {
@@ -160,6 +164,7 @@ impl ScyllaStore {
             options,
             settings,
             time,
+            unreadable: Cache::new(UNREADABLE),
             attempts,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -229,7 +234,10 @@ impl MessageStore for ScyllaStore {
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
         let core = self.open()?;
         let Some(row) = core.claim(key).await? else { return Ok(None) };
-        let message = claim::message(key, &row)?.map(|(_, message)| message);
+        let message = claim::message(key, &row).map_err(|wrong| {
+            core.found_unreadable("messages", &key.fingerprint());
+            Error::new(Kind::DataLoss, "The message was accepted, but its content cannot be read").with_cause(wrong)
+        })?;
         // Claims outlive the retention; what is past it is forgotten all the same.
         Ok(message.filter(|message| !core.is_past(message.accepted_at)))
     }

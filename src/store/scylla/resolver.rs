@@ -243,9 +243,9 @@ impl Resolver {
         let mut rolled = 0;
         loop {
             let page = self.core.references(shard, bucket, progress.after(shard), end).await?;
-            let Some(last) = page.last() else { return Ok(rolled) };
-            rolled += self.settle_references(slot, &page, held, progress).await?;
-            progress.reach(shard, last.attempt.id);
+            let Some(last) = page.last else { return Ok(rolled) };
+            rolled += self.settle_references(slot, &page.references, held, progress).await?;
+            progress.reach(shard, last);
         }
     }
 

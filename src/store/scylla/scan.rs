@@ -58,6 +58,17 @@ pub struct Reference {
     pub key: MessageKey,
 }
 
+/// Rows of the feed that were read at once.
+#[derive(Debug)]
+pub struct Page {
+    /// Those that can be read.
+    pub references: Vec<Reference>,
+    /// The attempt of the last row, readable or not.
+    pub last: Option<Uuid>,
+    /// Whether there may be more.
+    pub is_full: bool,
+}
+
 /// What a reference is worth, by the claim of its key.
 #[derive(Debug)]
 pub enum Standing {
@@ -67,6 +78,8 @@ pub enum Standing {
     Orphan,
     /// The message was accepted by this attempt, and its content erased since, or it is past its retention.
     Erased,
+    /// The message was accepted, and nobody can read it here.
+    Lost,
     /// The message was accepted by this attempt.
     Accepted {
         /// The message.
@@ -110,43 +123,50 @@ impl Core {
         Ok(Stretch { buckets, upto: upto.min(ticks::day_end(day) - 1) })
     }
 
-    /// The references of a shard's bucket after `after` and up to `upto`, at most [`PAGE`], in their order.
+    /// The references of a shard's bucket after `after` and up to `upto`, of at most [`PAGE`] rows, in their order. Rows that
+    /// cannot be read are passed over.
     ///
     /// # Errors
     /// As the driver's errors are classified.
-    pub async fn references(
-        &self,
-        shard: i32,
-        bucket: i32,
-        after: Uuid,
-        upto: Ticks,
-    ) -> Result<Vec<Reference>, Failed> {
+    pub async fn references(&self, shard: i32, bucket: i32, after: Uuid, upto: Ticks) -> Result<Page, Failed> {
         let (after, upto) = (CqlTimeuuid::from(after), CqlTimeuuid::from(ticks::last(upto)));
         // Far below 2^31.
         let rows = self.read(&self.cql.scan_feed, (shard, bucket, after, upto, PAGE as i32)).await?;
-        let mut found = Vec::with_capacity(rows.rows_num());
-        for row in rows.rows::<(CqlTimeuuid, String, String, String)>().map_err(malformed)? {
+        let mut page = Page { references: Vec::with_capacity(rows.rows_num()), last: None, is_full: false };
+        page.is_full = rows.rows_num() >= PAGE;
+        for row in rows.rows::<(CqlTimeuuid, Option<String>, Option<String>, Option<String>)>().map_err(malformed)? {
             let (attempt, org, env, sid) = row.map_err(malformed)?;
             let attempt = Attempt::from(Uuid::from(attempt));
-            found.push(Reference { shard, attempt, key: key(&org, &env, sid)? });
+            page.last = Some(attempt.id);
+            match key(org, env, sid) {
+                Some(key) => page.references.push(Reference { shard, attempt, key }),
+                None => self.found_unreadable("feed", &attempt.id.to_string()),
+            }
         }
-        Ok(found)
+        Ok(page)
     }
 
     /// What a reference of `attempt` to `key` is worth, at quorum. [`Standing::Undecided`] is the one answer that is not
     /// final.
     ///
     /// # Errors
-    /// [`crate::domain::Kind::StoreUnavailable`], and [`crate::domain::Kind::Internal`] for damage.
+    /// [`crate::domain::Kind::StoreUnavailable`].
     pub async fn standing(&self, attempt: Uuid, key: &MessageKey) -> Result<Standing, Error> {
         let Some(row) = self.claim(key).await? else { return Ok(Standing::Undecided) };
-        if row.timeuuid("attempt_id") != Some(attempt) {
+        if row.timeuuid("attempt_id").is_some_and(|accepted| accepted != attempt) {
             return Ok(Standing::Orphan);
         }
         let bytes = row.blob("message").map_or(0, <[u8]>::len);
-        // One that was imported may be past its retention though its attempt is not.
-        let message = claim::message(key, &row)?.filter(|(_, message)| !self.is_past(message.accepted_at));
-        Ok(message.map_or(Standing::Erased, |(_, message)| Standing::Accepted { message, bytes }))
+        match claim::message(key, &row) {
+            Err(_) => {
+                self.found_unreadable("messages", &key.fingerprint());
+                Ok(Standing::Lost)
+            }
+            // One that was imported may be past its retention though its attempt is not.
+            Ok(message) => Ok(message
+                .filter(|message| !self.is_past(message.accepted_at))
+                .map_or(Standing::Erased, |message| Standing::Accepted { message, bytes })),
+        }
     }
 
     /// Before this, references are past the retention.
@@ -202,13 +222,8 @@ pub fn side_by_side<T, F: Future<Output = T>>(futures: impl IntoIterator<Item = 
     stream::iter(futures).buffered(CONCURRENT)
 }
 
-fn key(org: &str, env: &str, sid: String) -> Result<MessageKey, Failed> {
-    let wrong = |what: &str| Failed::malformed(format!("a reference names no {what}"));
-    Ok(MessageKey {
-        org: OrgId::new(org).map_err(|_| wrong("organisation"))?,
-        env: claim::environment(env).ok_or_else(|| wrong("environment"))?,
-        sid: MessageSid::new(sid).map_err(|_| wrong("message"))?,
-    })
+fn key(org: Option<String>, env: Option<String>, sid: Option<String>) -> Option<MessageKey> {
+    Some(MessageKey { org: OrgId::new(&org?).ok()?, env: claim::environment(&env?)?, sid: MessageSid::new(sid?).ok()? })
 }
 
 fn malformed(error: impl std::fmt::Display) -> Failed {

@@ -15,3 +15,4 @@ mod outage;
 mod replicas;
 mod secure;
 mod start;
+mod unreadable;

@@ -16,7 +16,7 @@ use super::{
     tail::{Membership, Tail},
 };
 use crate::{
-    domain::Error,
+    domain::{Error, Kind, MessageKey},
     store::{
         Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, PageLimit,
         scylla::{
@@ -147,12 +147,19 @@ impl Follower {
         // It may have expired under the reader.
         self.check_expiry()?;
         self.is_at_start &= found.is_empty();
-        let items = found.into_iter().map(|Found { attempt, message, mark }| {
+        let mut items = Vec::with_capacity(found.len());
+        for Found { attempt, message, mark } in found {
             self.seen.advance(mark);
             self.seen.note(attempt);
-            FeedItem { message, cursor: self.cursor() }
-        });
-        let items = items.collect();
+            match message {
+                Ok(message) => items.push(FeedItem { message, cursor: self.cursor() }),
+                // It comes alone.
+                Err(key) => {
+                    self.phase = Phase::Behind((!leg.is_done()).then_some(leg));
+                    return Err(self.lost_at(key, mark));
+                }
+            }
+        }
         self.seen.advance(leg.mark());
         self.phase = Phase::Behind((!leg.is_done()).then_some(leg));
         Ok(items)
@@ -168,9 +175,11 @@ impl Follower {
     ) -> Result<Vec<FeedItem>, Error> {
         let mut leg = leg.unwrap_or_else(|| Leg::new(self.seen.mark(), self.tail.edge()));
         let found = leg.page(&self.tail.core, limit, |attempt| self.wants(attempt)).await?;
-        let items = found.into_iter().map(|Found { attempt, message, .. }| {
+        let items = found.into_iter().filter_map(|Found { attempt, message, .. }| {
+            // One that cannot be read is told when the position moves over it: there is no place behind it before.
+            let message = message.ok()?;
             self.seen.note(attempt);
-            FeedItem { message, cursor: self.cursor() }
+            Some(FeedItem { message, cursor: self.cursor() })
         });
         let items = items.collect();
         self.phase = if leg.is_done() {
@@ -183,7 +192,7 @@ impl Follower {
     }
 
     /// The next messages of the log; `None` when it has forgotten where the reader was.
-    fn page_live(&mut self, next: u64, limit: PageLimit) -> Option<Vec<FeedItem>> {
+    fn page_live(&mut self, next: u64, limit: PageLimit) -> Option<Result<Vec<FeedItem>, Error>> {
         let tail = Arc::clone(&self.tail);
         let (mut items, mut bytes, mut next) = (Vec::new(), 0, next);
         tail.look(self.order, |log, _| {
@@ -200,7 +209,8 @@ impl Follower {
                             // Two at one time: the place between them is before both.
                             let is_last = !matches!(
                                 entries.peek(),
-                                Some(Entry::Message { attempt: next, .. }) if next.ticks == attempt.ticks
+                                Some(Entry::Message { attempt: next, .. } | Entry::Lost { attempt: next, .. })
+                                    if next.ticks == attempt.ticks
                             );
                             self.seen.advance(attempt.ticks - i64::from(!is_last));
                         }
@@ -210,13 +220,29 @@ impl Follower {
                             cursor: self.cursor(),
                         });
                     }
-                    Entry::Message { .. } => {}
+                    Entry::Lost { attempt, .. } if self.wants(attempt) && !items.is_empty() => break,
+                    Entry::Lost { attempt, key, behind } if self.wants(attempt) => {
+                        self.seen.note(*attempt);
+                        if self.order == FeedOrder::Ordered {
+                            self.seen.advance(*behind);
+                        }
+                        self.phase = Phase::Live { next: next + 1 };
+                        return Some(Err(self.lost_at(key.clone(), *behind)));
+                    }
+                    Entry::Message { .. } | Entry::Lost { .. } => {}
                 }
                 next += 1;
             }
             self.phase = Phase::Live { next };
-            Some(items)
+            Some(Ok(items))
         })
+    }
+
+    /// What is told at a message that nobody can read; the reader is behind it.
+    fn lost_at(&self, key: MessageKey, behind: Ticks) -> Error {
+        let cursor = Place::After(behind).to_cursor(self.tail.core.settings.created_at);
+        let text = format!("A message here cannot be read; to go on behind it, begin with cursor '{cursor}'");
+        Error::new(Kind::DataLoss, text).about(key.fingerprint()).concerning(key.org, key.env)
     }
 
     fn wants(&self, attempt: &Attempt) -> bool {
@@ -259,7 +285,7 @@ impl FeedFollower for Follower {
                 Phase::Live { next } => {
                     let next = *next;
                     match self.page_live(next, limit) {
-                        Some(items) => return Ok(FeedPage { items, next: self.cursor() }),
+                        Some(items) => return Ok(FeedPage { items: items?, next: self.cursor() }),
                         None => {
                             self.phase = Phase::Behind(None);
                             continue;

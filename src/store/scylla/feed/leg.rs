@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Error, Message},
+    domain::{Error, Message, MessageKey},
     store::{
         PageLimit,
         scylla::{
             core::Core,
             error::Failed,
-            scan::{Attempt, PAGE, Reference, Standing, concurrently},
+            scan::{Attempt, Reference, Standing, concurrently},
             ticks::{self, Ticks},
         },
     },
@@ -58,8 +58,8 @@ struct Stream {
 pub struct Found {
     /// The attempt.
     pub attempt: Attempt,
-    /// The message.
-    pub message: Message,
+    /// The message; where nobody can read it, its key.
+    pub message: Result<Message, MessageKey>,
     /// Everything up to here is in this message and those before it.
     pub mark: Ticks,
 }
@@ -87,7 +87,8 @@ impl Leg {
         self.mark >= self.upto
     }
 
-    /// The next messages within `limit`, of the attempts that `wants`; none when the leg is done. After an error, and when
+    /// The next messages within `limit`, of the attempts that `wants`; none when the leg is done. One that cannot be read comes
+    /// alone. After an error, and when
     /// the future was dropped, the leg is of no use any more.
     ///
     /// # Errors
@@ -114,13 +115,27 @@ impl Leg {
             let standings = standings.await?;
             let mut batch = batch.into_iter().zip(standings);
             while let Some(((reference, mark), standing)) = batch.next() {
-                if let Standing::Accepted { message, bytes: more } = standing {
-                    bytes += more;
-                    if bytes > limit.bytes && !found.is_empty() {
+                let attempt = reference.attempt;
+                match standing {
+                    Standing::Accepted { message, bytes: more } => {
+                        bytes += more;
+                        if bytes > limit.bytes && !found.is_empty() {
+                            self.unpop(std::iter::once(reference).chain(batch.map(|((reference, _), _)| reference)));
+                            return Ok(found);
+                        }
+                        found.push(Found { attempt, message: Ok(message), mark });
+                    }
+                    Standing::Lost if found.is_empty() => {
+                        self.mark = self.mark.max(mark);
+                        found.push(Found { attempt, message: Err(reference.key), mark });
+                        self.unpop(batch.map(|((reference, _), _)| reference));
+                        return Ok(found);
+                    }
+                    Standing::Lost => {
                         self.unpop(std::iter::once(reference).chain(batch.map(|((reference, _), _)| reference)));
                         return Ok(found);
                     }
-                    found.push(Found { attempt: reference.attempt, message, mark });
+                    Standing::Undecided | Standing::Orphan | Standing::Erased => {}
                 }
                 self.mark = self.mark.max(mark);
             }
@@ -189,11 +204,9 @@ impl Leg {
 impl Stream {
     async fn fill(&mut self, core: &Core, upto: Ticks) -> Result<(), Failed> {
         let page = core.references(self.shard, self.bucket, self.after, upto).await?;
-        self.is_done = page.len() < PAGE;
-        if let Some(last) = page.last() {
-            self.after = last.attempt.id;
-        }
-        self.read = page.into();
+        self.is_done = !page.is_full;
+        self.after = page.last.unwrap_or(self.after);
+        self.read = page.references.into();
         Ok(())
     }
 

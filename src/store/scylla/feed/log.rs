@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    domain::Message,
+    domain::{Message, MessageKey},
     store::scylla::{scan::Attempt, ticks::Ticks},
 };
 
@@ -27,6 +27,15 @@ pub enum Entry {
         message: Arc<Message>,
         /// The size of its record.
         bytes: usize,
+    },
+    /// A message that was accepted, and that nobody can read.
+    Lost {
+        /// By which attempt.
+        attempt: Attempt,
+        /// Its key.
+        key: MessageKey,
+        /// The place behind it.
+        behind: Ticks,
     },
     /// Every message up to here stands before this entry.
     Mark(Ticks),

@@ -19,7 +19,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    domain::{Error, Message, NewMessage},
+    domain::{Error, Message, MessageKey, NewMessage},
     store::{
         FeedOrder,
         scylla::{
@@ -260,7 +260,13 @@ impl State {
     }
 
     /// Takes note of what a reference is worth; whether a log has grown.
-    pub(super) fn decide(&mut self, attempt: Attempt, standing: Standing, now: tokio::time::Instant) -> bool {
+    pub(super) fn decide(
+        &mut self,
+        attempt: Attempt,
+        key: &MessageKey,
+        standing: Standing,
+        now: tokio::time::Instant,
+    ) -> bool {
         // The position may have passed it since.
         if self.position.is_none_or(|position| attempt.ticks <= position) {
             return false;
@@ -272,6 +278,10 @@ impl State {
             }
             Standing::Orphan | Standing::Erased => {
                 self.window.bury(attempt);
+                false
+            }
+            Standing::Lost => {
+                self.window.lose(attempt, key);
                 false
             }
             Standing::Accepted { message, bytes } => self.accept(attempt, &Arc::new(message), bytes),
@@ -288,8 +298,21 @@ impl State {
 
     /// Everything up to `upto` is known, and `messages` are those of it in order: the position moves there.
     pub(super) fn advance(&mut self, upto: Ticks, messages: Vec<(Attempt, Arc<Message>, usize)>) {
-        for (attempt, message, bytes) in messages {
-            self.ordered_log.push(Entry::Message { attempt, message, bytes });
+        let lost = self.window.lost_upto(upto);
+        let mut in_order: Vec<_> = messages
+            .into_iter()
+            .map(|(attempt, message, bytes)| ((attempt.ticks, false), Entry::Message { attempt, message, bytes }))
+            .collect();
+        for (attempt, key) in lost {
+            // A fast reader's place behind it is the mark that follows: what it was given up to there is before that.
+            self.fast_log.push(Entry::Lost { attempt, key: key.clone(), behind: upto });
+            // Behind whatever is of the same time, so that no message lies between it and the place behind it.
+            in_order.push(((attempt.ticks, true), Entry::Lost { attempt, key, behind: attempt.ticks }));
+        }
+        // Stable: of one time, messages stay in their order.
+        in_order.sort_by_key(|(place, _)| *place);
+        for (_, entry) in in_order {
+            self.ordered_log.push(entry);
         }
         self.window.advance(upto);
         self.position = Some(upto);

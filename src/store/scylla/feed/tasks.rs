@@ -15,7 +15,7 @@ use crate::{
     domain::{Error, Message, MessageKey},
     store::scylla::{
         error::Failed,
-        scan::{Attempt, PAGE, Standing, concurrently},
+        scan::{Attempt, Standing, concurrently},
         ticks::{self, Ticks},
     },
     telemetry::names,
@@ -134,13 +134,12 @@ impl Run {
         let mut after = ticks::last(from);
         loop {
             let page = self.tail.core.references(shard, bucket, after, upto).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.attempt.id;
-            let is_full = page.len() == PAGE;
-            if self.with(|state| state.absorb(shard, page, Instant::now(), must)).unwrap_or_default() {
+            let Some(last) = page.last else { return Ok(()) };
+            after = last;
+            if self.with(|state| state.absorb(shard, page.references, Instant::now(), must)).unwrap_or_default() {
                 self.tail.absorbed.notify_one();
             }
-            if !is_full {
+            if !page.is_full {
                 return Ok(());
             }
         }
@@ -152,13 +151,16 @@ impl Run {
         for batch in undecided.chunks(LOOKS) {
             let found = self.stand(batch).await?;
             let has_grown = self.with(|state| {
-                found.into_iter().fold(false, |has_grown, (attempt, standing)| {
+                found.into_iter().zip(batch).fold(false, |has_grown, ((attempt, standing), (_, key))| {
                     let standing = match standing {
                         // Up to here a reference without its claim never gets one.
                         Standing::Undecided => Standing::Orphan,
-                        standing @ (Standing::Orphan | Standing::Erased | Standing::Accepted { .. }) => standing,
+                        standing @ (Standing::Orphan
+                        | Standing::Erased
+                        | Standing::Lost
+                        | Standing::Accepted { .. }) => standing,
                     };
-                    state.decide(attempt, standing, Instant::now()) || has_grown
+                    state.decide(attempt, key, standing, Instant::now()) || has_grown
                 })
             });
             self.ring(has_grown.unwrap_or_default());
@@ -182,12 +184,18 @@ impl Run {
             });
             match missing {
                 Some(missing) if !missing.is_empty() => {
-                    for (attempt, standing) in self.stand(&missing).await? {
-                        if let Standing::Accepted { message, bytes } = standing {
-                            read.insert(attempt, (Arc::new(message), bytes));
-                        } else {
+                    for ((attempt, standing), (_, key)) in self.stand(&missing).await?.into_iter().zip(&missing) {
+                        match standing {
+                            Standing::Accepted { message, bytes } => {
+                                read.insert(attempt, (Arc::new(message), bytes));
+                            }
+                            Standing::Lost => {
+                                self.with(|state| state.window.lose(attempt, key));
+                            }
                             // Erased since: there is nothing to deliver any more.
-                            self.with(|state| state.window.forget(attempt));
+                            Standing::Undecided | Standing::Orphan | Standing::Erased => {
+                                self.with(|state| state.window.forget(attempt));
+                            }
                         }
                     }
                 }
@@ -243,7 +251,7 @@ impl Run {
                 Standing::Undecided
             }
         };
-        let has_grown = self.with(|state| state.decide(attempt, standing, Instant::now()));
+        let has_grown = self.with(|state| state.decide(attempt, &key, standing, Instant::now()));
         self.ring(has_grown.unwrap_or_default());
     }
 

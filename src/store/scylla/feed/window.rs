@@ -31,6 +31,8 @@ enum Known {
     Undecided { key: MessageKey, tries: u32, due: Option<Instant> },
     /// It is the message's. The message is kept where readers in order wait for it and there is room.
     Accepted { key: MessageKey, message: Option<Arc<Message>>, bytes: usize },
+    /// It is the message's, which nobody can read.
+    Lost(MessageKey),
     /// It is nobody's.
     Dead,
 }
@@ -106,7 +108,7 @@ impl Window {
     /// The reference is its message's; whether that is news. The message is kept if `keep` and there is room.
     pub fn accept(&mut self, attempt: Attempt, message: &Arc<Message>, bytes: usize, keep: bool) -> bool {
         match self.known.get(&attempt) {
-            Some(Known::Accepted { .. }) => return false,
+            Some(Known::Accepted { .. } | Known::Lost(_)) => return false,
             Some(Known::Undecided { due: Some(due), .. }) => {
                 self.due.remove(&(*due, attempt));
             }
@@ -129,6 +131,32 @@ impl Window {
         }
     }
 
+    /// The reference is its message's, which nobody can read.
+    pub fn lose(&mut self, attempt: Attempt, key: &MessageKey) {
+        match self.known.insert(attempt, Known::Lost(key.clone())) {
+            Some(Known::Undecided { due: Some(due), .. }) => {
+                self.due.remove(&(due, attempt));
+            }
+            Some(Known::Accepted { message: Some(_), bytes, .. }) => self.bytes = self.bytes.saturating_sub(bytes),
+            Some(
+                Known::Undecided { due: None, .. }
+                | Known::Accepted { message: None, .. }
+                | Known::Lost(_)
+                | Known::Dead,
+            )
+            | None => {}
+        }
+    }
+
+    /// What nobody can read of the messages up to `upto`, in order.
+    pub fn lost_upto(&self, upto: Ticks) -> Vec<(Attempt, MessageKey)> {
+        let lost = |(attempt, known): (&Attempt, &Known)| match known {
+            Known::Lost(key) => Some((*attempt, key.clone())),
+            Known::Undecided { .. } | Known::Accepted { .. } | Known::Dead => None,
+        };
+        self.known.range(..Attempt::after(upto)).filter_map(lost).collect()
+    }
+
     /// A message was erased that was accepted before.
     pub fn forget(&mut self, attempt: Attempt) {
         if let Some(known @ Known::Accepted { .. }) = self.known.get_mut(&attempt)
@@ -142,7 +170,7 @@ impl Window {
     pub fn undecided_upto(&self, upto: Ticks) -> Vec<(Attempt, MessageKey)> {
         let undecided = |(attempt, known): (&Attempt, &Known)| match known {
             Known::Undecided { key, .. } => Some((*attempt, key.clone())),
-            Known::Accepted { .. } | Known::Dead => None,
+            Known::Accepted { .. } | Known::Lost(_) | Known::Dead => None,
         };
         self.known.range(..Attempt::after(upto)).filter_map(undecided).collect()
     }
@@ -155,7 +183,7 @@ impl Window {
                 key: key.clone(),
                 message: message.as_ref().map(|message| (Arc::clone(message), *bytes)),
             }),
-            Known::Undecided { .. } | Known::Dead => None,
+            Known::Undecided { .. } | Known::Lost(_) | Known::Dead => None,
         };
         self.known.range(..Attempt::after(upto)).filter_map(settled).collect()
     }
@@ -169,7 +197,10 @@ impl Window {
                     self.due.remove(&(due, attempt));
                 }
                 Known::Accepted { message: Some(_), bytes, .. } => self.bytes = self.bytes.saturating_sub(bytes),
-                Known::Undecided { due: None, .. } | Known::Accepted { message: None, .. } | Known::Dead => {}
+                Known::Undecided { due: None, .. }
+                | Known::Accepted { message: None, .. }
+                | Known::Lost(_)
+                | Known::Dead => {}
             }
         }
     }
@@ -241,6 +272,7 @@ mod tests {
         Postpone(Ticks),
         Accept(Ticks, bool),
         Bury(Ticks),
+        Lose(Ticks),
         Advance(Ticks),
     }
 
@@ -251,6 +283,7 @@ mod tests {
             2 => (0..30i64).prop_map(Step::Postpone),
             2 => (0..30i64, any::<bool>()).prop_map(|(ticks, keep)| Step::Accept(ticks, keep)),
             1 => (0..30i64).prop_map(Step::Bury),
+            1 => (0..30i64).prop_map(Step::Lose),
             1 => (0..30i64).prop_map(Step::Advance),
         ]
     }
@@ -261,7 +294,7 @@ mod tests {
             steps in proptest::collection::vec(step(), 0..150)
         ) {
             let (mut window, mut now) = (Window::default(), Instant::now());
-            let mut accepted = BTreeSet::new();
+            let (mut accepted, mut lost) = (BTreeSet::new(), BTreeSet::new());
             for step in steps {
                 now += Duration::from_millis(30);
                 match step {
@@ -272,18 +305,28 @@ mod tests {
                     Step::Postpone(ticks) => window.postpone(attempt(ticks), now),
                     Step::Accept(ticks, keep) => {
                         let news = window.accept(attempt(ticks), &message(ticks), 100, keep);
-                        prop_assert_eq!(news, accepted.insert(ticks));
+                        prop_assert_eq!(news, !lost.contains(&ticks) && accepted.insert(ticks));
                     }
                     Step::Bury(ticks) => window.bury(attempt(ticks)),
+                    Step::Lose(ticks) => {
+                        window.lose(attempt(ticks), &key(ticks));
+                        accepted.remove(&ticks);
+                        lost.insert(ticks);
+                    }
                     Step::Advance(upto) => {
                         window.advance(upto);
                         accepted = accepted.split_off(&(upto + 1));
+                        lost = lost.split_off(&(upto + 1));
                     }
                 }
                 let settled = window.settled_upto(100);
                 prop_assert_eq!(
                     settled.iter().map(|settled| settled.attempt.ticks).collect::<Vec<_>>(),
                     accepted.iter().copied().collect::<Vec<_>>()
+                );
+                prop_assert_eq!(
+                    window.lost_upto(100).into_iter().map(|(attempt, _)| attempt.ticks).collect::<BTreeSet<_>>(),
+                    lost.clone()
                 );
                 let kept = settled.iter().filter(|settled| settled.message.is_some()).count();
                 prop_assert_eq!(window.bytes, kept * 100);
