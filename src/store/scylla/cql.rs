@@ -88,8 +88,8 @@ statements! {
                      WHERE shard = ? AND bucket = ? AND attempt_id = ?";
     /// Says that a bucket has rows.
     insert_bucket: Reference "INSERT INTO $ks.feed_buckets (day, shard, bucket, opened_at) VALUES (?, ?, ?, ?)";
-    /// The buckets of a day that have rows, by shard.
-    list_buckets: Read "SELECT shard, bucket FROM $ks.feed_buckets WHERE day = ?";
+    /// The buckets of a day that have rows, by shard, after one of them.
+    list_buckets: Read "SELECT shard, bucket FROM $ks.feed_buckets WHERE day = ? AND (shard, bucket) > (?, ?) LIMIT ?";
 
     /// The reference by which a sender's list finds an attempt. The last value is the write's timestamp.
     insert_sender: Reference "INSERT INTO $ks.messages_by_sender (org_id, env, from_id, period, attempt_id, message_sid) \
@@ -97,9 +97,10 @@ statements! {
     /// The same for an imported message. The last values are the write's timestamp and for how many seconds it stays.
     import_sender: Reference "INSERT INTO $ks.messages_by_sender (org_id, env, from_id, period, attempt_id, message_sid) \
                               VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
-    /// A sender's references of a period before an attempt, the newest first.
+    /// A sender's references of a period before an attempt and not before another, the newest first. Without the second bound
+    /// the database would go through all that is expired there.
     list_sender: Read "SELECT attempt_id, message_sid FROM $ks.messages_by_sender \
-                       WHERE org_id = ? AND env = ? AND from_id = ? AND period = ? AND attempt_id < ? LIMIT ?";
+                       WHERE org_id = ? AND env = ? AND from_id = ? AND period = ? AND attempt_id < ? AND attempt_id >= ? LIMIT ?";
 
     /// A lease, as a quorum has it.
     read_lease: Read "SELECT owner, epoch, beat, resolving_upto, resolved_upto FROM $ks.leases WHERE name = ? AND slot = ?";
@@ -132,8 +133,8 @@ statements! {
                             FROM $ks.api_keys WHERE key_id = ?";
     /// Lists a key, before it is created.
     insert_key_entry: Reference "INSERT INTO $ks.api_keys_by_org (org_id, env, key_id, created_at) VALUES (?, ?, ?, ?)";
-    /// The keys of an organisation; some may not have come into being.
-    list_keys: Read "SELECT key_id FROM $ks.api_keys_by_org WHERE org_id = ?";
+    /// The keys of an organisation after one of them; some may not have come into being.
+    list_keys: Read "SELECT env, key_id FROM $ks.api_keys_by_org WHERE org_id = ? AND (env, key_id) > (?, ?) LIMIT ?";
     /// Notes when a key was used. The last value is the write's timestamp, so that the latest use stays.
     insert_key_use: Reference "INSERT INTO $ks.api_key_uses (key_id, last_used_at) VALUES (?, ?) USING TIMESTAMP ?";
     /// When a key was last used.

@@ -19,6 +19,8 @@ use crate::{
 
 /// In place of an organisation, whose ids have no such character: the platform's keys, and the list of all keys.
 const NO_ORG: &str = "*";
+/// Keys in one read of their ids.
+const PAGE: usize = 1_000;
 /// So many keys of a list are read at once.
 const AT_ONCE: usize = 32;
 
@@ -52,11 +54,18 @@ pub async fn get(core: &Core, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
 
 /// All keys, or those of `org`, in the order of their ids.
 pub async fn list(core: &Core, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
-    let rows = core.read(&core.cql.list_keys, (org.map_or(NO_ORG, OrgId::as_str),)).await?;
-    let mut ids = Vec::new();
-    for row in rows.rows::<(String,)>().map_err(Error::internal)? {
-        let (id,) = row.map_err(Error::internal)?;
-        ids.push(KeyId::new(&id).ok_or_else(|| Error::internal("a key's id breaks its rule"))?);
+    let org = org.map_or(NO_ORG, OrgId::as_str);
+    let (mut ids, mut after) = (Vec::new(), (String::new(), String::new()));
+    loop {
+        let values = (org, after.0.as_str(), after.1.as_str(), PAGE as i32);
+        let rows = core.read(&core.cql.list_keys, values).await?;
+        for row in rows.rows::<(String, String)>().map_err(Error::internal)? {
+            after = row.map_err(Error::internal)?;
+            ids.push(KeyId::new(&after.1).ok_or_else(|| Error::internal("a key's id breaks its rule"))?);
+        }
+        if rows.rows_num() < PAGE {
+            break;
+        }
     }
     let reading = ids.into_iter().map(|id| async move {
         let Some(record) = get(core, &id).await? else { return Ok(None) };

@@ -11,7 +11,7 @@ use super::{
     cursor,
     error::Failed,
     scan::{Standing, concurrently},
-    ticks,
+    ticks::{self, Ticks},
 };
 use crate::{
     domain::{Error, MessageKey, MessageSid, Sender},
@@ -38,11 +38,11 @@ pub async fn page(
         Some(token) => cursor::read_token(token, store)?,
         None => ticks::first(ticks::after(ticks::at(core.now()), AHEAD)),
     };
-    let oldest = ticks::period(core.oldest());
+    let oldest = core.oldest();
     let (mut messages, mut bytes) = (Vec::new(), 0);
     let mut period = ticks::period(ticks::of(before));
-    while period >= oldest {
-        let references = core.sender_references(sender, period, before).await?;
+    while period >= ticks::period(oldest) {
+        let references = core.sender_references(sender, period, before, oldest).await?;
         let standings = concurrently(references.iter().map(|(attempt, key)| async move {
             match key {
                 Some(key) => core.standing(*attempt, key).await,
@@ -72,15 +72,17 @@ pub async fn page(
 }
 
 impl Core {
-    /// The next references of a sender's period before an attempt.
+    /// The next references of a sender's period before an attempt, down to `oldest`.
     async fn sender_references(
         &self,
         sender: &Sender,
         period: i32,
         before: Uuid,
+        oldest: Ticks,
     ) -> Result<Vec<(Uuid, Option<MessageKey>)>, Failed> {
         let (org, env, from) = (sender.org.as_str(), sender.env.as_str(), sender.from_id.as_str());
-        let values = (org, env, from, period, CqlTimeuuid::from(before), STEP as i32);
+        let bounds = (CqlTimeuuid::from(before), CqlTimeuuid::from(ticks::first(oldest)));
+        let values = (org, env, from, period, bounds.0, bounds.1, STEP as i32);
         let malformed = |error: &dyn std::fmt::Display| Failed::malformed(error.to_string());
         let rows = self.read(&self.cql.list_sender, values).await?;
         let mut found = Vec::new();

@@ -69,6 +69,8 @@ enum Ended {
     Lost,
     /// The clock is off, or cannot be compared.
     Clock,
+    /// The store closes.
+    Closing,
     /// The next round may do better.
     Failed(Failed),
 }
@@ -133,6 +135,10 @@ impl Resolver {
                         cycle
                     }
                     Err(Ended::Lost) => break "another process took the lease",
+                    Err(Ended::Closing) => {
+                        self.give_back(slot, &held).await;
+                        break "the store closes";
+                    }
                     Err(Ended::Clock) => {
                         self.give_back(slot, &held).await;
                         break "the clock cannot be trusted";
@@ -260,6 +266,10 @@ impl Resolver {
     ) -> Result<usize, Ended> {
         let mut rolled = 0;
         for chunk in references.chunks(CHUNK) {
+            // What is done is done, and another process goes on.
+            if self.core.stop.is_cancelled() {
+                return Err(Ended::Closing);
+            }
             let undecided = self.undecided(chunk, progress).await;
             rolled += self.roll_forward(slot, undecided, held, progress).await?;
             if progress.count_stuck() > MOST_STUCK {

@@ -22,6 +22,8 @@ use crate::domain::{Error, Message, MessageKey, MessageSid, OrgId};
 pub const PAGE: usize = 500;
 /// Statements of one scan that are under way at once.
 pub const CONCURRENT: usize = 16;
+/// Buckets in one read of those that have rows.
+const BUCKETS: usize = 5_000;
 /// So many buckets are looked into unasked; of more it is read first which have rows.
 const UNASKED: i32 = 3;
 
@@ -111,13 +113,21 @@ impl Core {
             return Ok(Stretch { buckets, upto });
         }
         let day = ticks::day(first);
-        let rows = self.read(&self.cql.list_buckets, (day,)).await?;
         let wanted: BTreeSet<i32> = shards.iter().copied().collect();
         let mut buckets = BTreeMap::<i32, Vec<i32>>::new();
-        for row in rows.rows::<(i32, i32)>().map_err(malformed)? {
-            let (shard, bucket) = row.map_err(malformed)?;
-            if wanted.contains(&shard) && (first..=last).contains(&bucket) {
-                buckets.entry(bucket).or_default().push(shard);
+        // With many shards a day has hundreds of thousands.
+        let mut after = (-1, 0);
+        loop {
+            let rows = self.read(&self.cql.list_buckets, (day, after.0, after.1, BUCKETS as i32)).await?;
+            for row in rows.rows::<(i32, i32)>().map_err(malformed)? {
+                after = row.map_err(malformed)?;
+                let (shard, bucket) = after;
+                if wanted.contains(&shard) && (first..=last).contains(&bucket) {
+                    buckets.entry(bucket).or_default().push(shard);
+                }
+            }
+            if rows.rows_num() < BUCKETS {
+                break;
             }
         }
         Ok(Stretch { buckets, upto: upto.min(ticks::day_end(day) - 1) })

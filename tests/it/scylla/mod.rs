@@ -3,6 +3,7 @@
 mod backlog;
 mod cli;
 mod erased;
+mod expired;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod frames;

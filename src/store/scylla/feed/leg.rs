@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Claims that are read before it is seen how large their messages are.
+/// Claims that are read at once at most.
 const BATCH: usize = 32;
 /// A page with something in it is given after so long, full or not.
 const LONG_ENOUGH: Duration = Duration::from_millis(200);
@@ -40,6 +40,8 @@ pub struct Leg {
     streams: Vec<Stream>,
     /// Where that bucket, or what of it is wanted, ends.
     end: Ticks,
+    /// About how large the latest messages were.
+    size: usize,
 }
 
 /// One shard's bucket.
@@ -74,6 +76,7 @@ impl Leg {
             stretch: from,
             streams: Vec::new(),
             end: from,
+            size: 0,
         }
     }
 
@@ -103,8 +106,8 @@ impl Leg {
         let (mut found, mut bytes) = (Vec::new(), 0);
         while !self.is_done() {
             self.fill(core).await?;
-            let most = BATCH.min(limit.messages.saturating_sub(found.len()));
-            let batch = self.pop(most);
+            let room = limit.messages.saturating_sub(found.len());
+            let batch = self.pop(self.batch(limit.bytes.saturating_sub(bytes)).min(room));
             let standings = concurrently(batch.iter().map(|(reference, _)| async {
                 if wants(&reference.attempt) {
                     core.standing(reference.attempt.id, &reference.key).await
@@ -118,6 +121,7 @@ impl Leg {
                 let attempt = reference.attempt;
                 match standing {
                     Standing::Accepted { message, bytes: more } => {
+                        self.size = (self.size + more) / 2;
                         bytes += more;
                         if bytes > limit.bytes && !found.is_empty() {
                             self.unpop(std::iter::once(reference).chain(batch.map(|((reference, _), _)| reference)));
@@ -144,6 +148,12 @@ impl Leg {
             }
         }
         Ok(found)
+    }
+
+    /// So many claims are read at once where there is room for so many bytes: by what messages were like lately, so that large
+    /// ones are not read to be put back.
+    fn batch(&self, room: usize) -> usize {
+        (room / self.size.max(1)).clamp(1, BATCH)
     }
 
     /// Reads on wherever it is not known what comes next.

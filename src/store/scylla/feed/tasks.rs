@@ -35,6 +35,8 @@ const LOOKS: usize = 64;
 const STEP: Duration = Duration::from_secs(10);
 /// So much of the window is read in every pass; what is older, only when the position moves over it.
 const RECENT: Duration = Duration::from_secs(60);
+/// So many bytes of messages are read again at once for readers in order.
+const READ_AGAIN: usize = 16 * 1024 * 1024;
 /// After a pass that failed.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -165,6 +167,19 @@ impl Run {
             });
             self.ring(has_grown.unwrap_or_default());
         }
+        loop {
+            let next =
+                self.with(|state| if state.has_ordered() { state.window.within(upto, READ_AGAIN) } else { upto });
+            let next = next.unwrap_or(upto);
+            self.move_to(next).await?;
+            if next >= upto {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves the position to `upto`, up to where it is known what every reference is worth.
+    async fn move_to(&self, upto: Ticks) -> Result<(), Error> {
         // Messages that were not kept are read again; who joins meanwhile may want still others.
         let mut read = BTreeMap::<Attempt, (Arc<Message>, usize)>::new();
         loop {

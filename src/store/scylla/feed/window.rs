@@ -188,6 +188,25 @@ impl Window {
         self.known.range(..Attempt::after(upto)).filter_map(settled).collect()
     }
 
+    /// How far towards `upto` the position may be moved at once, so that the messages that must be read again for readers in order
+    /// have about `room` bytes.
+    pub fn within(&self, upto: Ticks, room: usize) -> Ticks {
+        let (mut bytes, mut before) = (0_usize, None);
+        for (attempt, known) in self.known.range(..Attempt::after(upto)) {
+            if let Known::Accepted { message: None, bytes: more, .. } = known {
+                bytes = bytes.saturating_add(*more);
+                // Not between two of one time; and one at least.
+                if bytes > room
+                    && let Some(before) = before.filter(|before| *before < attempt.ticks)
+                {
+                    return before;
+                }
+            }
+            before = Some(attempt.ticks);
+        }
+        upto
+    }
+
     /// Forgets everything up to `upto`: the position has moved there.
     pub fn advance(&mut self, upto: Ticks) {
         let rest = self.known.split_off(&Attempt::after(upto));
@@ -263,6 +282,26 @@ mod tests {
         assert!(window.absorb(reference(-1), now, true));
         window.advance(0);
         assert!(window.absorb(reference(MOST as i64), now, false));
+    }
+
+    #[test]
+    fn the_position_moves_by_as_much_as_there_is_room_for_and_by_one_message_at_least() {
+        let mut window = Window::default();
+        for ticks in [1, 2, 2, 3, 9] {
+            window.accept(
+                Attempt { id: Uuid::from_u128(window.known.len() as u128), ..attempt(ticks) },
+                &message(ticks),
+                100,
+                false,
+            );
+        }
+        window.accept(attempt(5), &message(5), 1_000, true);
+        // Those of one time are not parted, and what is kept is not counted.
+        assert_eq!(
+            [0, 99, 100, 200, 300, 399, 400, 500].map(|room| window.within(20, room)),
+            [1, 1, 1, 2, 2, 2, 5, 20]
+        );
+        assert_eq!(window.within(4, 400), 4);
     }
 
     #[derive(Debug, Clone)]
