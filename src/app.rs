@@ -7,10 +7,12 @@ mod background;
 mod clock;
 mod control;
 mod keys_file;
+mod reload;
 mod shares;
 mod start;
 mod stop;
 mod store;
+mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -24,6 +26,8 @@ pub use store::{OpenError, migrate};
 /// The HTTP API's description, for who may not name the edge.
 pub use crate::protocol::http::openapi_json;
 
+use tls::Certificates;
+
 use crate::{config::Config, domain::Clock, service::Readiness, store::MessageStore, telemetry::Metrics};
 
 /// A server whose ports are bound and whose store is not open yet.
@@ -33,6 +37,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     readiness: Readiness,
     metrics: Metrics,
+    certificates: Certificates,
     http: TcpListener,
     grpc: TcpListener,
     admin: TcpListener,
@@ -74,7 +79,7 @@ impl App {
     /// Binds the ports. Connections wait in the kernel's queue until the store is open, except on the admin port.
     ///
     /// # Errors
-    /// [`StartError::Bind`].
+    /// [`StartError::Bind`], [`StartError::Tls`].
     pub async fn build(config: Config, store: StoreSource) -> Result<Self, StartError> {
         Self::build_with_clock(config, store, clock::clock()).await
     }
@@ -82,7 +87,7 @@ impl App {
     /// [`App::build`] with another clock than the machine's, for tests.
     ///
     /// # Errors
-    /// [`StartError::Bind`].
+    /// As [`App::build`].
     pub async fn build_with_clock(
         config: Config,
         store: StoreSource,
@@ -90,6 +95,7 @@ impl App {
     ) -> Result<Self, StartError> {
         // Before anything looks a metric up.
         let metrics = Metrics::install();
+        let certificates = Certificates::load(&config, &clock).await?;
         let http = bind("http_addr", config.http_addr).await?;
         let grpc = bind("grpc_addr", config.grpc_addr).await?;
         let admin = bind("admin_addr", config.admin_addr).await?;
@@ -101,7 +107,8 @@ impl App {
             grpc: local("grpc_addr", &grpc)?,
             admin: local("admin_addr", &admin)?,
         };
-        Ok(Self { config, store, clock, readiness: Readiness::starting(), metrics, http, grpc, admin, addresses })
+        let readiness = Readiness::starting();
+        Ok(Self { config, store, clock, readiness, metrics, certificates, http, grpc, admin, addresses })
     }
 
     /// Where the server listens.

@@ -3,7 +3,11 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use metrics::gauge;
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
 
 use crate::{
     service::{Keys, MessageService, Readiness, ReadinessState},
@@ -31,6 +35,32 @@ impl Background {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
+                work().await;
+            }
+        });
+    }
+
+    /// As [`Background::every`], and at each SIGHUP, by which servers are asked to read their files again.
+    pub(super) fn reread<F>(&mut self, period: Duration, mut work: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        // Without the signal the files are read again all the same.
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        self.0.spawn(async move {
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let asked = async {
+                    match &mut hangup {
+                        Some(hangup) => hangup.recv().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    Some(()) = asked => {}
+                }
                 work().await;
             }
         });

@@ -57,6 +57,15 @@ pub enum StartError {
         /// What is wrong.
         wrong: String,
     },
+    /// The certificate of a listener cannot be used.
+    Tls {
+        /// The listener.
+        listener: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        wrong: String,
+    },
     /// A bug: what was built in cannot be read.
     Reflection(Error),
     /// A signal came before the server was ready; what was opened is closed.
@@ -88,7 +97,7 @@ impl App {
     /// # Errors
     /// As [`StartError`] has them; what was opened is closed then.
     pub async fn start(self, stop: &Stop) -> Result<Running, StartError> {
-        let Self { config, store, clock, readiness, metrics, http, grpc, admin, addresses } = self;
+        let Self { config, store, clock, readiness, metrics, certificates, http, grpc, admin, addresses } = self;
         let begun = Instant::now();
         background::show(&readiness);
         let shares = Shares::of_this_process(config.max_connections);
@@ -98,7 +107,7 @@ impl App {
             move || metrics.render()
         });
         admin_task.spawn(listener::serve(
-            admin,
+            listener::Port::new(admin, certificates.admin()),
             admin_router,
             listener::ConnectionLimits {
                 name: "admin",
@@ -134,11 +143,11 @@ impl App {
                 return Err(error);
             }
         };
-        let Opened { config, addresses, readiness, store, .. } = opened;
+        let Opened { config, addresses, readiness, store, clock, .. } = opened;
 
         let mut background = Background::default();
         if let Some((path, text)) = prepared.keys_file {
-            keys_file::follow(&mut background, path, text, &keys);
+            keys_file::follow(&mut background, path, text, &keys, &clock);
         }
         let stop_edges = CancellationToken::new();
         let service = Arc::new(MessageService::new(Arc::clone(&store), limits(&config), stop_edges.clone()));
@@ -169,7 +178,7 @@ impl App {
         let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
         let edge = http::Http::new(Arc::clone(&service), config.body_timeout);
         let serving = listener::serve(
-            http,
+            listener::Port::new(http, certificates.http()),
             middleware::http(edge, entry(cors)),
             limits_of("http", shares.http),
             stop_edges.clone(),
@@ -191,6 +200,7 @@ impl App {
         let max_age = (!age.is_zero()).then_some(listener::MaxAge { age, grace: config.grpc_connection_grace });
         let limits = listener::ConnectionLimits { max_age, ..limits_of("grpc", shares.grpc) };
         let stack = middleware::grpc(edge, entry(middleware::Cors::default()));
+        let grpc = listener::Port::new(grpc, certificates.grpc());
         let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
         edges.spawn(async move {
             serving.await;
@@ -204,6 +214,7 @@ impl App {
                 "calls on the control socket"
             });
         }
+        certificates.follow(&mut background);
         background::check(store.as_ref(), &readiness, config.store_deadline).await;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -242,7 +253,7 @@ impl Opened {
         let keys_file = match &self.config.keys_file {
             None => None,
             Some(path) => {
-                let loaded = keys_file::load(path, keys).await;
+                let loaded = keys_file::load(path, keys, &self.clock).await;
                 let text = loaded.map_err(|wrong| StartError::KeysFile { path: path.clone(), wrong })?;
                 Some((path.clone(), text))
             }
@@ -397,6 +408,9 @@ impl fmt::Display for StartError {
             }
             StartError::Open(error) => write!(f, "{error}"),
             StartError::KeysFile { path, wrong } => write!(f, "The keys file {} is broken: {wrong}", path.display()),
+            StartError::Tls { listener, path, wrong } => {
+                write!(f, "No TLS for {listener} (settings {listener}_tls_…): {} {wrong}", path.display())
+            }
             StartError::Reflection(error) => write!(f, "{error}"),
             StartError::Stopped => f.write_str("Stopped by a signal before the server was ready"),
             StartError::CutOff => f.write_str("Stopped by signals while the store was opening"),

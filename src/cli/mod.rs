@@ -18,6 +18,7 @@ mod serve;
 mod shown;
 mod submit;
 mod tail;
+mod tls;
 mod transfer;
 
 use std::{ffi::OsString, process::ExitCode};

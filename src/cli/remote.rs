@@ -9,11 +9,17 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::{health::reachable, keys::env_of, output::Failure};
+use super::{
+    health::reachable,
+    keys::env_of,
+    output::Failure,
+    tls::{self, Connector, TlsFlags},
+};
 use crate::{
     config::text_of_file,
     domain::{Environment, OrgId, Violation},
     protocol::grpc::v1::{self, message_service_client::MessageServiceClient},
+    tls::{H2, HTTP_1_1},
 };
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9090";
@@ -35,12 +41,14 @@ pub(super) struct Remote {
     /// The environment, dev or prod; defaults to the key's.
     #[arg(long)]
     env: Option<String>,
-    /// Address of the server's gRPC port; 0.0.0.0 and [::] mean this machine.
+    /// Address of the server's gRPC port, with https:// before it if that speaks TLS; 0.0.0.0 and [::] mean this machine.
     #[arg(long, value_name = "HOST:PORT", env = "MESSAGE_WEBHOOK_GRPC_ADDR", default_value = DEFAULT_ADDRESS)]
     grpc_addr: String,
     /// File that contains the key.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFlags,
 }
 
 /// What `Remote` names, checked; not connected yet.
@@ -50,26 +58,27 @@ pub(super) struct Server {
     pub(super) env: Option<Environment>,
     pub(super) address: String,
     endpoint: Endpoint,
+    connector: Connector,
     bearer: MetadataValue<Ascii>,
 }
 
 impl Remote {
     pub(super) fn check(self) -> Result<Server, Failure> {
+        self.check_for(None)
+    }
+
+    /// As [`Remote::check`]; where `http_url` is given, the server is called there and not at its gRPC port.
+    pub(super) fn check_for(self, http_url: Option<&str>) -> Result<Server, Failure> {
         let wrong = |violation: Violation| Failure::Usage(violation.message.into_owned());
         let org = self.org.as_deref().map(OrgId::new).transpose().map_err(wrong)?;
         let env = self.env.as_deref().map(str::parse::<Environment>).transpose().map_err(wrong)?;
         // An empty variable is an unset one.
-        let address = if self.grpc_addr.is_empty() { DEFAULT_ADDRESS.to_owned() } else { self.grpc_addr };
-        let address = address.parse().map_or(address, |address| reachable(address).to_string());
-        let wrong = || Failure::Usage(format!("'{address}' is no address; write HOST:PORT, e.g. 127.0.0.1:9090"));
-        let uri: Uri = format!("http://{address}").parse().map_err(|_| wrong())?;
-        // Without a port it would be 80: the key would be sent to whoever listens there.
-        let names_both = uri.authority().is_some_and(|authority| {
-            authority.port().is_some() && !authority.host().is_empty() && !address.contains(['@', '/', '?'])
-        });
-        if !names_both {
-            return Err(wrong());
-        }
+        let address = if self.grpc_addr.is_empty() { DEFAULT_ADDRESS } else { &self.grpc_addr };
+        let uri = uri_of(address)?;
+        let is_https = http_url.map_or(uri.scheme_str() == Some("https"), |url| url.starts_with("https:"));
+        let alpn: &[&[u8]] = if http_url.is_some() { &[H2, HTTP_1_1] } else { &[H2] };
+        let connector = self.tls.connector(is_https, alpn)?;
+        let address = uri.authority().map(ToString::to_string).unwrap_or_default();
         // Marked as sensitive, so that no library logs it.
         let mut bearer: MetadataValue<_> = format!("Bearer {}", key(self.key_file)?)
             .parse()
@@ -80,15 +89,48 @@ impl Remote {
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true);
-        Ok(Server { org, env, address, endpoint, bearer })
+        Ok(Server { org, env, address, endpoint, connector, bearer })
     }
+}
+
+/// `HOST:PORT`, with `https://` before it for TLS.
+fn uri_of(address: &str) -> Result<Uri, Failure> {
+    let wrong = || {
+        Failure::Usage(format!(
+            "'{address}' is no address; write HOST:PORT, e.g. 127.0.0.1:9090, or https://HOST:PORT where it speaks TLS"
+        ))
+    };
+    let (scheme, place) = match address.split_once("://") {
+        Some(("https", place)) => ("https", place.trim_end_matches('/')),
+        Some(_) => return Err(wrong()),
+        None => ("http", address),
+    };
+    let place = place.parse().map_or(place.to_owned(), |place| reachable(place).to_string());
+    let uri: Uri = format!("{scheme}://{place}/").parse().map_err(|_| wrong())?;
+    // Without a port it would be 80: the key would be sent to whoever listens there. With TLS they show who they are.
+    let names_both = uri.authority().is_some_and(|authority| {
+        let has_port = authority.port().is_some() || scheme == "https";
+        has_port && !authority.host().is_empty() && !place.contains(['@', '/', '?'])
+    });
+    if names_both { Ok(uri) } else { Err(wrong()) }
 }
 
 impl Server {
     pub(super) async fn connect(&self) -> Result<MessageServiceClient<Channel>, Failure> {
-        let channel = self.endpoint.connect().await;
-        let channel = channel.map_err(|_| Failure::Failed(format!("cannot connect to gRPC at {}", self.address)))?;
+        self.try_connect().await.map_err(|why| self.unconnected(why))
+    }
+
+    /// As [`Server::connect`]; where it fails by TLS, and so would fail again, with the reason.
+    pub(super) async fn try_connect(&self) -> Result<MessageServiceClient<Channel>, Option<String>> {
+        let channel = self.endpoint.connect_with_connector(self.connector.clone()).await;
+        let channel = channel.map_err(|error| tls::why(&error))?;
         Ok(MessageServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
+    }
+
+    /// What is said when [`Server::try_connect`] failed.
+    pub(super) fn unconnected(&self, why: Option<String>) -> Failure {
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        Failure::Failed(format!("cannot connect to gRPC at {}{why}", self.address))
     }
 
     /// `message` with the key.
@@ -106,6 +148,11 @@ impl Server {
     /// The field `env` of every request.
     pub(super) fn env(&self) -> v1::Environment {
         env_of(self.env)
+    }
+
+    /// What connections are made by.
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// The whole header that carries the key.
@@ -131,7 +178,7 @@ impl Server {
             format!("{address} did not answer in time")
         } else {
             format!(
-                "what listens on {address} does not answer as this service's gRPC port does ({code:?}); is the address right?"
+                "what listens on {address} does not answer as this service's gRPC port does ({code:?}); is the address right, with https:// before it where it speaks TLS?"
             )
         }
     }

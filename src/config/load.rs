@@ -162,6 +162,19 @@ fn check_together(loaded: &Loaded, mistakes: &mut Mistakes) {
         let wrong = "must be shorter than shutdown_deadline, or nothing is left to finish requests in";
         mistakes.push(loaded.source("drain_delay"), "drain_delay", wrong.into());
     }
+    let pairs = [
+        (("http_tls_cert_file", &config.http_tls_cert_file), ("http_tls_key_file", &config.http_tls_key_file)),
+        (("grpc_tls_cert_file", &config.grpc_tls_cert_file), ("grpc_tls_key_file", &config.grpc_tls_key_file)),
+        (("admin_tls_cert_file", &config.admin_tls_cert_file), ("admin_tls_key_file", &config.admin_tls_key_file)),
+    ];
+    for ((cert, cert_file), (key, key_file)) in pairs {
+        let (given, missing) = match (cert_file, key_file) {
+            (Some(_), None) => (cert, key),
+            (None, Some(_)) => (key, cert),
+            (Some(_), Some(_)) | (None, None) => continue,
+        };
+        mistakes.push(loaded.source(given), given, format!("needs {missing} too"));
+    }
     let listeners =
         [("http_addr", config.http_addr), ("grpc_addr", config.grpc_addr), ("admin_addr", config.admin_addr)];
     for (index, (name, address)) in listeners.iter().enumerate() {

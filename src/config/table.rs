@@ -85,7 +85,7 @@ fn any<T>(_: &T) -> Result<(), String> {
 
 settings! {
     "Listeners" {
-        /// Where the webhook listens. Plain HTTP: reach it through something that speaks TLS.
+        /// Where the webhook listens. Plain HTTP unless http_tls_cert_file is set: else reach it through something that speaks TLS.
         http_addr: SocketAddr = "127.0.0.1:8080", any;
         /// Where gRPC listens, for internal services.
         grpc_addr: SocketAddr = "127.0.0.1:9090", any;
@@ -101,6 +101,20 @@ settings! {
         idle_timeout: Duration = "75s", |d| between(*d, Duration::from_secs(1), Duration::from_secs(86_400));
         /// Origins whose web pages may call the webhook from a browser; separated by commas in the environment and in the flag.
         cors_origins: Vec<Origin> = "", any;
+    }
+    "TLS" {
+        /// Has the webhook speak TLS 1.2 and 1.3, with the certificate chain (PEM) in this file, the server's own first. Read again when it changes, as all files here are.
+        http_tls_cert_file: Option<PathBuf> = "", any;
+        /// The private key (PEM) of that certificate.
+        http_tls_key_file: Option<PathBuf> = "", any;
+        /// The same for gRPC.
+        grpc_tls_cert_file: Option<PathBuf> = "", any;
+        /// The private key of that certificate.
+        grpc_tls_key_file: Option<PathBuf> = "", any;
+        /// The same for the admin port. Its probes then need the scheme HTTPS.
+        admin_tls_cert_file: Option<PathBuf> = "", any;
+        /// The private key of that certificate.
+        admin_tls_key_file: Option<PathBuf> = "", any;
     }
     "Store" {
         /// Where messages are stored: embedded, on this machine; or scylla, in a ScyllaDB or Apache Cassandra cluster, for any number of replicas.

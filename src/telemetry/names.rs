@@ -75,6 +75,10 @@ metrics! {
         "Seconds from a message's own timestamp to its acceptance; 0 for one from the future";
     CONNECTIONS = "message_webhook_connections", Gauge(), "{connection}", ["listener"],
         "Open connections: http, grpc, admin";
+    TLS_FAILURES_TOTAL = "message_webhook_tls_failures_total", Counter(), "{connection}", ["listener", "reason"],
+        "Connections that ended in the handshake: plain HTTP came (plain), TLS came to a plain port (tls), too slow (timeout), no good client's certificate (certificate), refused by the client (client), left (gone), another failure (handshake)";
+    TLS_NOT_AFTER_TIMESTAMP_SECONDS = "message_webhook_tls_not_after_timestamp_seconds", Gauge(), "s", ["listener"],
+        "When the certificate of a listener expires, in seconds since 1970";
     KEY_LOOKUPS_TOTAL = "message_webhook_key_lookups_total", Counter(), "{lookup}", ["result"],
         "Look-ups of API keys: hit and refresh are answered from memory, a miss waits for the store";
 
@@ -153,6 +157,10 @@ metrics! {
         "Build information; constantly 1";
     UPTIME_SECONDS = "message_webhook_uptime_seconds", Gauge(), "s", [],
         "Seconds since the process began to serve";
+    FILE_RELOAD_SUCCESSFUL = "message_webhook_file_reload_successful", Gauge(), "{file}", ["file"],
+        "1 while what a file holds is in use, 0 when it is broken and what was read before stays in use: keys, http_tls, grpc_tls, admin_tls";
+    FILE_RELOAD_SUCCESS_TIMESTAMP_SECONDS = "message_webhook_file_reload_success_timestamp_seconds", Gauge(), "s", ["file"],
+        "When what is in use of a file was read, in seconds since 1970";
     TELEMETRY_EXPORT_FAILURES_TOTAL = "message_webhook_telemetry_export_failures_total", Counter(), "{batch}", ["signal"],
         "Batches of traces, metrics or logs that could not be exported over OTLP and are lost";
     PROCESS_CPU_SECONDS_TOTAL = "process_cpu_seconds_total", Counter(), "s", [],

@@ -28,7 +28,8 @@ PATIENCE = 60
 # Panels that have nothing to show where all is well, or without an option, by title.
 EMPTY_WHEN_WELL = {
     "Submissions by organisation", "CQL failures", "Claims written again, by cause",
-    "Telemetry that could not be exported",
+    "Telemetry that could not be exported", "Connections without a request, by reason", "Certificates expire in",
+    "Files in use were read",
 }
 
 

@@ -1,4 +1,4 @@
-"""Foreign clients against the real server: curl, Python requests, grpcurl, Python grpcio, Chromium, schemathesis,
+"""Foreign clients against the real server: curl, openssl, Python requests, grpcurl, Python grpcio, Chromium, schemathesis,
 Prometheus, an OpenTelemetry collector, what the documents show, two replicas on the cluster that CQL_NODES names, and
 the programs of examples/.
 
@@ -21,7 +21,7 @@ import traceback
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-CLIENTS = ("curl_client", "requests_client", "grpcurl_client", "grpcio_client", "documents_client", "examples_client",
+CLIENTS = ("curl_client", "tls_client", "requests_client", "grpcurl_client", "grpcio_client", "documents_client", "examples_client",
            "replicas_client", "browser_client", "schema_client", "prometheus_client", "telemetry_client")
 
 

@@ -42,4 +42,5 @@ mod shares;
 mod submit_cli;
 pub mod support;
 mod telemetry;
+mod tls;
 mod transfer;

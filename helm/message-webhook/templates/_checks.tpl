@@ -109,6 +109,15 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if and $values.metrics.serviceMonitor.enabled $values.metrics.podMonitor.enabled }}
 {{- fail "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled exclude each other: each pod would be read twice." }}
 {{- end }}
+{{- range $name := list "serviceMonitor" "podMonitor" }}
+{{- $monitor := index $values.metrics $name }}
+{{- if and $monitor.enabled $values.tls.admin.existingSecret (not $monitor.tlsConfig) }}
+{{- fail (printf "tls.admin.existingSecret needs metrics.%s.tlsConfig, e.g. {ca: {secret: {name: metrics-ca, key: ca.crt}}, serverName: message-webhook-admin}: Prometheus calls pods by their addresses, which no certificate has." $name) }}
+{{- end }}
+{{- end }}
+{{- if and $values.tests.existingSecret (not $values.tests.ca.existingSecret) (or $values.tls.http.existingSecret $values.tls.grpc.existingSecret) }}
+{{- fail "tests.existingSecret needs tests.ca.existingSecret where tls.http or tls.grpc is given: the test trusts nobody by itself." }}
+{{- end }}
 {{- if and $values.keda.enabled (not $values.keda.triggers) }}
 {{- fail "keda.enabled needs keda.triggers." }}
 {{- end }}

@@ -423,7 +423,24 @@ tolerations:
 - name: MESSAGE_WEBHOOK_KEYS_FILE
   value: /etc/message-webhook/keys/keys.toml
 {{- end }}
+{{- range $listener := list "http" "grpc" "admin" }}
+{{- if (index $.Values.tls $listener).existingSecret }}
+- name: {{ printf "MESSAGE_WEBHOOK_%s_TLS_CERT_FILE" (upper $listener) }}
+  value: {{ printf "/etc/message-webhook/tls/%s/tls.crt" $listener }}
+- name: {{ printf "MESSAGE_WEBHOOK_%s_TLS_KEY_FILE" (upper $listener) }}
+  value: {{ printf "/etc/message-webhook/tls/%s/tls.key" $listener }}
+{{- end }}
+{{- end }}
 {{ include "message-webhook.storeSettings" (dict "context" . "auth" .Values.store.scylla.auth) }}
+{{- end }}
+
+{{/* How a probe asks the admin port. Takes a list: the context and the path. */}}
+{{- define "message-webhook.probe" -}}
+{{- $probe := dict "path" (index . 1) "port" "admin" -}}
+{{- if (index . 0).Values.tls.admin.existingSecret -}}
+{{- $_ := set $probe "scheme" "HTTPS" -}}
+{{- end -}}
+{{ toYaml $probe }}
 {{- end }}
 
 {{/* What all Services have, and what one has besides. Takes a list: the context and the latter. */}}

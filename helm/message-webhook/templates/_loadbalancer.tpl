@@ -15,6 +15,14 @@ answers 404. They are told to ask for the readiness instead.
 {{- end -}}
 {{- end }}
 
+{{/* By what they probe: HTTP, or HTTPS where the port of the probes speaks TLS. */}}
+{{- define "message-webhook.healthCheckType" -}}
+{{- $listeners := dict "8080" "http" "9090" "grpc" "9464" "admin" -}}
+{{- $listener := get $listeners (toString (int .Values.loadBalancer.healthCheck.port)) -}}
+{{- $isTls := and $listener (index .Values.tls $listener).existingSecret -}}
+{{- ternary "HTTPS" "HTTP" (not (empty $isTls)) -}}
+{{- end }}
+
 {{/* Annotations of the Ingress that an Application Load Balancer of AWS is made of. */}}
 {{- define "message-webhook.ingressAnnotations" -}}
 {{- $check := .Values.loadBalancer.healthCheck -}}
@@ -22,7 +30,7 @@ answers 404. They are told to ask for the readiness instead.
 {{- if eq .Values.loadBalancer.kind "aws-alb" -}}
 {{- $own = dict
     "alb.ingress.kubernetes.io/target-type" "ip"
-    "alb.ingress.kubernetes.io/healthcheck-protocol" "HTTP"
+    "alb.ingress.kubernetes.io/healthcheck-protocol" (include "message-webhook.healthCheckType" .)
     "alb.ingress.kubernetes.io/healthcheck-port" (toString (int $check.port))
     "alb.ingress.kubernetes.io/healthcheck-path" $check.path
     "alb.ingress.kubernetes.io/healthcheck-interval-seconds" (toString (int $check.intervalSeconds))
@@ -30,6 +38,9 @@ answers 404. They are told to ask for the readiness instead.
     "alb.ingress.kubernetes.io/healthy-threshold-count" (toString (int $check.healthyThreshold))
     "alb.ingress.kubernetes.io/unhealthy-threshold-count" (toString (int $check.unhealthyThreshold))
     "alb.ingress.kubernetes.io/success-codes" "200" -}}
+{{- if .Values.tls.http.existingSecret -}}
+{{- $_ := set $own "alb.ingress.kubernetes.io/backend-protocol" "HTTPS" -}}
+{{- end -}}
 {{- end -}}
 {{ toYaml (mergeOverwrite $own .Values.ingress.annotations) }}
 {{- end }}
@@ -42,11 +53,14 @@ answers 404. They are told to ask for the readiness instead.
 {{- $own = dict
     "cloud.google.com/neg" (dict "ingress" true | toJson)
     "cloud.google.com/backend-config" (dict "default" (include "message-webhook.fullname" .) | toJson) -}}
+{{- if .Values.tls.http.existingSecret -}}
+{{- $_ := set $own "cloud.google.com/app-protocols" (dict "http" "HTTPS" | toJson) -}}
+{{- end -}}
 {{- else if eq .Values.loadBalancer.kind "aws-nlb" -}}
 {{- $own = dict
     "service.beta.kubernetes.io/aws-load-balancer-type" "external"
     "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type" "ip"
-    "service.beta.kubernetes.io/aws-load-balancer-healthcheck-protocol" "http"
+    "service.beta.kubernetes.io/aws-load-balancer-healthcheck-protocol" (include "message-webhook.healthCheckType" . | lower)
     "service.beta.kubernetes.io/aws-load-balancer-healthcheck-port" (toString (int $check.port))
     "service.beta.kubernetes.io/aws-load-balancer-healthcheck-path" $check.path
     "service.beta.kubernetes.io/aws-load-balancer-healthcheck-interval" (toString (int $check.intervalSeconds))

@@ -97,13 +97,16 @@ spec:
         - name: admin
           containerPort: 9464
       startupProbe:
-        httpGet: {path: /livez, port: admin}
+        httpGet:
+          {{- include "message-webhook.probe" (list . "/livez") | nindent 10 }}
         {{- toYaml .Values.probes.startup | nindent 8 }}
       livenessProbe:
-        httpGet: {path: /livez, port: admin}
+        httpGet:
+          {{- include "message-webhook.probe" (list . "/livez") | nindent 10 }}
         {{- toYaml .Values.probes.liveness | nindent 8 }}
       readinessProbe:
-        httpGet: {path: /readyz, port: admin}
+        httpGet:
+          {{- include "message-webhook.probe" (list . "/readyz") | nindent 10 }}
         {{- toYaml .Values.probes.readiness | nindent 8 }}
       {{- if .Values.drain.delaySeconds }}
       lifecycle:
@@ -154,6 +157,13 @@ spec:
   mountPath: /etc/message-webhook/keys
   readOnly: true
 {{- end }}
+{{- range $listener := list "http" "grpc" "admin" }}
+{{- if (index $.Values.tls $listener).existingSecret }}
+- name: {{ $listener }}-tls
+  mountPath: /etc/message-webhook/tls/{{ $listener }}
+  readOnly: true
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "message-webhook.volumes" -}}
@@ -175,6 +185,17 @@ spec:
     items:
       - key: {{ .Values.keys.key }}
         path: keys.toml
+{{- end }}
+{{- range $listener := list "http" "grpc" "admin" }}
+{{- with (index $.Values.tls $listener).existingSecret }}
+- name: {{ $listener }}-tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items:
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -40,6 +40,8 @@ enum Broken {
     Lost(Status),
     /// The server says nothing but that messages are to wait.
     Stuck(String),
+    /// There is no TLS with it, for this reason.
+    Strange(String),
     /// Outcomes cannot be told any more: stdout failed, and says so itself.
     Unheard,
 }
@@ -92,6 +94,7 @@ pub(super) async fn submit(
         let lost = match one_stream(server, &mut items, &mut queue, &tell).await {
             Ok(()) => return Ok(()),
             Err(Broken::Unheard) => return Err(Failure::Quiet),
+            Err(Broken::Strange(why)) => return Err(server.unconnected(Some(why))),
             Err(Broken::Stuck(why)) => {
                 let minutes = backoff::PATIENCE.as_secs() / 60;
                 return Err(Failure::Failed(format!("{why} (said for {minutes} minutes; send the rest again later)")));
@@ -126,7 +129,10 @@ async fn one_stream(
     queue: &mut Queue,
     tell: &Tell,
 ) -> Result<(), Broken> {
-    let mut client = server.connect().await.map_err(|_| Status::unavailable(""))?;
+    let mut client = server.try_connect().await.map_err(|why| match why {
+        Some(why) => Broken::Strange(why),
+        None => Status::unavailable("").into(),
+    })?;
     // Never full: no more than this many messages are on the stream without an answer.
     let (requests, stream) = mpsc::channel(queue.in_flight);
     let mut answers = client.submit_messages(server.request(ReceiverStream::new(stream))).await?.into_inner();

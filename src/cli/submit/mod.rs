@@ -61,7 +61,7 @@ pub(super) struct Args {
     /// File with one JSON object per line; '-' is stdin.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Send to the webhook at this address instead of gRPC, e.g. http://127.0.0.1:8080; needs --org and --env.
+    /// Send to the webhook at this address instead of gRPC, e.g. http://127.0.0.1:8080 or https://HOST:PORT; needs --org and --env.
     #[arg(long, value_name = "URL")]
     http_url: Option<String>,
     /// Maximum number of messages in flight.
@@ -77,7 +77,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let Args { in_flight, json, http_url, file, .. } = &args;
     let (in_flight, json) = (usize::from(*in_flight), *json);
-    let server = args.remote.clone().check()?;
+    let server = args.remote.clone().check_for(http_url.as_deref())?;
     let webhook = http_url.as_deref().map(|url| webhook::Webhook::new(url, &server)).transpose()?;
     let source = match file {
         Some(path) => item::Source::file(path)?,

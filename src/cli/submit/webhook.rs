@@ -10,10 +10,7 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::{
@@ -27,6 +24,7 @@ use super::{
         backoff,
         output::{Failure, talk},
         remote::{Server, TIMEOUT},
+        tls::{self, Connector},
     },
     Tell, Told,
     item::{Item, Outcome},
@@ -36,7 +34,7 @@ use super::{
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Webhook {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     uri: Uri,
     bearer: http::HeaderValue,
     seen: Mutex<Seen>,
@@ -56,6 +54,8 @@ struct Seen {
 enum Attempt {
     Answered(StatusCode, Option<Answer>, Option<Duration>),
     Unreachable,
+    /// No TLS with it, for this reason.
+    Strange(String),
     Lost,
 }
 
@@ -74,16 +74,16 @@ impl Webhook {
         let (Some(org), Some(env)) = (&server.org, server.env) else {
             return Err(Failure::Usage("--http-url needs --org and --env, for they are part of the path".into()));
         };
-        let wrong = || Failure::Usage(format!("'{url}' must be like http://HOST:PORT; for TLS use a proxy in between"));
+        let wrong = || Failure::Usage(format!("'{url}' must be like http://HOST:PORT or https://HOST:PORT"));
         let uri: Uri =
             format!("{}/{org}/{env}/v1/message-webhook", url.trim_end_matches('/')).parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(wrong());
         }
         let mut bearer = http::HeaderValue::from_bytes(server.bearer().as_bytes()).map_err(Failure::of)?;
         bearer.set_sensitive(true);
         let seen = Seen { was_answered: false, was_slowed: false, decided_at: Instant::now(), told_at: None };
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let client = Client::builder(TokioExecutor::new()).build(server.connector().clone());
         Ok(Self { client, uri, bearer, seen: Mutex::new(seen) })
     }
 
@@ -132,6 +132,9 @@ impl Webhook {
                         Some(wait) => self.slowed(&said).map(|()| wait)?,
                         None => pauses.next().ok_or(Failure::Failed(said))?,
                     }
+                }
+                Attempt::Strange(why) => {
+                    return Err(Failure::Failed(format!("cannot reach the webhook at {}: {why}", self.place())));
                 }
                 // No answer never means "not accepted": the same message again tells.
                 Attempt::Unreachable | Attempt::Lost => {
@@ -226,7 +229,7 @@ impl Webhook {
         let Ok(request) = request else { return Attempt::Lost };
         let response = match self.client.request(request).await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return Attempt::Unreachable,
+            Err(error) if error.is_connect() => return tls::why(&error).map_or(Attempt::Unreachable, Attempt::Strange),
             Err(_) => return Attempt::Lost,
         };
         let status = response.status();

@@ -21,12 +21,14 @@ use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
 };
+use tokio_util::either::Either;
 use tower::Service;
 
 use super::{
     ConnectionLimits, MaxAge,
     activity::{Activity, Counted},
     guard::{Guarded, WhenIdle},
+    opening::{self, HANDSHAKE, Stopped, Stream, Tls},
     unread::RequestBody,
 };
 
@@ -44,13 +46,22 @@ enum Version {
     H2,
 }
 
+/// What a connection begins with.
+enum Beginning {
+    /// The version, and what was read to find it out.
+    Http(Version, Bytes),
+    /// TLS where none is spoken, or once more within it.
+    Tls,
+}
+
 /// Serves one client until it leaves, is too slow, or `stopped` asks for the end.
 pub(super) async fn serve<S, B>(
-    mut stream: TcpStream,
+    stream: TcpStream,
+    tls: Option<Tls>,
     service: S,
     limits: Arc<ConnectionLimits>,
     activity: Arc<Activity>,
-    mut stopped: oneshot::Receiver<Infallible>,
+    stopped: oneshot::Receiver<Infallible>,
 ) where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -59,7 +70,20 @@ pub(super) async fn serve<S, B>(
 {
     // Answers are small and written whole: waiting to fill a segment would only delay them. Failing costs latency only.
     let _ = stream.set_nodelay(true);
-    let Some((version, read)) = first_bytes(&mut stream, &limits, &mut stopped).await else { return };
+    let mut stopped = Stopped::new(stopped);
+    let mut stream: Stream = match tls {
+        None => Either::Left(stream),
+        // Apart, for what a handshake keeps is large and needed once.
+        Some(tls) => match Box::pin(opening::open(stream, &tls, &limits, &mut stopped)).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    let (version, read) = match first_bytes(&mut stream, &limits, &mut stopped).await {
+        Some(Beginning::Http(version, read)) => (version, read),
+        Some(Beginning::Tls) => return opening::refuse_tls(stream, &limits).await,
+        None => return opening::say_goodbye(stream, &limits).await,
+    };
     let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger };
     let (idle, when_idle) = match version {
         Version::H1 => (None, WhenIdle::Fail),
@@ -99,16 +123,22 @@ pub(super) async fn serve<S, B>(
 
 /// Reads until the protocol is known. `None` when there is nothing to serve: the client left or was too slow, or the
 /// listener stops and nothing was sent yet.
-async fn first_bytes(
-    stream: &mut TcpStream,
-    limits: &ConnectionLimits,
-    stopped: &mut oneshot::Receiver<Infallible>,
-) -> Option<(Version, Bytes)> {
+async fn first_bytes(stream: &mut Stream, limits: &ConnectionLimits, stopped: &mut Stopped) -> Option<Beginning> {
     let mut buffer = [0_u8; H2_PREFACE.len()];
+    let is_tls = matches!(stream, Either::Right(_));
     let mut filled = tokio::select! {
         read = timeout(limits.idle_timeout, stream.read(&mut buffer)) => read.ok()?.ok()?,
-        _ = stopped => return None,
+        () = stopped.asked() => {
+            // Who has just shaken hands had no moment to ask for anything.
+            if !is_tls {
+                return None;
+            }
+            timeout(limits.linger, stream.read(&mut buffer)).await.ok()?.ok()?
+        }
     };
+    if buffer.first() == Some(&HANDSHAKE) {
+        return Some(Beginning::Tls);
+    }
     let more = async {
         loop {
             let (read, rest) = buffer.split_at_mut_checked(filled)?;
@@ -116,14 +146,14 @@ async fn first_bytes(
                 return None;
             }
             if !H2_PREFACE.starts_with(read) {
-                return Some((Version::H1, Bytes::copy_from_slice(read)));
+                return Some(Beginning::Http(Version::H1, Bytes::copy_from_slice(read)));
             }
             if rest.is_empty() {
-                return Some((Version::H2, Bytes::copy_from_slice(read)));
+                return Some(Beginning::Http(Version::H2, Bytes::copy_from_slice(read)));
             }
             match stream.read(rest).await.ok()? {
                 // A client may end its sending side after a request that looks like half a preface.
-                0 => return Some((Version::H1, Bytes::copy_from_slice(read))),
+                0 => return Some(Beginning::Http(Version::H1, Bytes::copy_from_slice(read))),
                 n => filled += n,
             }
         }
@@ -135,7 +165,7 @@ async fn drive<C>(
     connection: C,
     limits: &ConnectionLimits,
     activity: &Activity,
-    mut stopped: oneshot::Receiver<Infallible>,
+    mut stopped: Stopped,
     idle: Option<oneshot::Receiver<Infallible>>,
 ) where
     C: GracefulConnection,
@@ -151,7 +181,7 @@ async fn drive<C>(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        _ = &mut stopped => match drained(connection, activity, limits).await {
+        () = stopped.asked() => match drained(connection, activity, limits).await {
             Some(ended) => ended,
             None => return,
         },
@@ -160,7 +190,7 @@ async fn drive<C>(
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => ended,
-                _ = stopped => match drained(connection, activity, limits).await {
+                () = stopped.asked() => match drained(connection, activity, limits).await {
                     Some(ended) => ended,
                     None => return,
                 },

@@ -1,12 +1,13 @@
 //! The accept loop of every listener: connections are counted, watched and ended in good order here, so that the
 //! external, the internal and the admin port behave alike.
 //!
-//! HTTP/1.1 and HTTP/2 with prior knowledge share each port. The version is found out here and not by hyper-util's
+//! HTTP/1.1 and HTTP/2 with prior knowledge share each port, also within TLS, where ALPN has clients choose. The version is found out here and not by hyper-util's
 //! automatic builder, which would wait for a silent client for ever.
 
 mod activity;
 mod connection;
 mod guard;
+mod opening;
 mod unread;
 
 use std::{
@@ -24,6 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+pub use opening::Tls;
 pub use unread::RequestBody;
 
 use activity::Activity;
@@ -88,18 +90,38 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Serves `service` to everyone who connects to `listener`, until `shutdown`; then stops accepting, closes what is
+/// A bound port, and what connections to it begin with.
+pub struct Port {
+    listener: TcpListener,
+    tls: Option<Tls>,
+}
+
+impl Port {
+    /// A port that speaks TLS where `tls` is given.
+    pub fn new(listener: TcpListener, tls: Option<Tls>) -> Self {
+        Self { listener, tls }
+    }
+}
+
+impl From<TcpListener> for Port {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(listener, None)
+    }
+}
+
+/// Serves `service` to everyone who connects to `port`, until `shutdown`; then stops accepting, closes what is
 /// idle, finishes what is in flight (HTTP/2 gets GOAWAY) and returns. Dropping the future ends all connections at once.
 ///
 /// `service` must be ready at any time: it is cloned and called without being polled ready, as axum's routers and the
 /// layers of [`crate::middleware`] allow.
-pub async fn serve<S, B>(listener: TcpListener, service: S, limits: ConnectionLimits, shutdown: CancellationToken)
+pub async fn serve<S, B>(port: impl Into<Port>, service: S, limits: ConnectionLimits, shutdown: CancellationToken)
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    let Port { listener, tls } = port.into();
     let limits = Arc::new(limits);
     let mut connections = Connections {
         tasks: JoinSet::new(),
@@ -123,7 +145,7 @@ where
                     if limits.makes_room && connections.tasks.len() >= limits.max_connections / 2 {
                         connections.end_the_idlest();
                     }
-                    connections.add(stream, service.clone(), Arc::clone(&limits));
+                    connections.add(stream, tls.clone(), service.clone(), Arc::clone(&limits));
                 }
                 Err(error) => tokio::select! {
                     () = shutdown.cancelled() => break,
@@ -165,7 +187,7 @@ struct Open {
 }
 
 impl Connections {
-    fn add<S, B>(&mut self, stream: TcpStream, service: S, limits: Arc<ConnectionLimits>)
+    fn add<S, B>(&mut self, stream: TcpStream, tls: Option<Tls>, service: S, limits: Arc<ConnectionLimits>)
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -174,7 +196,7 @@ impl Connections {
     {
         let (stop, stopped) = oneshot::channel();
         let activity = Arc::new(Activity::default());
-        let task = self.tasks.spawn(connection::serve(stream, service, limits, Arc::clone(&activity), stopped));
+        let task = self.tasks.spawn(connection::serve(stream, tls, service, limits, Arc::clone(&activity), stopped));
         self.count += 1;
         self.open.insert(task.id(), Open { task, _stop: stop, activity, number: self.count });
         self.gauge.set(self.tasks.len() as f64);

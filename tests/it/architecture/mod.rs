@@ -16,7 +16,10 @@ use paths::{SourcePath, paths_of};
 /// A part may always name itself and the parts right below it.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "config", "domain", "protocol::grpc::control", "protocol::grpc::v1", "service", "telemetry"]),
+    (
+        "cli",
+        &["app", "config", "domain", "protocol::grpc::control", "protocol::grpc::v1", "service", "telemetry", "tls"],
+    ),
     (
         "app",
         &[
@@ -35,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store::embedded",
             "store::scylla",
             "telemetry",
+            "tls",
         ],
     ),
     ("protocol", &[]),
@@ -57,6 +61,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Names and set-up of logs, metrics and traces: everyone but the domain may use them. Of the domain they know the trace
     // context that a message keeps.
     ("telemetry", &["domain"]),
+    // What certificates and keys in files are to listeners and commands.
+    ("tls", &["domain"]),
     ("domain", &[]),
 ];
 

@@ -1,5 +1,6 @@
 //! The harness: real servers on ports of the system's choice, real clients, waiting for conditions.
 
+pub mod certs;
 #[cfg(target_os = "linux")]
 pub mod cut;
 pub mod dice;

@@ -77,9 +77,9 @@ impl Drop for TestServer {
 
 impl Builder {
     /// Gives a setting another value than its default.
-    pub fn set(mut self, name: &'static str, value: impl ToString) -> Self {
-        assert!(SETTINGS.iter().any(|setting| setting.name == name), "no setting {name}");
-        self.settings.push((name, value.to_string()));
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        self.settings.push((setting.unwrap_or_else(|| panic!("no setting {name}")).name, value.to_string()));
         self
     }
 
