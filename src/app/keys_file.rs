@@ -8,7 +8,7 @@ use std::{
 
 use super::{background::Background, reload::Reload};
 use crate::{
-    config::{parse_keys_file, text_of_file},
+    config::{KeysFile, parse_keys_file, text_of_file},
     domain::Clock,
     service::Keys,
 };
@@ -71,9 +71,10 @@ pub(super) fn follow(
 }
 
 fn apply(text: &str, keys: &Keys) -> Result<usize, String> {
-    let records = parse_keys_file(text)?;
+    let KeysFile { keys: records, identities } = parse_keys_file(text)?;
     let count = records.len();
     keys.replace_filed(records);
+    keys.replace_identities(identities);
     Ok(count)
 }
 

@@ -15,7 +15,7 @@ use crate::{
     domain::Clock,
     protocol::listener::Tls,
     telemetry::names,
-    tls::{Contents, H2, HTTP_1_1, Identity, ServerFiles, WrongFile},
+    tls::{ClientAuth, Contents, H2, HTTP_1_1, Identity, ServerFiles, WrongFile},
 };
 
 /// The contents are compared, not the times of change: Kubernetes swaps symbolic links.
@@ -57,7 +57,10 @@ impl Certificates {
         };
         let both: &[&[u8]] = &[H2, HTTP_1_1];
         let http = files(&config.http_tls_cert_file, &config.http_tls_key_file, both);
+        let auth = if config.grpc_tls_client_required { ClientAuth::Required } else { ClientAuth::Optional };
+        let client_ca = config.grpc_tls_client_ca_file.clone().map(|file| (file, auth));
         let grpc = files(&config.grpc_tls_cert_file, &config.grpc_tls_key_file, &[H2]);
+        let grpc = grpc.map(|files| ServerFiles { client_ca, ..files });
         let admin = files(&config.admin_tls_cert_file, &config.admin_tls_key_file, both);
         Ok(Self {
             http: Certificate::load("http", "http_tls", http, clock).await?,

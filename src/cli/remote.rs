@@ -31,7 +31,8 @@ const PING: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 pub(super) const KEY_HELP: &str = "The key is read from --key-file or MESSAGE_WEBHOOK_KEY, never from an argument, \
-                                   which other users of the machine can see.";
+                                   which other users of the machine can see. None is needed with --tls-cert-file \
+                                   where the server knows the certificate's name.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Remote {
@@ -59,7 +60,7 @@ pub(super) struct Server {
     pub(super) address: String,
     endpoint: Endpoint,
     connector: Connector,
-    bearer: MetadataValue<Ascii>,
+    bearer: Option<MetadataValue<Ascii>>,
 }
 
 impl Remote {
@@ -76,14 +77,23 @@ impl Remote {
         let address = if self.grpc_addr.is_empty() { DEFAULT_ADDRESS } else { &self.grpc_addr };
         let uri = uri_of(address)?;
         let is_https = http_url.map_or(uri.scheme_str() == Some("https"), |url| url.starts_with("https:"));
+        let has_certificate = self.tls.has_certificate();
         let alpn: &[&[u8]] = if http_url.is_some() { &[H2, HTTP_1_1] } else { &[H2] };
         let connector = self.tls.connector(is_https, alpn)?;
         let address = uri.authority().map(ToString::to_string).unwrap_or_default();
-        // Marked as sensitive, so that no library logs it.
-        let mut bearer: MetadataValue<_> = format!("Bearer {}", key(self.key_file)?)
-            .parse()
-            .map_err(|_| Failure::Usage("the key is no line of printable characters".into()))?;
-        bearer.set_sensitive(true);
+        let bearer = match key(self.key_file)? {
+            Some(key) => {
+                let bearer: Result<MetadataValue<_>, _> = format!("Bearer {key}").parse();
+                let mut bearer =
+                    bearer.map_err(|_| Failure::Usage("the key is no line of printable characters".into()))?;
+                // So that no library logs it.
+                bearer.set_sensitive(true);
+                Some(bearer)
+            }
+            // The certificate tells who calls; the webhook asks for a key in any case.
+            None if has_certificate && http_url.is_none() => None,
+            None => return Err(Failure::Usage("name a key by --key-file FILE or in MESSAGE_WEBHOOK_KEY".into())),
+        };
         let endpoint = Endpoint::from(uri)
             .connect_timeout(TIMEOUT)
             .http2_keep_alive_interval(PING)
@@ -133,10 +143,12 @@ impl Server {
         Failure::Failed(format!("cannot connect to gRPC at {}{why}", self.address))
     }
 
-    /// `message` with the key.
+    /// `message` with the key, where there is one.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.bearer.clone());
+        if let Some(bearer) = &self.bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
         request
     }
 
@@ -155,9 +167,9 @@ impl Server {
         &self.connector
     }
 
-    /// The whole header that carries the key.
-    pub(super) fn bearer(&self) -> &MetadataValue<Ascii> {
-        &self.bearer
+    /// The whole header that carries the key, where there is one.
+    pub(super) fn bearer(&self) -> Option<&MetadataValue<Ascii>> {
+        self.bearer.as_ref()
     }
 
     /// What a call failed with.
@@ -211,7 +223,8 @@ pub(super) fn is_passing(status: &Status) -> bool {
     }
 }
 
-fn key(file: Option<PathBuf>) -> Result<String, Failure> {
+/// The key that is named, if one is.
+fn key(file: Option<PathBuf>) -> Result<Option<String>, Failure> {
     let text = match file {
         Some(path) => {
             let bytes = std::fs::read(&path)
@@ -221,8 +234,5 @@ fn key(file: Option<PathBuf>) -> Result<String, Failure> {
         None => std::env::var("MESSAGE_WEBHOOK_KEY").unwrap_or_default(),
     };
     let key = text.trim();
-    if key.is_empty() {
-        return Err(Failure::Usage("name a key by --key-file FILE or in MESSAGE_WEBHOOK_KEY".into()));
-    }
-    Ok(key.to_owned())
+    Ok((!key.is_empty()).then(|| key.to_owned()))
 }

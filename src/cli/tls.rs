@@ -29,6 +29,11 @@ pub(super) struct TlsFlags {
 }
 
 impl TlsFlags {
+    /// Whether the command has a certificate of its own, by which a server may know it without a key.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.tls_cert_file.is_some()
+    }
+
     /// What makes connections, of the protocols `alpn` where the address is one of `https`.
     pub(super) fn connector(self, is_https: bool, alpn: &[&[u8]]) -> Result<Connector, Failure> {
         let Self { tls_ca_file, tls_server_name, tls_cert_file, tls_key_file } = self;

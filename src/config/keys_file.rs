@@ -1,47 +1,80 @@
-//! The file of API keys that GitOps keeps: TOML, one `[[keys]]` entry a key, hashes only.
+//! The file of API keys that GitOps keeps: TOML, one `[[keys]]` entry a key, hashes only; and one `[[identities]]` entry for each name
+//! in clients' certificates that stands for a key.
 
 use std::collections::HashSet;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use toml::{Table, Value};
 
-use crate::domain::{Environment, KeyId, KeyOwner, KeyRecord, OrgId, Scope, Scopes, SecretHash, Timestamp};
+use crate::domain::{
+    Environment, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId, Scope, Scopes, SecretHash, Timestamp,
+};
 
 const FIELDS: &[&str] = &["key_id", "secret_hash", "org", "env", "platform", "scopes", "created_at", "expires_at"];
+const IDENTITY_FIELDS: &[&str] = &["name", "org", "env", "platform", "scopes"];
 
-/// The keys of the file with content `text`.
+/// What a keys file holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct KeysFile {
+    /// Its keys.
+    pub keys: Vec<KeyRecord>,
+    /// What names in clients' certificates are good for.
+    pub identities: Vec<IdentityRecord>,
+}
+
+/// What the file with content `text` holds.
 ///
 /// # Errors
 /// Every mistake, each with its entry's number. No text of the file is repeated: somebody may have put a key there.
-pub fn parse(text: &str) -> Result<Vec<KeyRecord>, String> {
+pub fn parse(text: &str) -> Result<KeysFile, String> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let line =
             error.span().map_or(1, |span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1);
         format!("line {line} is not TOML")
     })?;
     let mut mistakes: Vec<String> = Vec::new();
-    let mut records = Vec::new();
-    let mut ids = HashSet::new();
-    if table.keys().any(|key| key != "keys") {
-        mistakes.push("only [[keys]] entries may stand in a keys file".into());
+    if table.keys().any(|key| key != "keys" && key != "identities") {
+        mistakes.push("only [[keys]] and [[identities]] entries may stand in a keys file".into());
     }
-    let empty = Vec::new();
-    let entries = match table.get("keys") {
-        None => &empty,
+    let (mut ids, mut names) = (HashSet::new(), HashSet::new());
+    let keys = entries(&table, "keys", &mut mistakes, |entry| match record(entry)? {
+        record if ids.insert(record.id.clone()) => Ok(record),
+        _ => Err(vec!["its key_id stands in an earlier entry too".into()]),
+    });
+    let identities = entries(&table, "identities", &mut mistakes, |entry| match identity(entry)? {
+        identity if names.insert(identity.name.clone()) => Ok(identity),
+        _ => Err(vec!["its name stands in an earlier entry too".into()]),
+    });
+    if mistakes.is_empty() { Ok(KeysFile { keys, identities }) } else { Err(mistakes.join("; ")) }
+}
+
+/// What `read` makes of each `[[name]]` entry.
+fn entries<T>(
+    table: &Table,
+    name: &str,
+    mistakes: &mut Vec<String>,
+    mut read: impl FnMut(&Table) -> Result<T, Vec<String>>,
+) -> Vec<T> {
+    let entries = match table.get(name) {
+        None => return Vec::new(),
         Some(Value::Array(entries)) => entries,
-        Some(_) => return Err("'keys' must be [[keys]] entries".into()),
+        Some(_) => {
+            mistakes.push(format!("'{name}' must be [[{name}]] entries"));
+            return Vec::new();
+        }
     };
+    // Keys are what most entries are; theirs go by the number alone.
+    let of = if name == "keys" { String::new() } else { format!(" of [[{name}]]") };
+    let mut found = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
-        let number = index + 1;
-        match entry.as_table().ok_or_else(|| vec!["is not a table".to_owned()]).and_then(record) {
-            Ok(record) if !ids.insert(record.id.clone()) => {
-                mistakes.push(format!("entry {number}: its key_id stands in an earlier entry too"));
+        match entry.as_table().ok_or_else(|| vec!["is not a table".to_owned()]).and_then(&mut read) {
+            Ok(entry) => found.push(entry),
+            Err(wrong) => {
+                mistakes.extend(wrong.into_iter().map(|wrong| format!("entry {}{of}: {wrong}", index + 1)));
             }
-            Ok(record) => records.push(record),
-            Err(wrong) => mistakes.extend(wrong.into_iter().map(|wrong| format!("entry {number}: {wrong}"))),
         }
     }
-    if mistakes.is_empty() { Ok(records) } else { Err(mistakes.join("; ")) }
+    found
 }
 
 /// The entry of `record`, to be appended to a keys file.
@@ -62,14 +95,32 @@ pub fn entry(record: &KeyRecord) -> String {
     lines.join("\n") + "\n"
 }
 
+/// A mistake for each field that is none of `known`.
+fn strange(entry: &Table, known: &[&str]) -> Vec<String> {
+    let strange = entry.keys().filter(|key| !known.contains(&key.as_str()));
+    strange.map(|_| format!("has a field that is none of {}", known.join(", "))).collect()
+}
+
+fn identity(entry: &Table) -> Result<IdentityRecord, Vec<String>> {
+    let mut mistakes = strange(entry, IDENTITY_FIELDS);
+    let mut keep = |wrong: String| mistakes.push(wrong);
+    let name = string(entry, "name").and_then(IdentityName::new);
+    if name.is_none() {
+        keep(
+            "name must be a SPIFFE id such as spiffe://example.org/reader or a host's name such as reader.example.org"
+                .into(),
+        );
+    }
+    let owner = owner(entry).map_err(&mut keep).ok();
+    let scopes = scopes(entry).map_err(&mut keep).ok();
+    match (name, owner, scopes) {
+        (Some(name), Some(owner), Some(scopes)) if mistakes.is_empty() => Ok(IdentityRecord { name, owner, scopes }),
+        _ => Err(mistakes),
+    }
+}
+
 fn record(entry: &Table) -> Result<KeyRecord, Vec<String>> {
-    let mut mistakes = Vec::new();
-    mistakes.extend(
-        entry
-            .keys()
-            .filter(|key| !FIELDS.contains(&key.as_str()))
-            .map(|_| format!("has a field that is none of {}", FIELDS.join(", "))),
-    );
+    let mut mistakes = strange(entry, FIELDS);
     let mut keep = |wrong: String| mistakes.push(wrong);
     let id = string(entry, "key_id").and_then(KeyId::new);
     if id.is_none() {
@@ -164,7 +215,7 @@ mod tests {
         let keys = [acme(None), acme(Timestamp::from_seconds(1_900_000_000).ok()), platform.expect("randomness")];
         let file: String = keys.iter().map(|key| entry(&key.record) + "\n").collect();
         let records: Vec<_> = keys.into_iter().map(|key| key.record).collect();
-        assert_eq!(parse(&file).expect("good"), records);
+        assert_eq!(parse(&file).expect("good").keys, records);
     }
 
     #[test]
@@ -195,6 +246,34 @@ mod tests {
 
     #[test]
     fn an_empty_file_holds_no_key() {
-        assert_eq!(parse("").expect("good"), []);
+        assert_eq!(parse("").expect("good"), KeysFile::default());
+    }
+
+    #[test]
+    fn an_identity_says_what_a_name_is_good_for() {
+        let file = "[[identities]]\nname = \"spiffe://example.org/reader\"\norg = \"acme\"\nenv = \"prod\"\nscopes = [\"read\", \"stream\"]\n\n\
+                    [[identities]]\nname = \"ops.example.org\"\nplatform = true\nscopes = [\"admin\"]\n";
+        let read = parse(file).expect("good").identities;
+        let owner = KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Prod };
+        assert_eq!((read[0].name.as_str(), &read[0].owner), ("spiffe://example.org/reader", &owner));
+        assert!(read[0].scopes.contains(Scope::Stream) && !read[0].scopes.contains(Scope::Submit));
+        assert_eq!((read[1].name.as_str(), &read[1].owner), ("ops.example.org", &KeyOwner::Platform));
+    }
+
+    #[test]
+    fn every_mistake_in_an_identity_is_told() {
+        let twice = "[[identities]]\nname = \"a.example\"\nplatform = true\nscopes = [\"read\"]\n";
+        let file = format!("{twice}{twice}[[identities]]\nname = \"*.example\"\norg = \"acme\"\nkey_id = 1\n");
+        let error = parse(&file).expect_err("bad");
+        for part in [
+            "entry 2 of [[identities]]: its name",
+            "entry 3 of [[identities]]: name must be",
+            "needs org and env",
+            "scopes must be",
+            "none of name, org",
+        ] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        assert!(parse("identities = 1").expect_err("bad").contains("must be [[identities]] entries"));
     }
 }

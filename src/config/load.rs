@@ -175,6 +175,14 @@ fn check_together(loaded: &Loaded, mistakes: &mut Mistakes) {
         };
         mistakes.push(loaded.source(given), given, format!("needs {missing} too"));
     }
+    if config.grpc_tls_client_ca_file.is_some() && config.grpc_tls_cert_file.is_none() {
+        let wrong = "needs grpc_tls_cert_file and grpc_tls_key_file too".to_owned();
+        mistakes.push(loaded.source("grpc_tls_client_ca_file"), "grpc_tls_client_ca_file", wrong);
+    }
+    if config.grpc_tls_client_required && config.grpc_tls_client_ca_file.is_none() {
+        let wrong = "needs grpc_tls_client_ca_file too, or nobody could connect".to_owned();
+        mistakes.push(loaded.source("grpc_tls_client_required"), "grpc_tls_client_required", wrong);
+    }
     let listeners =
         [("http_addr", config.http_addr), ("grpc_addr", config.grpc_addr), ("admin_addr", config.admin_addr)];
     for (index, (name, address)) in listeners.iter().enumerate() {

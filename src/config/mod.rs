@@ -13,7 +13,7 @@ mod text_file;
 mod value;
 
 pub use backend::{Consistency, Keyspace, Node, Secret, StoreKind};
-pub use keys_file::{entry as keys_file_entry, parse as parse_keys_file};
+pub use keys_file::{KeysFile, entry as keys_file_entry, parse as parse_keys_file};
 pub use load::{ENV_PREFIX, Given, Loaded, Mistakes, SCYLLA_PASSWORD_ENV, Source, load};
 pub use show::show;
 pub use table::{Config, EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting};

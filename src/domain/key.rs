@@ -191,6 +191,13 @@ impl KeyId {
         well_formed.then(|| Self(text.into()))
     }
 
+    /// A name for who has another name, always the same.
+    pub fn of_name(name: &str) -> Self {
+        let mut id = alphabet().encode(&Sha256::digest(name));
+        id.truncate(ID_CHARS);
+        Self(id.into())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

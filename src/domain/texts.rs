@@ -79,6 +79,15 @@ impl Error {
         )
     }
 
+    /// There is no key, and the client's certificate is good for nothing here.
+    pub fn unknown_certificate() -> Self {
+        Self::new(
+            Kind::Unauthenticated,
+            "No API key, and the client's certificate has no name, or more than one, that is known here, or has expired: send \
+             'Authorization: Bearer <api_key>', or have one of its names put into the keys file as [[identities]]",
+        )
+    }
+
     /// The key is of another organisation or environment.
     pub fn anothers_key() -> Self {
         Self::new(Kind::PermissionDenied, "This API key belongs to another organisation or environment")

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response};
+use http::{Extensions, HeaderMap, Method, Request, Response};
 use metrics::{Gauge, gauge};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
@@ -123,7 +123,7 @@ impl<E: Edge> Gate<E> {
                 };
                 // The caller's patience covers the check of its key too.
                 let mut end = call.deadline.map(|at| Box::pin(sleep_until(at)));
-                match self.find_caller(&call, request.headers(), &mut end).await {
+                match self.find_caller(&call, (request.headers(), request.extensions()), &mut end).await {
                     Ok(Some(caller)) => call.identify(caller),
                     Ok(None) => {}
                     Err(failure) => break 'answer self.reject(&failure, &call),
@@ -186,7 +186,7 @@ impl<E: Edge> Gate<E> {
     async fn find_caller(
         &self,
         call: &Call,
-        headers: &HeaderMap,
+        (headers, extensions): (&HeaderMap, &Extensions),
         end: &mut Option<Pin<Box<Sleep>>>,
     ) -> Result<Option<Caller>, Failure> {
         let scope = match call.route.access {
@@ -194,7 +194,7 @@ impl<E: Edge> Gate<E> {
             Access::Key => None,
             Access::Scope(scope) => Some(scope),
         };
-        let caller = match authenticate_known(&self.keys, headers) {
+        let caller = match authenticate_known(&self.keys, headers, extensions) {
             Some(known) => known?,
             None => {
                 let asking = pin!(authenticate(&self.keys, headers, self.key_deadline));

@@ -14,7 +14,10 @@ use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 
 use crate::{
-    domain::{Clock, Environment, Error, KeyId, KeyOwner, KeyRecord, OrgId, PresentedKey, Scope, Scopes, Timestamp},
+    domain::{
+        ClientCertificate, Clock, Environment, Error, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId,
+        PresentedKey, Scope, Scopes, Timestamp,
+    },
     store::{ListedKey, MessageStore},
     telemetry::names,
 };
@@ -28,9 +31,12 @@ const NOTE_USE_EVERY: Duration = Duration::from_secs(60);
 /// About 200 bytes each.
 const CACHED_KEYS: usize = 10_000;
 
-/// Somebody whose key was checked; cheap to clone.
+/// Somebody whose key, or certificate in place of one, was checked; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Caller(Arc<KeyRecord>);
+pub struct Caller {
+    record: Arc<KeyRecord>,
+    certificate: Option<Arc<ClientCertificate>>,
+}
 
 /// Checks presented keys against the store, the keys of a file, and a cache of seconds.
 ///
@@ -40,6 +46,7 @@ pub struct Keys {
     pub(super) clock: Arc<dyn Clock>,
     cache: Cache<KeyId, Arc<Known>>,
     filed: RwLock<HashMap<KeyId, Arc<KeyRecord>>>,
+    identities: RwLock<HashMap<IdentityName, IdentityRecord>>,
     uses: Mutex<Uses>,
     lookups: Lookups,
 }
@@ -73,6 +80,7 @@ impl Keys {
             clock,
             cache: Cache::new(CACHED_KEYS),
             filed: RwLock::default(),
+            identities: RwLock::default(),
             uses: Mutex::default(),
             lookups: Lookups::new(),
         }
@@ -107,7 +115,23 @@ impl Keys {
         if !known.use_noted.swap(true, Ordering::Relaxed) {
             self.uses.lock().note(&record.id, now);
         }
-        Ok(Caller(Arc::clone(record)))
+        Ok(Caller { record: Arc::clone(record), certificate: None })
+    }
+
+    /// The caller who has no key and showed `certificate`, which was verified.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::Unauthenticated`] where none of its names is known, or several are, or it has expired by now.
+    pub fn identify(&self, certificate: &Arc<ClientCertificate>) -> Result<Caller, Error> {
+        let identities = self.identities.read();
+        let mut found = certificate.names.iter().filter_map(|name| identities.get(name));
+        match (found.next(), found.next()) {
+            (Some(identity), None) if self.clock.now() < certificate.not_after => Ok(Caller {
+                record: Arc::new(identity.as_key(certificate)),
+                certificate: Some(Arc::clone(certificate)),
+            }),
+            _ => Err(Error::unknown_certificate()),
+        }
     }
 
     /// Whether the key of `caller`, who was let in before, is still good.
@@ -115,6 +139,10 @@ impl Keys {
     /// # Errors
     /// As [`Keys::authenticate`].
     pub async fn recheck(&self, caller: &Caller) -> Result<(), Error> {
+        if let Some(certificate) = &caller.certificate {
+            let again = self.identify(certificate)?;
+            return if again.record == caller.record { Ok(()) } else { Err(Error::unknown_certificate()) };
+        }
         let known = self.known(caller.key_id()).await?;
         let good = known.record.as_ref().is_some_and(|record| record.is_live(self.clock.now()));
         if good { Ok(()) } else { Err(Error::bad_key()) }
@@ -125,6 +153,11 @@ impl Keys {
         let filed = records.into_iter().map(|record| (record.id.clone(), Arc::new(record))).collect();
         *self.filed.write() = filed;
         self.cache.clear();
+    }
+
+    /// Replaces what the names in clients' certificates are good for; one that is no longer there ends at once.
+    pub fn replace_identities(&self, records: Vec<IdentityRecord>) {
+        *self.identities.write() = records.into_iter().map(|record| (record.name.clone(), record)).collect();
     }
 
     /// Saves when keys were last used. Called every few seconds and before the store closes.
@@ -231,27 +264,27 @@ impl Uses {
 impl Caller {
     /// The holder of `record`'s key.
     pub fn of(record: &KeyRecord) -> Self {
-        Self(Arc::new(record.clone()))
+        Self { record: Arc::new(record.clone()), certificate: None }
     }
 
     /// The key's public name, for logs.
     pub fn key_id(&self) -> &KeyId {
-        &self.0.id
+        &self.record.id
     }
 
     /// To whom the key belongs.
     pub fn owner(&self) -> &KeyOwner {
-        &self.0.owner
+        &self.record.owner
     }
 
     /// What the key may do.
     pub fn scopes(&self) -> Scopes {
-        self.0.scopes
+        self.record.scopes
     }
 
     /// Whether the key belongs to `org` and `env`, or to the platform.
     pub fn owns(&self, org: &OrgId, env: Environment) -> bool {
-        match &self.0.owner {
+        match &self.record.owner {
             KeyOwner::Org { org: own_org, env: own_env } => own_org == org && *own_env == env,
             KeyOwner::Platform => true,
         }

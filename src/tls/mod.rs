@@ -2,6 +2,7 @@
 //! is wrong with a file and what to give instead, and repeat nothing of it.
 
 mod client;
+mod names;
 mod pem;
 mod server;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use client::{ClientFiles, Trust, client_config, unverified_client_config};
+pub use names::client_certificate;
 pub use server::{ClientAuth, Contents, Identity, ServerFiles, WrongFile};
 
 /// HTTP/2 as ALPN has it.

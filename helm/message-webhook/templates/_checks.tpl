@@ -115,6 +115,15 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- fail (printf "tls.admin.existingSecret needs metrics.%s.tlsConfig, e.g. {ca: {secret: {name: metrics-ca, key: ca.crt}}, serverName: message-webhook-admin}: Prometheus calls pods by their addresses, which no certificate has." $name) }}
 {{- end }}
 {{- end }}
+{{- if and $values.tls.grpc.clientCa.existingSecret (not $values.tls.grpc.existingSecret) }}
+{{- fail "tls.grpc.clientCa.existingSecret needs tls.grpc.existingSecret: without TLS nobody shows a certificate." }}
+{{- end }}
+{{- if and $values.tls.grpc.clientCa.required (not $values.tls.grpc.clientCa.existingSecret) }}
+{{- fail "tls.grpc.clientCa.required needs tls.grpc.clientCa.existingSecret, or nobody could connect." }}
+{{- end }}
+{{- if and $values.tls.grpc.clientCa.required $values.tests.existingSecret }}
+{{- fail "tests.existingSecret and tls.grpc.clientCa.required exclude each other: the test has no certificate. Leave one out." }}
+{{- end }}
 {{- if and $values.tests.existingSecret (not $values.tests.ca.existingSecret) (or $values.tls.http.existingSecret $values.tls.grpc.existingSecret) }}
 {{- fail "tests.existingSecret needs tests.ca.existingSecret where tls.http or tls.grpc is given: the test trusts nobody by itself." }}
 {{- end }}

@@ -431,6 +431,14 @@ tolerations:
   value: {{ printf "/etc/message-webhook/tls/%s/tls.key" $listener }}
 {{- end }}
 {{- end }}
+{{- with .Values.tls.grpc.clientCa }}
+{{- if .existingSecret }}
+- name: MESSAGE_WEBHOOK_GRPC_TLS_CLIENT_CA_FILE
+  value: /etc/message-webhook/tls/grpc-clients/ca.crt
+- name: MESSAGE_WEBHOOK_GRPC_TLS_CLIENT_REQUIRED
+  value: {{ .required | quote }}
+{{- end }}
+{{- end }}
 {{ include "message-webhook.storeSettings" (dict "context" . "auth" .Values.store.scylla.auth) }}
 {{- end }}
 

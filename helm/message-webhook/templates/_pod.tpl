@@ -164,6 +164,11 @@ spec:
   readOnly: true
 {{- end }}
 {{- end }}
+{{- if .Values.tls.grpc.clientCa.existingSecret }}
+- name: grpc-client-ca
+  mountPath: /etc/message-webhook/tls/grpc-clients
+  readOnly: true
+{{- end }}
 {{- end }}
 
 {{- define "message-webhook.volumes" -}}
@@ -195,6 +200,16 @@ spec:
     items:
       - {key: tls.crt, path: tls.crt}
       - {key: tls.key, path: tls.key}
+{{- end }}
+{{- end }}
+{{- with .Values.tls.grpc.clientCa }}
+{{- if .existingSecret }}
+- name: grpc-client-ca
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .key }}, path: ca.crt}
 {{- end }}
 {{- end }}
 {{- end }}

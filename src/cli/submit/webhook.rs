@@ -80,7 +80,8 @@ impl Webhook {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(wrong());
         }
-        let mut bearer = http::HeaderValue::from_bytes(server.bearer().as_bytes()).map_err(Failure::of)?;
+        let bearer = server.bearer().map(|bearer| bearer.as_bytes()).unwrap_or_default();
+        let mut bearer = http::HeaderValue::from_bytes(bearer).map_err(Failure::of)?;
         bearer.set_sensitive(true);
         let seen = Seen { was_answered: false, was_slowed: false, decided_at: Instant::now(), told_at: None };
         let client = Client::builder(TokioExecutor::new()).build(server.connector().clone());

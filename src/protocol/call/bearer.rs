@@ -1,11 +1,12 @@
-//! Who is calling, by the `authorization` header of HTTP or the metadata of that name on gRPC.
+//! Who is calling, by the `authorization` header of HTTP or the metadata of that name on gRPC, and where there is none by the
+//! certificate that the client showed when it connected.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, header::AUTHORIZATION};
 
 use crate::{
-    domain::Error,
+    domain::{ClientCertificate, Error},
     service::{Caller, Keys},
 };
 
@@ -25,8 +26,14 @@ pub async fn authenticate(keys: &Keys, headers: &HeaderMap, deadline: Duration) 
     }
 }
 
-/// What [`authenticate`] would say, when the store need not be asked: nearly always.
-pub fn authenticate_known(keys: &Keys, headers: &HeaderMap) -> Option<Result<Caller, Error>> {
+/// What [`authenticate`] would say, when the store need not be asked: nearly always. A certificate, which is among a request's
+/// `extensions`, counts only where no key was sent at all.
+pub fn authenticate_known(keys: &Keys, headers: &HeaderMap, extensions: &Extensions) -> Option<Result<Caller, Error>> {
+    if !headers.contains_key(AUTHORIZATION)
+        && let Some(certificate) = extensions.get::<Arc<ClientCertificate>>()
+    {
+        return Some(keys.identify(certificate));
+    }
     match bearer(headers) {
         Ok(key) => keys.authenticate_known(key),
         Err(error) => Some(Err(error)),

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::unread::{RequestBody, Rest};
+use crate::domain::ClientCertificate;
 
 /// Shared by a connection's socket and its requests.
 #[derive(Debug, Default)]
@@ -89,6 +90,8 @@ pub(super) struct Counted<S> {
     pub(super) activity: Arc<Activity>,
     /// For how long the rest of a body is read after its request was answered.
     pub(super) linger: Duration,
+    /// What the client showed, for whoever asks who calls.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Counted<S>
@@ -103,7 +106,10 @@ where
         let in_flight = InFlight::begin(&self.activity);
         let is_h2 = request.version() == Version::HTTP_2;
         let expects_continue = request.headers().contains_key(EXPECT);
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if let Some(certificate) = &self.certificate {
+            head.extensions.insert(Arc::clone(certificate));
+        }
         let (body, rest) = RequestBody::new(body);
         let inner = Some(self.service.clone().call(Request::from_parts(head, body)));
         let rest = rest.map(|rest| Left { rest, linger: self.linger, is_h2, expects_continue });

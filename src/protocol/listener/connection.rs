@@ -84,7 +84,8 @@ pub(super) async fn serve<S, B>(
         Some(Beginning::Tls) => return opening::refuse_tls(stream, &limits).await,
         None => return opening::say_goodbye(stream, &limits).await,
     };
-    let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger };
+    let certificate = opening::client_certificate(&stream).map(Arc::new);
+    let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger, certificate };
     let (idle, when_idle) = match version {
         Version::H1 => (None, WhenIdle::Fail),
         Version::H2 => {

@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 
 use super::ConnectionLimits;
-use crate::telemetry::names;
+use crate::{domain::ClientCertificate, telemetry::names, tls};
 
 /// What a port that speaks TLS opens its connections with. Replacing it leaves those that are open alone. Cheap to clone.
 #[derive(Clone)]
@@ -103,6 +103,14 @@ pub(super) async fn open(
             count(limits, "timeout");
             None
         }
+    }
+}
+
+/// What the client of `stream` showed, and the handshake has verified.
+pub(super) fn client_certificate(stream: &Stream) -> Option<ClientCertificate> {
+    match stream {
+        Either::Left(_) => None,
+        Either::Right(stream) => tls::client_certificate(stream.get_ref().1.peer_certificates()?.first()?),
     }
 }
 

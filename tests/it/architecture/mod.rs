@@ -51,7 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol::status", &["domain"]),
     // What both edges and the way in share about one call.
     ("protocol::call", &["domain", "protocol::status", "service", "telemetry"]),
-    ("protocol::listener", &["telemetry"]),
+    ("protocol::listener", &["domain", "telemetry", "tls"]),
     ("middleware", &["domain", "protocol::call", "service", "telemetry"]),
     ("service", &["domain", "store", "telemetry"]),
     ("store", &["domain", "telemetry"]),

@@ -1,6 +1,7 @@
 //! TLS on the listeners, and the commands that speak it.
 
 mod commands;
+mod identities;
 mod listeners;
 mod reload;
 mod slow;
