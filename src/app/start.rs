@@ -175,10 +175,11 @@ impl App {
             max_in_flight: under_way,
             cors,
         };
+        let proxies = listener::TrustedProxies::new(&config.trusted_proxies);
         let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
         let edge = http::Http::new(Arc::clone(&service), config.body_timeout);
         let serving = listener::serve(
-            listener::Port::new(http, certificates.http()),
+            listener::Port::new(http, certificates.http()).trusting(&proxies),
             middleware::http(edge, entry(cors)),
             limits_of("http", shares.http),
             stop_edges.clone(),
@@ -200,7 +201,7 @@ impl App {
         let max_age = (!age.is_zero()).then_some(listener::MaxAge { age, grace: config.grpc_connection_grace });
         let limits = listener::ConnectionLimits { max_age, ..limits_of("grpc", shares.grpc) };
         let stack = middleware::grpc(edge, entry(middleware::Cors::default()));
-        let grpc = listener::Port::new(grpc, certificates.grpc());
+        let grpc = listener::Port::new(grpc, certificates.grpc()).trusting(&proxies);
         let serving = listener::serve(grpc, stack, limits, stop_edges.clone());
         edges.spawn(async move {
             serving.await;

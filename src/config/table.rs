@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 
 use super::{
     backend::{Consistency, Keyspace, Node, Secret, StoreKind},
@@ -99,6 +100,8 @@ settings! {
         grpc_connection_grace: Duration = "1m", any;
         /// How long an HTTP or gRPC connection stays open without a request. Set it longer than the proxy or load balancer in front keeps idle connections.
         idle_timeout: Duration = "75s", |d| between(*d, Duration::from_secs(1), Duration::from_secs(86_400));
+        /// Networks of trusted proxies: from these the client address in X-Forwarded-For or Forwarded, or in a PROXY protocol v2 header, is believed. For HTTP and gRPC; separated by commas in the environment and in the flag.
+        trusted_proxies: Vec<IpNet> = "", any;
         /// Origins whose web pages may call the webhook from a browser; separated by commas in the environment and in the flag.
         cors_origins: Vec<Origin> = "", any;
     }

@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytesize::ByteSize;
 use http::HeaderValue;
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use url::{Origin as Origins, Url};
 
@@ -226,6 +227,37 @@ impl Value for Vec<Origin> {
     }
 }
 
+impl Value for Vec<IpNet> {
+    const NAME: &'static str = "NETWORK,…";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(network).collect()
+    }
+
+    fn to_toml(&self) -> String {
+        let items: Vec<_> = self.iter().map(|network| quoted(&network.to_string())).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// A network, or the address of one machine.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network: IpNet = match text.parse::<IpAddr>() {
+        Ok(address) => address.into(),
+        Err(_) => text.parse().map_err(|_| {
+            format!("'{text}' is no network; write ADDRESS/BITS, e.g. 10.0.0.0/8 or fd00::/8, or one address")
+        })?,
+    };
+    if network.prefix_len() == 0 {
+        return Err(format!("'{text}' is everybody, who could then say any address; name the proxies' own networks"));
+    }
+    if network.trunc() != network {
+        return Err(format!("'{text}' has an address within the network; write '{}'", network.trunc()));
+    }
+    Ok(network)
+}
+
 impl Value for Vec<Extension> {
     const NAME: &'static str = "EXTENSION,…";
 
@@ -405,6 +437,20 @@ mod tests {
             "null",
         ] {
             assert!(Vec::<Origin>::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_that_of_some_proxies_and_not_everybody() {
+        for (text, toml) in [
+            ("10.0.0.0/8, 192.0.2.7", "[\"10.0.0.0/8\", \"192.0.2.7/32\"]"),
+            ("fd00::/8,::1", "[\"fd00::/8\", \"::1/128\"]"),
+            ("", "[]"),
+        ] {
+            assert_eq!(Vec::<IpNet>::parse(text).expect(text).to_toml(), toml);
+        }
+        for bad in ["0.0.0.0/0", "::/0", "10.1.2.3/8", "10.0.0.0/33", "proxy.example", "10.0.0"] {
+            assert!(Vec::<IpNet>::parse(bad).is_err(), "{bad}");
         }
     }
 

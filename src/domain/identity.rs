@@ -1,12 +1,16 @@
-//! Clients that show who they are by a certificate and have no key.
+//! What is known of a client from how it connected: by what certificate, where it has one in place of a key, and from where.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use super::{KeyId, KeyOwner, KeyRecord, Scopes, SecretHash, Timestamp};
 
 /// A name that a certificate has: a SPIFFE id, or the name of a host in small letters.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdentityName(Box<str>);
+
+/// From where a request comes, as far as those on its way are believed; among the request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
 
 /// What the certificate of a client says, after it was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -112,7 +112,7 @@ impl<E: Edge> Gate<E> {
             // First its id and its route: every answer below, refusals and panics too, is told and found under them.
             let mut call = Call::begin(E::PROTOCOL, E::route_of(request.uri().path()), request.headers());
             // Around all that works for the call.
-            call.span = trace::begin(&call, request.method());
+            call.span = trace::begin(&call, request.method(), request.extensions().get());
             // Counts what the caller sees, so around all that may refuse.
             let under_way = UnderWay::new(&self.gauge);
             let origin = self.cors.origin(request.headers());

@@ -4,13 +4,14 @@ use http::Method;
 use tracing::Span;
 
 use crate::{
+    domain::ClientAddress,
     protocol::call::Told,
     service::{Call, Protocol},
     telemetry::{spans, trace},
 };
 
 /// The span of `call`, if it is traced; nothing is looked at for a call that is not.
-pub(super) fn begin(call: &Call, sent: &Method) -> Span {
+pub(super) fn begin(call: &Call, sent: &Method, client: Option<&ClientAddress>) -> Span {
     let pattern = call.route.pattern;
     let is_http = call.protocol == Protocol::Http;
     let span = trace::server(call.traceparent.as_ref(), || {
@@ -18,6 +19,9 @@ pub(super) fn begin(call: &Call, sent: &Method) -> Span {
     });
     if !span.is_none() {
         trace::note(&span, spans::REQUEST_ID, call.id.as_str().to_owned());
+        if let Some(ClientAddress(address)) = client {
+            trace::note(&span, spans::CLIENT_ADDRESS, address.to_string());
+        }
         if is_http {
             trace::note(&span, spans::HTTP_REQUEST_METHOD, method(sent));
             trace::note(&span, spans::HTTP_ROUTE, pattern);

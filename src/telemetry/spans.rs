@@ -29,6 +29,7 @@ attributes! {
     HTTP_REQUEST_METHOD = "http.request.method", "The method, `_OTHER` where it is none of the known ones";
     HTTP_ROUTE = "http.route", "The pattern of the path, without the organisation";
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code", "The HTTP status";
+    CLIENT_ADDRESS = "client.address", "The client's IP address, as `trusted_proxies` tell it";
     RPC_SYSTEM_NAME = "rpc.system.name", "`grpc`";
     RPC_METHOD = "rpc.method", "The method with its service, as `messagewebhook.v1.MessageService/SubmitMessage`";
     RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code", "gRPC's code by its name, as `UNAVAILABLE`";
@@ -77,13 +78,20 @@ pub const SPANS: &[Span] = &[
     Span {
         name: HTTP_SERVER,
         kind: "server",
-        attributes: &[HTTP_REQUEST_METHOD, HTTP_ROUTE, HTTP_RESPONSE_STATUS_CODE, ERROR_TYPE, REQUEST_ID],
+        attributes: &[
+            HTTP_REQUEST_METHOD,
+            HTTP_ROUTE,
+            HTTP_RESPONSE_STATUS_CODE,
+            CLIENT_ADDRESS,
+            ERROR_TYPE,
+            REQUEST_ID,
+        ],
         help: "A request over HTTP, until its answer's head",
     },
     Span {
         name: GRPC_SERVER,
         kind: "server",
-        attributes: &[RPC_SYSTEM_NAME, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, ERROR_TYPE, REQUEST_ID],
+        attributes: &[RPC_SYSTEM_NAME, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, CLIENT_ADDRESS, ERROR_TYPE, REQUEST_ID],
         help: "A call over gRPC, until its answer's head; of a stream, until its end",
     },
     Span {

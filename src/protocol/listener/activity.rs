@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -22,7 +23,10 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::unread::{RequestBody, Rest};
+use super::{
+    client::TrustedProxies,
+    unread::{RequestBody, Rest},
+};
 use crate::domain::ClientCertificate;
 
 /// Shared by a connection's socket and its requests.
@@ -90,7 +94,14 @@ pub(super) struct Counted<S> {
     pub(super) activity: Arc<Activity>,
     /// For how long the rest of a body is read after its request was answered.
     pub(super) linger: Duration,
-    /// What the client showed, for whoever asks who calls.
+    /// For whoever asks who calls.
+    pub(super) client: Client,
+}
+
+/// What is known of a connection's client.
+pub(super) struct Client {
+    pub(super) peer: IpAddr,
+    pub(super) proxies: TrustedProxies,
     pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -106,8 +117,10 @@ where
         let in_flight = InFlight::begin(&self.activity);
         let is_h2 = request.version() == Version::HTTP_2;
         let expects_continue = request.headers().contains_key(EXPECT);
+        let address = self.client.proxies.client_of(self.client.peer, &request);
         let (mut head, body) = request.into_parts();
-        if let Some(certificate) = &self.certificate {
+        head.extensions.insert(address);
+        if let Some(certificate) = &self.client.certificate {
             head.extensions.insert(Arc::clone(certificate));
         }
         let (body, rest) = RequestBody::new(body);

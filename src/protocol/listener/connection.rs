@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error as StdError,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -25,10 +26,10 @@ use tokio_util::either::Either;
 use tower::Service;
 
 use super::{
-    ConnectionLimits, MaxAge,
-    activity::{Activity, Counted},
+    ConnectionLimits, MaxAge, Start,
+    activity::{Activity, Client, Counted},
     guard::{Guarded, WhenIdle},
-    opening::{self, HANDSHAKE, Stopped, Stream, Tls},
+    opening::{self, HANDSHAKE, Stopped, Stream},
     unread::RequestBody,
 };
 
@@ -56,8 +57,8 @@ enum Beginning {
 
 /// Serves one client until it leaves, is too slow, or `stopped` asks for the end.
 pub(super) async fn serve<S, B>(
-    stream: TcpStream,
-    tls: Option<Tls>,
+    (mut stream, connected): (TcpStream, SocketAddr),
+    Start { tls, proxies }: Start,
     service: S,
     limits: Arc<ConnectionLimits>,
     activity: Arc<Activity>,
@@ -71,6 +72,11 @@ pub(super) async fn serve<S, B>(
     // Answers are small and written whole: waiting to fill a segment would only delay them. Failing costs latency only.
     let _ = stream.set_nodelay(true);
     let mut stopped = Stopped::new(stopped);
+    let peer = tokio::select! {
+        peer = timeout(limits.idle_timeout, proxies.peer_of(&mut stream, connected)) => peer,
+        () = stopped.asked() => return,
+    };
+    let Ok(Ok(peer)) = peer else { return };
     let mut stream: Stream = match tls {
         None => Either::Left(stream),
         // Apart, for what a handshake keeps is large and needed once.
@@ -84,8 +90,8 @@ pub(super) async fn serve<S, B>(
         Some(Beginning::Tls) => return opening::refuse_tls(stream, &limits).await,
         None => return opening::say_goodbye(stream, &limits).await,
     };
-    let certificate = opening::client_certificate(&stream).map(Arc::new);
-    let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger, certificate };
+    let client = Client { peer, proxies, certificate: opening::client_certificate(&stream).map(Arc::new) };
+    let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger, client };
     let (idle, when_idle) = match version {
         Version::H1 => (None, WhenIdle::Fail),
         Version::H2 => {

@@ -5,13 +5,15 @@
 //! automatic builder, which would wait for a silent client for ever.
 
 mod activity;
+mod client;
 mod connection;
 mod guard;
 mod opening;
 mod unread;
 
 use std::{
-    collections::HashMap, convert::Infallible, error::Error as StdError, future::Future, io, sync::Arc, time::Duration,
+    collections::HashMap, convert::Infallible, error::Error as StdError, future::Future, io, net::SocketAddr,
+    sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+pub use client::TrustedProxies;
 pub use opening::Tls;
 pub use unread::RequestBody;
 
@@ -93,13 +96,27 @@ impl Default for ConnectionLimits {
 /// A bound port, and what connections to it begin with.
 pub struct Port {
     listener: TcpListener,
+    start: Start,
+}
+
+/// What connections to a port begin with.
+#[derive(Clone)]
+struct Start {
     tls: Option<Tls>,
+    proxies: TrustedProxies,
 }
 
 impl Port {
     /// A port that speaks TLS where `tls` is given.
     pub fn new(listener: TcpListener, tls: Option<Tls>) -> Self {
-        Self { listener, tls }
+        Self { listener, start: Start { tls, proxies: TrustedProxies::default() } }
+    }
+
+    /// Has the port believe `proxies`.
+    #[must_use]
+    pub fn trusting(mut self, proxies: &TrustedProxies) -> Self {
+        self.start.proxies = proxies.clone();
+        self
     }
 }
 
@@ -121,7 +138,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let Port { listener, tls } = port.into();
+    let Port { listener, start } = port.into();
     let limits = Arc::new(limits);
     let mut connections = Connections {
         tasks: JoinSet::new(),
@@ -141,11 +158,11 @@ where
             () = shutdown.cancelled() => break,
             Some(ended) = connections.tasks.join_next_with_id() => connections.forget(ended),
             accepted = listener.accept(), if room => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     if limits.makes_room && connections.tasks.len() >= limits.max_connections / 2 {
                         connections.end_the_idlest();
                     }
-                    connections.add(stream, tls.clone(), service.clone(), Arc::clone(&limits));
+                    connections.add((stream, peer), start.clone(), service.clone(), Arc::clone(&limits));
                 }
                 Err(error) => tokio::select! {
                     () = shutdown.cancelled() => break,
@@ -187,7 +204,7 @@ struct Open {
 }
 
 impl Connections {
-    fn add<S, B>(&mut self, stream: TcpStream, tls: Option<Tls>, service: S, limits: Arc<ConnectionLimits>)
+    fn add<S, B>(&mut self, accepted: (TcpStream, SocketAddr), start: Start, service: S, limits: Arc<ConnectionLimits>)
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -196,7 +213,8 @@ impl Connections {
     {
         let (stop, stopped) = oneshot::channel();
         let activity = Arc::new(Activity::default());
-        let task = self.tasks.spawn(connection::serve(stream, tls, service, limits, Arc::clone(&activity), stopped));
+        let task =
+            self.tasks.spawn(connection::serve(accepted, start, service, limits, Arc::clone(&activity), stopped));
         self.count += 1;
         self.open.insert(task.id(), Open { task, _stop: stop, activity, number: self.count });
         self.gauge.set(self.tasks.len() as f64);

@@ -6,6 +6,7 @@ mod cors;
 mod h2c;
 mod hostile;
 mod json;
+mod proxies;
 mod receipts;
 mod shutdown;
 mod unread;
