@@ -111,9 +111,16 @@ pub struct Directory {
 
 /// Holds a directory for this process until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] Option<File>);
+pub struct Lock(Option<File>);
 
 const LOCK: &str = "LOCK";
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // By name: closing alone leaves it to a child that this process is just starting, until that is another program.
+        self.0.iter().for_each(|file| drop(file.unlock()));
+    }
+}
 
 impl Directory {
     /// The directory at `root`, which is made if that is allowed, for this process alone.
