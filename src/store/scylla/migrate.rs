@@ -122,6 +122,8 @@ impl<'a> Migrator<'a> {
 
     async fn plan(&self) -> Result<Plan, ConnectError> {
         let keyspace = self.options.keyspace.clone();
+        // After a run that ended half-way one node may have a table that another does not know yet.
+        self.agree().await?;
         let mut plan = Plan { keyspace: keyspace.clone(), steps: Vec::new(), warnings: Vec::new() };
         if self.rows(migration::KEYSPACE, &keyspace).await?.is_empty() {
             let replicas = self.options.replication_factor;
@@ -195,10 +197,7 @@ impl<'a> Migrator<'a> {
                 Step::Settings | Step::Leases(_) | Step::Version { .. } => {}
             }
         }
-        self.session()
-            .await_schema_agreement()
-            .await
-            .map_err(|error| ConnectError::failed("wait until all nodes have the schema", &error))?;
+        self.agree().await?;
         self.session().refresh_metadata().await.map_err(|error| ConnectError::failed("read the schema", &error))?;
 
         let now = self.database_time(clock).await?;
@@ -306,8 +305,22 @@ impl<'a> Migrator<'a> {
         Err(ConnectError::failed(what, &wrong))
     }
 
+    /// Waits until all nodes that are up have the same schema.
+    async fn agree(&self) -> Result<(), ConnectError> {
+        let agreed = self.session().await_schema_agreement().await;
+        agreed.map(drop).map_err(|error| ConnectError::failed("wait until all nodes have the schema", &error))
+    }
+
+    /// The row of constants, if there is one. Where another run changes the schema, a node may not answer at once.
     async fn settings(&self) -> Result<Option<Settings>, ConnectError> {
-        read_settings(self.session(), &self.profiles, &self.options.keyspace).await
+        let mut attempt = 0;
+        loop {
+            match read_settings(self.session(), &self.profiles, &self.options.keyspace).await {
+                Err(error) if error.may_pass() && attempt < ATTEMPTS => pause(attempt).await,
+                read => return read,
+            }
+            attempt += 1;
+        }
     }
 
     fn check(&self, settings: &Settings) -> Result<(), ConnectError> {
