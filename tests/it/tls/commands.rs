@@ -22,11 +22,11 @@ struct Scene {
 
 impl Scene {
     fn start() -> Self {
-        let (authority, dir) = (Authority::new(), TempDir::new().expect("a directory"));
+        let (authority, dir) = (Authority::generate(), TempDir::new().expect("a directory"));
         let (cert, key_file) = authority.server().write(dir.path());
         let (ca, other_ca) = (dir.path().join("ca.pem"), dir.path().join("other.pem"));
         std::fs::write(&ca, &authority.pem).expect("written");
-        std::fs::write(&other_ca, Authority::new().pem).expect("written");
+        std::fs::write(&other_ca, Authority::generate().pem).expect("written");
         let mut builder = ServerProcess::builder();
         for listener in super::LISTENERS {
             builder = builder.arg(format!("--{listener}-tls-cert-file={}", text(&cert)));

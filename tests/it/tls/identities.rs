@@ -14,9 +14,9 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{shake, text};
+use super::text;
 use crate::support::{
-    TestServer,
+    PATIENCE, TestServer,
     certs::{Authority, Pair},
     eventually,
     grpc::{end, submission, with_key},
@@ -34,7 +34,8 @@ struct Scene {
 
 impl Scene {
     async fn start(required: bool) -> Self {
-        let (servers, clients, dir) = (Authority::new(), Authority::new(), TempDir::new().expect("a directory"));
+        let (servers, clients, dir) =
+            (Authority::generate(), Authority::generate(), TempDir::new().expect("a directory"));
         let (cert, key) = servers.server().write(dir.path());
         let (ca, keys) = (dir.path().join("clients.pem"), dir.path().join("keys.toml"));
         std::fs::write(&ca, &clients.pem).expect("written");
@@ -122,7 +123,7 @@ async fn certificates_that_nobody_knows_are_good_for_nothing_and_a_key_counts_be
 #[tokio::test]
 async fn clients_with_an_expired_or_a_foreign_certificate_or_none_where_one_is_required_get_no_connection() {
     let scene = Scene::start(true).await;
-    let foreign = Authority::new();
+    let foreign = Authority::generate();
     for own in [
         Some(scene.clients.pair(&[WRITER], -1)),
         Some(foreign.pair(&[WRITER], 1)),
@@ -130,19 +131,13 @@ async fn clients_with_an_expired_or_a_foreign_certificate_or_none_where_one_is_r
         Some(scene.servers.pair(&[WRITER], 1)),
         None,
     ] {
-        let config = scene.servers.client_config(own.as_ref(), &[H2]);
-        let shaken = shake(scene.server.grpc, config).await;
-        // In TLS 1.3 the client has finished before it hears of it.
-        if let Ok(mut stream) = shaken {
-            use tokio::io::AsyncReadExt;
-            assert!(stream.read_u8().await.is_err(), "no frame of HTTP/2");
-        }
         let channel = scene.channel(own.as_ref()).await;
         let called = match channel {
             Ok(channel) => MessageServiceClient::new(channel).submit_message(submission("u", "s")).await.map(drop),
             Err(_) => continue,
         };
-        assert!(called.is_err());
+        // In TLS 1.3 a client has shaken hands before it hears of it. Whoever is connected is told by the service what is wrong.
+        assert_ne!(called.expect_err("refused").code(), Code::Unauthenticated);
     }
     let mut writer = scene.client(&scene.clients.pair(&[WRITER], 1)).await;
     let sent = writer.submit_message(submission("u", "s")).await.expect("accepted").into_inner();
@@ -156,7 +151,8 @@ async fn a_name_that_is_taken_out_of_the_file_ends_its_calls_and_streams() {
     let mut stream = reader.stream_messages(StreamMessagesRequest::default()).await.expect("a stream").into_inner();
     let keys = scene.dir.path().join("keys.toml");
     std::fs::write(keys, "").expect("written");
-    assert_eq!(end(&mut stream).await.code(), Code::Unauthenticated);
+    let ended = tokio::time::timeout(PATIENCE, end(&mut stream)).await.expect("an end");
+    assert_eq!(ended.code(), Code::Unauthenticated);
     eventually("the end of its calls", async || {
         let refused = reader.get_message(get("s")).await.map(drop).expect_err("nothing was stored");
         (refused.code() == Code::Unauthenticated).then_some(())

@@ -95,7 +95,8 @@ async fn plain_http_on_a_port_with_tls_is_told_so_and_gets_no_success() {
 async fn a_client_of_tls_on_a_plain_port_is_told_at_once() {
     let server = TestServer::start().await;
     for port in [server.http, server.grpc, server.admin] {
-        let refused = tokio::time::timeout(PATIENCE, shake(port, Authority::new().client_config(None, BOTH))).await;
+        let refused =
+            tokio::time::timeout(PATIENCE, shake(port, Authority::generate().client_config(None, BOTH))).await;
         assert!(refused.expect("an end").is_err());
         // What people see who look at the bytes.
         let mut client = raw::Client::connect(port).await;

@@ -38,7 +38,7 @@ impl Scene {
     }
 
     async fn start_with(change: impl FnOnce(Builder) -> Builder) -> Self {
-        let (authority, dir) = (Authority::new(), TempDir::new().expect("a directory"));
+        let (authority, dir) = (Authority::generate(), TempDir::new().expect("a directory"));
         let (cert, key) = authority.server().write(dir.path());
         let mut builder = TestServer::builder();
         for listener in LISTENERS {

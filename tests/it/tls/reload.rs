@@ -84,7 +84,7 @@ fn days_left(not_after: f64) -> f64 {
 
 #[tokio::test]
 async fn a_new_certificate_is_shown_to_new_connections_and_the_old_ones_go_on() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let (old, new) = (authority.pair(&["localhost"], 10), authority.pair(&["localhost"], 20));
     let mut mount = Mount::new(&old);
     let (server, key) = mount.serve();
@@ -112,7 +112,7 @@ async fn a_new_certificate_is_shown_to_new_connections_and_the_old_ones_go_on() 
 
 #[tokio::test]
 async fn a_pair_that_does_not_fit_is_told_and_the_old_one_stays_until_there_is_a_good_one() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let (old, new) = (authority.pair(&["localhost"], 10), authority.pair(&["localhost"], 20));
     let mut mount = Mount::new(&old);
     let (mut server, _) = mount.serve();
@@ -138,7 +138,7 @@ async fn a_pair_that_does_not_fit_is_told_and_the_old_one_stays_until_there_is_a
 
 #[tokio::test]
 async fn while_certificates_change_under_load_no_request_fails() {
-    let authority = Arc::new(Authority::new());
+    let authority = Arc::new(Authority::generate());
     let mut mount = Mount::new(&authority.server());
     let (server, key) = mount.serve();
     let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

@@ -93,7 +93,7 @@ impl Unfinished {
 
 #[test]
 fn a_signal_drains_connections_with_tls_as_plain_ones() {
-    let (authority, dir) = (Authority::new(), tempfile::TempDir::new().expect("a directory"));
+    let (authority, dir) = (Authority::generate(), tempfile::TempDir::new().expect("a directory"));
     let (cert, key_file) = authority.server().write(dir.path());
     let builder = ServerProcess::builder().arg("--http-tls-cert-file").arg(text(&cert));
     let server = builder.arg("--http-tls-key-file").arg(text(&key_file)).start();

@@ -27,7 +27,7 @@ fn refused(cert: &str, key: &str) -> String {
 
 #[test]
 fn files_that_are_no_good_refuse_the_start_and_say_what_to_give_instead() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let (pair, other) = (authority.server(), authority.server());
     let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let torn = pair.cert.replace("-----END", "----");
@@ -64,7 +64,7 @@ fn a_certificate_without_its_key_is_a_mistake_in_the_configuration() {
 
 #[test]
 fn a_certificate_that_has_expired_is_a_warning() {
-    let (authority, dir) = (Authority::new(), TempDir::new().expect("a directory"));
+    let (authority, dir) = (Authority::generate(), TempDir::new().expect("a directory"));
     let (cert, key) = authority.pair(&["localhost"], -1).write(dir.path());
     let builder = ServerProcess::builder().arg("--admin-tls-cert-file").arg(text(&cert));
     let server = builder.arg("--admin-tls-key-file").arg(text(&key)).start();
