@@ -6,6 +6,7 @@ const PROTO_ROOT: &str = "proto";
 /// What only the control socket serves: reflection does not tell it.
 const CONTROL: &str = "messagewebhook.control.v1";
 const PROTO_FILES: &[&str] = &[
+    "messagewebhook/control/v1/clock_service.proto",
     "messagewebhook/control/v1/transfer_service.proto",
     "messagewebhook/v1/key_service.proto",
     "messagewebhook/v1/message.proto",

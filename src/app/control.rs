@@ -30,7 +30,7 @@ use crate::{
     config::{Config, StoreKind},
     domain::SystemClock,
     protocol::grpc,
-    service::{Keys, Transfer},
+    service::{Keys, StoreClock, Transfer},
     store::{MessageStore, embedded},
 };
 
@@ -134,6 +134,11 @@ impl Control {
         self.channel.clone()
     }
 
+    /// Whether this process opened the store, because no server owns it.
+    pub fn is_offline(&self) -> bool {
+        self.offline.is_some()
+    }
+
     /// What a store that was opened to be read has lost, a line each.
     pub fn lost(&self) -> &[String] {
         &self.lost
@@ -172,6 +177,7 @@ impl Control {
         let incoming = tokio_stream::once(Ok::<_, io::Error>(server)).chain(tokio_stream::pending());
         let serving = Server::builder()
             .add_service(grpc::key_service_for_operator(Arc::clone(&keys)))
+            .add_service(grpc::clock_service(StoreClock::new(&keys)))
             .add_service(grpc::transfer_service(Transfer::new(keys), stop.clone()))
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let server = tokio::spawn(async move {
@@ -209,6 +215,7 @@ impl ControlSocket {
         let Some(listener) = self.listener.take() else { return };
         let served = Server::builder()
             .add_service(grpc::key_service_for_operator(Arc::clone(&keys)))
+            .add_service(grpc::clock_service(StoreClock::new(&keys)))
             .add_service(grpc::transfer_service(Transfer::new(keys), stop.clone()))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
             .await;

@@ -23,6 +23,7 @@ const EXAMPLES: &[(&[&str], [&str; 2])] = &[
     ),
     (&["export"], ["export --output backup.ndjson", "export --output backup.ndjson --resume"]),
     (&["import"], ["import backup.ndjson", "import backup.ndjson --to-feed"]),
+    (&["trust-clock"], ["trust-clock", "trust-clock --data-dir data"]),
     (&["get"], ["get msg_xyz789", "get msg_xyz789 --org acme --env prod"]),
     (
         &["submit"],

@@ -20,6 +20,7 @@ mod submit;
 mod tail;
 mod tls;
 mod transfer;
+mod trust_clock;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -52,6 +53,8 @@ enum Command {
     Export(transfer::ExportArgs),
     /// Import what 'export' wrote, whether the server is running or not.
     Import(transfer::ImportArgs),
+    /// Tell a running server that the machine's clock is right, after it was set.
+    TrustClock(trust_clock::Args),
     /// Look up a message over gRPC and print it as JSON.
     Get(get::Args),
     /// Submit messages over gRPC or the webhook, retrying what was not answered.
@@ -91,6 +94,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Keys(command) => keys::run(command),
         Command::Export(args) => transfer::export(args),
         Command::Import(args) => transfer::import(args),
+        Command::TrustClock(args) => trust_clock::run(args),
         Command::Get(args) => get::run(args),
         Command::Submit(args) => submit::run(args),
         Command::List(args) => list::run(args),

@@ -13,6 +13,7 @@ mod rates;
 mod readiness;
 mod receipt;
 mod request_id;
+mod store_clock;
 mod transfer;
 mod work;
 
@@ -29,6 +30,7 @@ pub use rates::RateLimits;
 pub use readiness::{Readiness, ReadinessState};
 pub use receipt::{Outcome, Receipt};
 pub use request_id::{RequestId, X_REQUEST_ID};
+pub use store_clock::StoreClock;
 pub use transfer::Transfer;
 
 // Places that callers are given and hand back: words of the service too, so that no edge needs to know the store.

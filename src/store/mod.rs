@@ -80,6 +80,15 @@ pub trait MessageStore: Send + Sync + 'static {
         None
     }
 
+    /// Follows the machine's clock from now on, where a step of it is not followed yet; says whether that was so. A store that goes
+    /// by another clock has nothing to follow.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::StoreUnavailable`] after [`MessageStore::close`].
+    async fn trust_clock(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Stores a new key; it is durable when this returns.
     ///
     /// # Errors

@@ -126,6 +126,10 @@ impl MessageStore for Observed {
         self.store.failure()
     }
 
+    async fn trust_clock(&self) -> Result<bool, Error> {
+        self.store.trust_clock().await
+    }
+
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
         self.operations.create_key.observe(self.store.create_key(key)).await
     }

@@ -2,6 +2,7 @@
 //!
 //! The files mirror those of the HTTP edge; what gRPC alone has stands beside them.
 
+mod clock_service;
 mod ending;
 mod error;
 mod foreign;
@@ -40,6 +41,7 @@ use crate::{
     service::{Call, Keys, MessageService, Protocol, Readiness, Route},
 };
 
+pub use clock_service::clock_service;
 pub use key_service::key_service_for_operator;
 pub use transfer_service::transfer_service;
 

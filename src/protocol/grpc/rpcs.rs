@@ -31,6 +31,9 @@ pub(super) static EXPORT: Route =
 pub(super) static IMPORT: Route =
     row("import", "messagewebhook.control.v1.TransferService/ImportMessages", Access::Open, Flow::Single);
 
+pub(super) static TRUST_CLOCK: Route =
+    row("trust_clock", "messagewebhook.control.v1.ClockService/TrustClock", Access::Open, Flow::Single);
+
 const fn row(name: &'static str, pattern: &'static str, access: Access, flow: Flow) -> Route {
     Route { name, pattern, methods: "POST", access, flow }
 }

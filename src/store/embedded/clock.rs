@@ -127,6 +127,20 @@ impl StoreClock {
         }
     }
 
+    /// Believes the wall clock at once; whether there was anything to believe.
+    pub fn trust(&self) -> bool {
+        let mut state = self.state.lock();
+        let (wall, boot) = (self.source.now().as_micros(), self.source.since_boot());
+        state.grow_older(boot);
+        let (_, difference) = state.difference(wall, boot);
+        let changes = difference.abs() > STEP || state.distrusted.is_some();
+        if changes {
+            state.follow(wall, boot, difference);
+            state.last = state.last.max(wall);
+        }
+        changes
+    }
+
     /// That it went back could not be told in the log; the next who asks is to tell it.
     pub fn note_went_back(&self) {
         self.state.lock().went_back = true;
@@ -151,15 +165,11 @@ impl State {
 
     fn answer(&mut self, wall: i64, boot: Duration) -> i64 {
         self.grow_older(boot);
-        let passed = i64::try_from(boot.saturating_sub(self.boot).as_micros()).unwrap_or(i64::MAX);
-        let expected = self.wall.saturating_add(passed);
-        let difference = wall.saturating_sub(expected);
+        let (expected, difference) = self.difference(wall, boot);
         let mut answer = expected;
         if self.distrusted.is_some() && difference >= -STEP && wall >= NOT_BEFORE {
             // It was set right: as at a start with a good clock.
-            self.agree(wall, boot);
-            self.distrusted = None;
-            self.debt = self.debt.saturating_add(u64::try_from(difference).unwrap_or(0));
+            self.follow(wall, boot, difference.max(0));
             answer = wall;
         } else if difference.abs() <= STEP {
             self.agree(wall, boot);
@@ -175,14 +185,8 @@ impl State {
                             seconds = difference / SECOND,
                             "the clock's step has stood for 10 minutes and is followed"
                         );
-                        self.agree(wall, boot);
+                        self.follow(wall, boot, difference);
                         answer = wall;
-                        if difference < 0 {
-                            self.went_back = true;
-                            self.last = wall;
-                            self.debt = 0;
-                        }
-                        self.distrusted = None;
                     }
                 }
                 Some(_) | None => {
@@ -197,6 +201,26 @@ impl State {
         }
         self.last = self.last.max(answer);
         self.last
+    }
+
+    /// Believes a step of `difference`. Time that the store was stopped for shows only now, where the clock was behind until then.
+    fn follow(&mut self, wall: i64, boot: Duration, difference: i64) {
+        self.agree(wall, boot);
+        if difference < 0 {
+            self.went_back = true;
+            self.last = wall;
+            self.debt = 0;
+        } else if self.distrusted.is_some() {
+            self.debt = self.debt.saturating_add(difference.unsigned_abs());
+        }
+        self.distrusted = None;
+    }
+
+    /// By how much the wall clock is ahead of what it should say.
+    fn difference(&self, wall: i64, boot: Duration) -> (i64, i64) {
+        let passed = i64::try_from(boot.saturating_sub(self.boot).as_micros()).unwrap_or(i64::MAX);
+        let expected = self.wall.saturating_add(passed);
+        (expected, wall.saturating_sub(expected))
     }
 
     fn agree(&mut self, wall: i64, boot: Duration) {

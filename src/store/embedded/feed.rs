@@ -148,7 +148,7 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
         }
         // From the start on nobody misses what had expired before.
         if is_expired && !record.head.imported && place != Place::Start {
-            return Err(place::expired());
+            return Err(Error::cursor_expired());
         }
         bytes += record.head.span();
         if is_expired || !is_message || !record.head.in_feed {

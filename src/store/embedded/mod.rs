@@ -215,6 +215,11 @@ impl MessageStore for EmbeddedStore {
         self.shared.retention()
     }
 
+    async fn trust_clock(&self) -> Result<bool, Error> {
+        self.shared.check_open()?;
+        Ok(self.shared.clock.trust())
+    }
+
     fn failure(&self) -> Option<String> {
         self.shared.failure()
     }

@@ -234,7 +234,7 @@ fn after_removed(shared: &Shared, kind: Anchor, position: Position, history: u64
         Anchor::BeforeRecord | Anchor::AtFrame | Anchor::AtSegment => first.last_record < position,
     };
     if !is_last {
-        return Err(expired());
+        return Err(Error::cursor_expired());
     }
     Walker::new(log, &first).map(Begin::walk).map_err(|error| unreadable(shared, error))
 }
@@ -251,11 +251,6 @@ fn first_live(shared: &Shared) -> Result<Begin, Error> {
     Walker::new(&shared.log, first).map(Begin::walk).map_err(|error| unreadable(shared, error))
 }
 
-/// The error for a place after which something was removed by its age.
-pub fn expired() -> Error {
-    Error::new(Kind::CursorExpired, "Messages after 'cursor' are past their retention; begin with a new cursor")
-}
-
 fn left() -> Error {
     let text = "'cursor' is from a state of the store that a restore has left; begin with a new cursor";
     Error::new(Kind::CursorExpired, text)
@@ -265,7 +260,7 @@ fn left() -> Error {
 pub fn unreadable(shared: &Shared, error: ReadError) -> Error {
     match error {
         ReadError::Gone if shared.is_closed() => super::queue::closed(),
-        ReadError::Gone => expired(),
+        ReadError::Gone => Error::cursor_expired(),
         ReadError::Damaged => super::get::data_loss(),
         ReadError::Io(error) => Error::store_unavailable(error),
     }

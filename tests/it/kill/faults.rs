@@ -119,6 +119,32 @@ async fn a_clock_hours_ahead_for_one_message_does_not_drag_the_times_of_later_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_of_the_clock_is_followed_at_once_when_the_operator_says_that_it_is_right() {
+    let mut life = young_store().await;
+    let stopped = cli(&life.shim, &["trust-clock"]);
+    assert!(stopped.code == Some(1) && stopped.stderr.contains("serve --trust-clock"), "{}", stopped.stderr);
+    life.up().await;
+    let known = cli(&life.shim, &["trust-clock"]);
+    assert!(known.code == Some(0) && known.stderr.contains("already"), "{}", known.stderr);
+    // Forward, and back again, which lets the times of acceptance go back.
+    for (before, ahead) in [(0, 2 * HOUR), (2 * HOUR, 0)] {
+        life.shim.clock_ahead(ahead);
+        assert_off(life.submit().await, before);
+        let trusted = cli(&life.shim, &["trust-clock"]);
+        assert!(trusted.code == Some(0) && trusted.stderr.contains("from now on"), "{}", trusted.stderr);
+        assert_off(life.submit().await, ahead);
+    }
+    life.end(&mut Dice(1)).await;
+}
+
+/// A message was accepted at a time that is so many seconds off this process's clock.
+fn assert_off((number, said): (u64, Said), seconds: i64) {
+    let accepted_at = Timestamp::parse(said.accepted_at().expect("accepted")).expect("a time");
+    let off = (accepted_at.as_micros() - SystemClock.now().as_micros()) / 1_000_000;
+    assert!((off - seconds).abs() < 60, "message {number} was accepted {off} s from now, not {seconds}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_was_full_for_a_moment_takes_messages_again_without_a_restart() {
     for how in [GROWS_NOT, TAKES_NOTHING] {
         let mut life = young_store().await;

@@ -1,0 +1,27 @@
+//! The clock that a store accepts messages by: an operator's business, as only the control socket has it.
+
+use std::sync::Arc;
+
+use super::Keys;
+use crate::{domain::Error, store::MessageStore};
+
+/// Says that the machine's clock is right.
+#[derive(Clone)]
+pub struct StoreClock(Arc<dyn MessageStore>);
+
+impl StoreClock {
+    /// That of the store of `keys`.
+    pub fn new(keys: &Keys) -> Self {
+        Self(Arc::clone(&keys.store))
+    }
+
+    /// Follows the machine's clock from now on; whether it was not followed until now.
+    ///
+    /// # Errors
+    /// Those of [`MessageStore::trust_clock`].
+    pub async fn trust(&self) -> Result<bool, Error> {
+        let changed = self.0.trust_clock().await?;
+        tracing::info!(changed, "the operator says that the machine's clock is right");
+        Ok(changed)
+    }
+}
