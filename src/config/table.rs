@@ -114,7 +114,7 @@ settings! {
         grpc_tls_cert_file: Option<PathBuf> = "", any;
         /// The private key of that certificate.
         grpc_tls_key_file: Option<PathBuf> = "", any;
-        /// Takes clients' certificates of the authorities (PEM) in this file. Their names stand for keys where the keys file has them as [[identities]].
+        /// Takes clients' certificates of the authorities (PEM) in this file. Their names stand for keys where the keys file names them under identities.
         grpc_tls_client_ca_file: Option<PathBuf> = "", any;
         /// Refuses clients of gRPC without such a certificate; else they need a key, as everybody.
         grpc_tls_client_required: bool = "false", any;

@@ -171,4 +171,8 @@ pub const LOG_FIELDS: &[(&str, &str)] = &[
     ("code", "The published code of the error"),
     ("cause", "What is behind the error, for the operator"),
     ("message_key", "A hash of organisation, environment and message_sid: the same for every retry, and in spans too"),
+    (
+        "left_out",
+        "Of failures that many calls have at once (503) one line a second is written for each code; so many were left out before this one",
+    ),
 ];

@@ -1,9 +1,13 @@
 //! The one place where an edge logs and counts what became of a call. Its counters are looked up once, when it is made.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, StatusCode};
 use metrics::{Counter, Histogram, counter, histogram};
+use parking_lot::Mutex;
 use tonic::{Code, Status};
 
 use super::Failure;
@@ -22,8 +26,37 @@ const GRPC_CODES: [&str; 17] =
 /// Logs and counts for one protocol.
 pub struct Report {
     routes: Vec<RouteMeters>,
-    /// By the published word of the error.
-    rejected: Vec<(&'static str, Counter)>,
+    rejected: Vec<Rejected>,
+}
+
+/// Of one published word of an error.
+struct Rejected {
+    code: &'static str,
+    count: Counter,
+    lines: Mutex<Lines>,
+}
+
+/// What all callers are told at once, as that there is more work than can be taken, has one line a second: a line for each would
+/// fill disks and bury the cause when both are needed most.
+#[derive(Default)]
+struct Lines {
+    last: Option<Instant>,
+    /// Not written since then.
+    left_out: u64,
+}
+
+impl Lines {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    /// Whether a line is due at `now`, and how many were left out before it.
+    fn next(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.duration_since(last) < Self::EVERY) {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 struct RouteMeters {
@@ -69,7 +102,8 @@ impl Report {
     pub fn new(protocol: Protocol, routes: impl Iterator<Item = &'static Route>) -> Self {
         let label = protocol.as_str();
         let rejected = |face: status::Status| {
-            (face.code, counter!(names::REJECTED_TOTAL, "protocol" => label, "code" => face.code))
+            let count = counter!(names::REJECTED_TOTAL, "protocol" => label, "code" => face.code);
+            Rejected { code: face.code, count, lines: Mutex::default() }
         };
         Self {
             routes: routes.map(|route| RouteMeters::new(protocol, route)).collect(),
@@ -95,16 +129,18 @@ impl Report {
         self.routes.iter().find(|meters| meters.route == call.route)
     }
 
-    /// Notes that a call failed. Every failure passes here once and is logged nowhere else.
+    /// Notes that a call failed. Every failure passes here once and is logged nowhere else; one that many have at once, one line a
+    /// second for each code.
     pub fn failure(&self, failure: &Failure, call: &Call) {
         let face = failure.face();
-        if let Some((_, counter)) = self.rejected.iter().find(|(code, _)| *code == face.code) {
-            counter.increment(1);
+        let rejected = self.rejected.iter().find(|rejected| rejected.code == face.code);
+        if let Some(rejected) = rejected {
+            rejected.count.increment(1);
         }
         trace::note(&call.span, spans::ERROR_TYPE, face.code);
         // A macro's level must be a constant, hence three calls.
         macro_rules! log {
-            ($level:ident) => {
+            ($level:ident, $left_out:expr) => {
                 tracing::$level!(
                     protocol = call.protocol.as_str(),
                     route = call.route.name,
@@ -112,17 +148,21 @@ impl Report {
                     code = face.code,
                     message_key = failure.subject(),
                     cause = cause(failure),
+                    left_out = $left_out,
                     "{}",
                     failure.public_message()
                 )
             };
         }
         if face.http == StatusCode::INTERNAL_SERVER_ERROR {
-            log!(error);
+            log!(error, None::<u64>);
         } else if face.http.is_server_error() && !failure.is(WireKind::CallerDeadlineExceeded) {
-            log!(warn);
+            match rejected.map_or(Some(0), |rejected| rejected.lines.lock().next(Instant::now())) {
+                Some(left_out) => log!(warn, (left_out > 0).then_some(left_out)),
+                None => log!(debug, None::<u64>),
+            }
         } else {
-            log!(debug);
+            log!(debug, None::<u64>);
         }
     }
 }
@@ -171,4 +211,17 @@ fn cause(failure: &Failure) -> Option<String> {
         next = cause.source();
     }
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_are_told_at_once_has_one_line_a_second_which_says_how_many_were_left_out() {
+        let (mut lines, begin) = (Lines::default(), Instant::now());
+        let at = |millis| begin + Duration::from_millis(millis);
+        let said = [0, 1, 500, 999, 1000, 2500, 2600, 4000].map(|millis| lines.next(at(millis)));
+        assert_eq!(said, [Some(0), None, None, None, Some(3), Some(0), None, Some(1)]);
+    }
 }
