@@ -79,16 +79,20 @@ impl View {
             }
             (inner.through, Arc::clone(&inner.ids))
         };
+        // Runs may overlap for a time: one that is damaged stands beside what it was made of until it is made anew. So the first
+        // one that has the hash need not have the newest record.
+        let mut newest: Option<u64> = None;
         for run in runs.iter().rev() {
+            if newest.is_some_and(|newest| run.span().to < Position(newest).segment()) {
+                continue;
+            }
             let found = match run.newest(id) {
                 Err(RunError::Damaged(_)) if is_planted(Sabotage::DamagedPageIsAbsent) => None,
                 found => found?,
             };
-            if let Some(found) = found {
-                return Ok(Looked { found: Some(Position(found)), through });
-            }
+            newest = newest.max(found);
         }
-        Ok(Looked { found: None, through })
+        Ok(Looked { found: newest.map(Position), through })
     }
 
     /// What became known of `id` since a look-up that went `through` everything before that place.
@@ -116,10 +120,19 @@ impl View {
             Arc::clone(&inner.senders)
         };
         for run in runs.iter().rev() {
-            if found.len() >= limit {
-                break;
+            let is_older = |last: &u64| run.span().to < Position(*last).segment();
+            if found.len() >= limit && found.last().is_none_or(is_older) {
+                continue;
             }
-            found.extend(run.newest_below(sender, below.0, limit - found.len())?);
+            // All that it has of the page: where runs overlap, its newest may be there already.
+            let overlaps = found.last().is_some_and(|last| !is_older(last));
+            let wanted = if overlaps { limit } else { limit.saturating_sub(found.len()) };
+            found.extend(run.newest_below(sender, below.0, wanted)?);
+            if overlaps {
+                found.sort_unstable_by_key(|position| Reverse(*position));
+                found.dedup();
+                found.truncate(limit);
+            }
         }
         Ok(found)
     }
@@ -240,4 +253,48 @@ impl Inner {
 fn in_order(mut runs: Vec<Arc<Run>>) -> Arc<[Arc<Run>]> {
     runs.sort_by_key(|run| (run.span().from, Reverse(run.span().to)));
     runs.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::index::{
+        End, Entry, Span,
+        run_tests::{IDENTITY, hash},
+        test_disk::TestDisk,
+    };
+
+    fn place(segment: u32) -> Position {
+        Position::new(segment, 4096)
+    }
+
+    /// A view of runs over these segments, each with one record of one key and sender in each of its segments that is in `at`.
+    fn view(kind: RunKind, spans: &[(u32, u32)], at: &[u32]) -> View {
+        let disk = TestDisk::default();
+        let run = |&(from, to): &(u32, u32)| {
+            let within = at.iter().filter(|segment| (from..=to).contains(segment));
+            let entries: Vec<_> = within.map(|segment| Entry { hash: hash(1), position: place(*segment).0 }).collect();
+            let (count, end) = (entries.len() as u64, End { position: place(to).0, checksum: 0 });
+            let mut entries = entries.into_iter().map(Ok);
+            Run::write(&disk, &IDENTITY, kind, Span { from, to }, end, count, &mut entries).expect("written")
+        };
+        View::new(Vec::new(), spans.iter().map(run).collect(), place(9))
+    }
+
+    #[test]
+    fn where_runs_overlap_a_sender_has_each_message_once_and_in_order() {
+        let view = view(RunKind::Senders, &[(1, 3), (3, 3), (3, 5), (6, 6)], &[1, 3, 5, 6]);
+        let newest = |limit, below| view.newest_of(&hash(1), below, limit).expect("read");
+        let all = [6, 5, 3, 1].map(|segment| place(segment).0);
+        for limit in 1..6 {
+            assert_eq!(newest(limit, place(9)), all[..limit.min(4)], "{limit}");
+        }
+        assert_eq!(newest(2, place(5)), all[2..]);
+    }
+
+    #[test]
+    fn where_runs_overlap_the_newest_record_counts() {
+        let view = view(RunKind::Ids, &[(1, 7), (3, 3)], &[3, 7]);
+        assert_eq!(view.look(&hash(1)).expect("read").found, Some(place(7)));
+    }
 }

@@ -23,6 +23,6 @@ mod recent_tests;
 #[cfg(test)]
 mod run_fuzz_tests;
 #[cfg(test)]
-mod run_tests;
+pub mod run_tests;
 #[cfg(test)]
-mod test_disk;
+pub mod test_disk;
