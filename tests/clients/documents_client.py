@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.request
 
@@ -140,7 +141,9 @@ def checks(server, folder):
     def every_other_block_is_no_example():
         for document in DOCUMENTS:
             fences = re.findall(r"^ *```(.*)$", document.read_text(), re.M)
-            assert set(fences) <= {"sh", "json", "mermaid", ""} and len(fences) % 2 == 0, (document.name, fences)
+            assert set(fences) <= {"sh", "json", "toml", "mermaid", ""} and len(fences) % 2 == 0, (document.name, fences)
+            for settings in blocks(document, "toml"):
+                assert tomllib.loads(settings), (document.name, settings)
             for usage in blocks(document, ""):
                 # The form of a request or of an answer, with names in place of values.
                 assert not re.search(r"^(curl|grpcurl|message-webhook|cargo|python)\b", usage, re.M), (document.name, usage)
