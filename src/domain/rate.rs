@@ -18,7 +18,7 @@ enum Per {
 }
 
 impl Rate {
-    /// More than this in any of the times, or at once, is no limit that a machine would meet.
+    /// The largest number in a rate: a higher one is no limit that a machine would meet.
     pub const MOST: u32 = 1_000_000;
 
     /// So many a second, and as many at once.

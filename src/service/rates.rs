@@ -1,16 +1,21 @@
 //! How much each may submit in a time: a sender, an API key, an organisation.
 
 use std::{
+    collections::HashMap,
     hash::Hash,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
 };
+use parking_lot::RwLock;
 
-use crate::domain::{Environment, Error, FromId, KeyId, Limited, OrgId, Rate, RateExceeded, Sender};
+use crate::domain::{Environment, Error, FromId, KeyId, Limited, OrgId, Rate, RateExceeded};
 
 /// What may come in a time; `None` for no limit.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,9 +30,17 @@ pub struct RateLimits {
 
 /// Counts submissions within [`RateLimits`].
 pub struct Rates {
-    senders: Option<Limiter<Sender>>,
+    senders: Option<Senders>,
     keys: Option<Limiter<KeyId>>,
-    orgs: Option<Limiter<(OrgId, Environment)>>,
+    orgs: Option<Limiter<Owner>>,
+}
+
+type Owner = (OrgId, Environment);
+
+/// The senders of each organisation and environment apart: whoever makes senders up fills its own memory of them alone.
+struct Senders {
+    rate: Rate,
+    of: RwLock<HashMap<Owner, Arc<Limiter<FromId>>>>,
 }
 
 struct Limiter<K: Clone + Hash + Eq> {
@@ -39,15 +52,16 @@ struct Limiter<K: Clone + Hash + Eq> {
     is_full: AtomicBool,
 }
 
-/// So many are counted by name, some 100 bytes each. Where more than this come within the rate's window, which an attacker with
-/// a good key can do by making senders up, the narrower limit pauses, and the wider ones hold.
-const MOST_COUNTED: usize = 500_000;
+/// So many are counted by name, some 100 bytes each: of each organisation and environment so many senders. Where more than this
+/// come within the rate's window, which an attacker with a good key can do by making senders up, this limit pauses for that
+/// organisation, and the wider ones hold.
+const MOST_COUNTED: usize = 100_000;
 
 impl Rates {
     /// Rates within `limits`.
     pub fn new(limits: &RateLimits) -> Self {
         Self {
-            senders: limits.per_sender.map(|rate| Limiter::new(Limited::Sender, rate)),
+            senders: limits.per_sender.map(|rate| Senders { rate, of: RwLock::default() }),
             keys: limits.per_key.map(|rate| Limiter::new(Limited::Key, rate)),
             orgs: limits.per_org.map(|rate| Limiter::new(Limited::Org, rate)),
         }
@@ -59,7 +73,7 @@ impl Rates {
     /// [`crate::domain::Kind::RateLimited`], with the limit and the time after which there is room.
     pub fn count(&self, key: &KeyId, org: &OrgId, env: Environment, from_id: &FromId) -> Result<(), Error> {
         if let Some(senders) = &self.senders {
-            senders.count(&Sender { org: org.clone(), env, from_id: from_id.clone() })?;
+            senders.limiter(org, env).count(from_id)?;
         }
         if let Some(keys) = &self.keys {
             keys.count(key)?;
@@ -72,9 +86,26 @@ impl Rates {
 
     /// Forgets whoever has room for a whole burst again: to them nothing is owed.
     pub fn forget_idle(&self) {
-        self.senders.iter().for_each(Limiter::forget_idle);
+        self.senders.iter().for_each(Senders::forget_idle);
         self.keys.iter().for_each(Limiter::forget_idle);
         self.orgs.iter().for_each(Limiter::forget_idle);
+    }
+}
+
+impl Senders {
+    fn limiter(&self, org: &OrgId, env: Environment) -> Arc<Limiter<FromId>> {
+        let target = (org.clone(), env);
+        if let Some(known) = self.of.read().get(&target) {
+            return Arc::clone(known);
+        }
+        let fresh = || Arc::new(Limiter::new(Limited::Sender, self.rate));
+        Arc::clone(self.of.write().entry(target).or_insert_with(fresh))
+    }
+
+    fn forget_idle(&self) {
+        self.of.read().values().for_each(|limiter| limiter.forget_idle());
+        // One that somebody is just counting in stays.
+        self.of.write().retain(|_, limiter| !limiter.counts.is_empty() || Arc::strong_count(limiter) > 1);
     }
 }
 
@@ -140,6 +171,20 @@ mod tests {
         assert_eq!(count(&rates, B, dev, "dan"), Ok(()));
         assert_eq!(count(&rates, B, dev, "eve"), Err("org"));
         assert_eq!(count(&rates, C, Environment::Prod, "fay"), Ok(()), "the other environment is another");
+    }
+
+    #[test]
+    fn whoever_makes_senders_up_pauses_its_own_limit_of_senders_and_nobody_elses() {
+        let rates = limits("1/h", "", "");
+        let key = KeyId::new(A).expect("valid");
+        let (many, other) = (OrgId::new("many").expect("valid"), OrgId::new("other").expect("valid"));
+        let sent = |org: &OrgId, sender: &str| {
+            rates.count(&key, org, Environment::Dev, &FromId::new(sender).expect("valid")).is_ok()
+        };
+        assert!(sent(&other, "ada"));
+        assert!((0..=MOST_COUNTED).all(|number| sent(&many, &number.to_string())));
+        assert!(sent(&many, "0"), "too many to be counted: the wider limits hold alone");
+        assert!(!sent(&other, "ada"), "another organisation's are counted as before");
     }
 
     #[test]

@@ -15,43 +15,15 @@ use message_webhook::{
 
 use super::support::{
     FlakyStore, PATIENCE, ServerProcess, TestServer, cli, eventually, get, message, post, process, raw::Client,
+    unfinished::Unfinished,
 };
 
 const PATH: &str = "/acme/dev/v1/message-webhook";
 
-/// A request whose body is not complete yet.
-struct Unfinished {
-    stream: TcpStream,
-    rest: String,
-}
-
-impl Unfinished {
-    fn begin(http: SocketAddr, key: &str) -> Self {
-        let body = message("in-flight");
-        let (first, rest) = body.split_at(10);
-        let mut stream = TcpStream::connect(http).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        let length = body.len();
-        write!(
-            stream,
-            "POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\nexpect: 100-continue\r\n\r\n"
-        )
-        .expect("sent");
-        // The answer to `expect` tells that the server is at work on this request.
-        let mut answer = [0; 25];
-        stream.read_exact(&mut answer).expect("an interim answer");
-        assert!(answer.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&answer));
-        stream.write_all(first.as_bytes()).expect("sent");
-        Self { stream, rest: rest.to_owned() }
-    }
-
-    fn finish(mut self) -> String {
-        self.stream.write_all(self.rest.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        self.stream.read_to_string(&mut answer).expect("an answer and the end");
-        answer
-    }
+fn unfinished(http: SocketAddr, key: &str) -> Unfinished<TcpStream> {
+    let stream = TcpStream::connect(http).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    Unfinished::begin(stream, PATH, key, &message("in-flight"))
 }
 
 fn key(server: &ServerProcess) -> String {
@@ -68,7 +40,7 @@ fn a_signal_lets_requests_finish_takes_no_new_ones_and_ends_with_code_0() {
     for signal in ["TERM", "INT"] {
         let mut server = ServerProcess::start();
         let (http, admin) = (server.http, server.admin);
-        let request = Unfinished::begin(http, &key(&server));
+        let request = unfinished(http, &key(&server));
         server.signal(signal);
         super::support::wait_until("no new connections", || !accepts(http));
         assert!(!server.has_ended());
@@ -85,7 +57,7 @@ fn a_signal_lets_requests_finish_takes_no_new_ones_and_ends_with_code_0() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut server = ServerProcess::start();
-    let _request = Unfinished::begin(server.http, &key(&server));
+    let _request = unfinished(server.http, &key(&server));
     server.terminate();
     server.wait_for_log("ending in good order");
     let second = Instant::now();
@@ -99,7 +71,7 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn a_client_that_never_ends_its_request_is_cut_off_and_told_in_the_log_and_nothing_is_lost_by_that() {
     let server = ServerProcess::builder().arg("--shutdown-deadline").arg("2s").start();
-    let _request = Unfinished::begin(server.http, &key(&server));
+    let _request = unfinished(server.http, &key(&server));
     server.terminate();
     let begun = Instant::now();
     let ended = server.wait();

@@ -16,6 +16,7 @@ pub mod said;
 pub mod server;
 #[cfg(target_os = "linux")]
 pub mod shim;
+pub mod unfinished;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -14,7 +14,9 @@ use message_webhook::{
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::{BOTH, PATH, Scene, text};
-use crate::support::{PATIENCE, ServerProcess, certs::Authority, message, raw::Client, wait_until};
+use crate::support::{
+    PATIENCE, ServerProcess, certs::Authority, message, raw::Client, unfinished::Unfinished, wait_until,
+};
 
 /// As a record begins that has a ClientHello.
 const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
@@ -47,12 +49,6 @@ async fn five_hundred_handshakes_that_do_not_go_on_keep_nobody_out_and_are_ended
     }
 }
 
-/// A request over TLS whose body is not complete yet.
-struct Unfinished {
-    stream: StreamOwned<ClientConnection, TcpStream>,
-    rest: String,
-}
-
 fn connect(authority: &Authority, address: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
     let config = authority.client_config(None, &[HTTP_1_1]);
     let name = ServerName::try_from("localhost").expect("a name");
@@ -65,32 +61,6 @@ fn connect(authority: &Authority, address: SocketAddr) -> StreamOwned<ClientConn
     stream
 }
 
-impl Unfinished {
-    fn begin(authority: &Authority, http: SocketAddr, key: &str) -> Self {
-        let body = message("in-flight");
-        let (first, rest) = body.split_at(10);
-        let mut stream = connect(authority, http);
-        let length = body.len();
-        write!(
-            stream,
-            "POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\nexpect: 100-continue\r\n\r\n"
-        )
-        .expect("sent");
-        let mut answer = [0; 25];
-        stream.read_exact(&mut answer).expect("an interim answer");
-        stream.write_all(first.as_bytes()).expect("sent");
-        Self { stream, rest: rest.to_owned() }
-    }
-
-    fn finish(mut self) -> String {
-        self.stream.write_all(self.rest.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        self.stream.read_to_string(&mut answer).expect("an answer, and an end as TLS has it");
-        answer
-    }
-}
-
 #[test]
 fn a_signal_drains_connections_with_tls_as_plain_ones() {
     let (authority, dir) = (Authority::generate(), tempfile::TempDir::new().expect("a directory"));
@@ -99,7 +69,7 @@ fn a_signal_drains_connections_with_tls_as_plain_ones() {
     let server = builder.arg("--http-tls-key-file").arg(text(&key_file)).start();
     let key = server.cli(&["keys", "create", "--org", "acme", "--env", "dev"]).stdout;
     let http = server.http;
-    let request = Unfinished::begin(&authority, http, key.trim());
+    let request = Unfinished::begin(connect(&authority, http), PATH, key.trim(), &message("in-flight"));
     // Neither holds the end up: a handshake that does not go on, and a connection that asks for nothing.
     let mut half = TcpStream::connect(http).expect("connected");
     half.write_all(HALF_A_HELLO).expect("sent");

@@ -45,7 +45,7 @@ fn random_lives_lose_nothing_and_accept_nothing_twice() {
 }
 
 #[test]
-#[ignore = "tells the story of SIM_SEED"]
+#[ignore = "a tool, run by hand: tells the story of SIM_SEED, also of one that ends well"]
 fn one_story() {
     println!("{}", lines(number("SIM_SEED").expect("SIM_SEED"), steps()));
 }
