@@ -33,6 +33,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(3);
 /// Longer than the server's own 2 s, so that its typed error arrives.
 const CLAIM: Duration = Duration::from_secs(3);
+/// Until all nodes have the same schema. Cassandra's nodes ask for a change that did not reach them after a minute
+/// (`cassandra.migration_delay_ms`), so less than that would fail wherever one node was slow for a moment.
+const AGREEMENT: Duration = Duration::from_secs(100);
 const REFERENCE: Duration = Duration::from_secs(1);
 const READ: Duration = Duration::from_secs(2);
 
@@ -74,7 +77,8 @@ impl Connection {
             .keyspaces_to_fetch([&options.keyspace])
             // `migrate` waits for agreement itself, once.
             .auto_await_schema_agreement(false)
-            .schema_agreement_interval(Duration::from_millis(50));
+            .schema_agreement_interval(Duration::from_millis(50))
+            .schema_agreement_timeout(AGREEMENT);
         if let Some(login) = &options.login {
             builder = builder.user(&login.user, &login.password);
         }
