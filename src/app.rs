@@ -28,7 +28,7 @@ pub use crate::protocol::http::openapi_json;
 
 use tls::Certificates;
 
-use crate::{config::Config, domain::Clock, service::Readiness, store::MessageStore, telemetry::Metrics};
+use crate::{config::Config, domain::Clock, service::Readiness, store::Store, telemetry::Metrics};
 
 /// A server whose ports are bound and whose store is not open yet.
 pub struct App {
@@ -52,7 +52,7 @@ pub enum StoreSource {
         consent: Consent,
     },
     /// One that is open already; it is closed when the server ends.
-    Open(Arc<dyn MessageStore>),
+    Open(Arc<dyn Store>),
 }
 
 /// What an operator agrees to for one start of an embedded store.

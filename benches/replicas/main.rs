@@ -137,7 +137,7 @@ async fn measure(wanted: &Arguments, options: &Options, session: &Arc<Session>) 
     duplicates(wanted, &loops, &store, &service, &mut report).await;
     report.print();
     service.stop();
-    message_webhook::store::MessageStore::close(&*store).await.expect("closed");
+    message_webhook::store::Lifecycle::close(&*store).await.expect("closed");
 }
 
 /// Messages that the process remembers, beside a lightweight transaction that is refused.

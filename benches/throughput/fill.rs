@@ -16,7 +16,7 @@ use futures_util::{StreamExt, stream};
 use message_webhook::{
     domain::{Environment, HostPolicy, MessageBuilder, NewMessage, OrgId, SystemClock, Timestamp},
     store::{
-        MessageStore, Outcome,
+        Lifecycle, MessageStore, Outcome,
         embedded::{EmbeddedStore, Options},
     },
 };

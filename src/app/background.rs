@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     service::{Keys, MessageService, Readiness, ReadinessState},
-    store::MessageStore,
+    store::Lifecycle,
     telemetry::{Metrics, names},
 };
 
@@ -67,8 +67,8 @@ impl Background {
     }
 
     /// Keeps readiness what the store says; a check that takes longer than `deadline` is a bad one.
-    pub(super) fn check_store(&mut self, store: &Arc<dyn MessageStore>, readiness: &Readiness, deadline: Duration) {
-        let (store, readiness) = (Arc::clone(store), readiness.clone());
+    pub(super) fn check_store(&mut self, store: Arc<dyn Lifecycle>, readiness: &Readiness, deadline: Duration) {
+        let readiness = readiness.clone();
         self.every(CHECK_EVERY, move || {
             let (store, readiness) = (Arc::clone(&store), readiness.clone());
             async move { check(store.as_ref(), &readiness, deadline).await }
@@ -105,7 +105,7 @@ impl Background {
 }
 
 /// Sets readiness to what the store says now.
-pub(super) async fn check(store: &dyn MessageStore, readiness: &Readiness, deadline: Duration) {
+pub(super) async fn check(store: &dyn Lifecycle, readiness: &Readiness, deadline: Duration) {
     let failure = match tokio::time::timeout(deadline, store.check()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.cause().map_or_else(|| error.to_string(), ToString::to_string)),

@@ -31,7 +31,7 @@ use crate::{
     domain::SystemClock,
     protocol::grpc,
     service::{Keys, StoreClock, Transfer},
-    store::{MessageStore, embedded},
+    store::{KeyStore, Lifecycle, Store, TransferStore, embedded},
 };
 
 /// The socket's name in the store's directory.
@@ -52,7 +52,7 @@ pub struct Control {
 
 /// A store that this process opened for the time of one command.
 struct Offline {
-    store: Arc<dyn MessageStore>,
+    store: Arc<dyn Store>,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -169,16 +169,19 @@ impl Control {
     }
 
     /// Serves `store` to this process alone.
-    async fn over(store: Arc<dyn MessageStore>) -> Result<Self, ControlError> {
-        let keys = Arc::new(Keys::new(Arc::clone(&store), Arc::new(SystemClock)));
+    async fn over(store: Arc<dyn Store>) -> Result<Self, ControlError> {
+        let keys = Arc::new(Keys::new(Arc::clone(&store) as Arc<dyn KeyStore>, Arc::new(SystemClock)));
         let (client, server) = tokio::io::duplex(64 * 1024);
         let stop = CancellationToken::new();
         // It serves as long as connections may come; one did, and no other will.
         let incoming = tokio_stream::once(Ok::<_, io::Error>(server)).chain(tokio_stream::pending());
         let serving = Server::builder()
             .add_service(grpc::key_service_for_operator(Arc::clone(&keys)))
-            .add_service(grpc::clock_service(StoreClock::new(&keys)))
-            .add_service(grpc::transfer_service(Transfer::new(keys), stop.clone()))
+            .add_service(grpc::clock_service(StoreClock::new(Arc::clone(&store) as Arc<dyn Lifecycle>)))
+            .add_service(grpc::transfer_service(
+                Transfer::new(Arc::clone(&store) as Arc<dyn TransferStore>, keys),
+                stop.clone(),
+            ))
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let server = tokio::spawn(async move {
             if let Err(error) = serving.await {
@@ -210,13 +213,13 @@ impl ControlSocket {
         Ok(Self { path, listener: Some(listener) })
     }
 
-    /// Serves `keys`, and their store to exports and imports, until `stop`.
-    pub(super) async fn serve(mut self, keys: Arc<Keys>, stop: CancellationToken) {
+    /// Serves `keys`, and `store` to exports and imports, until `stop`.
+    pub(super) async fn serve(mut self, store: Arc<dyn Store>, keys: Arc<Keys>, stop: CancellationToken) {
         let Some(listener) = self.listener.take() else { return };
         let served = Server::builder()
             .add_service(grpc::key_service_for_operator(Arc::clone(&keys)))
-            .add_service(grpc::clock_service(StoreClock::new(&keys)))
-            .add_service(grpc::transfer_service(Transfer::new(keys), stop.clone()))
+            .add_service(grpc::clock_service(StoreClock::new(Arc::clone(&store) as Arc<dyn Lifecycle>)))
+            .add_service(grpc::transfer_service(Transfer::new(store, keys), stop.clone()))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
             .await;
         if let Err(error) = served {

@@ -25,7 +25,7 @@ use crate::{
     middleware,
     protocol::{admin, grpc, http, listener},
     service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState},
-    store::{MessageStore, Observed},
+    store::{KeyStore, Lifecycle, Observed, Store},
 };
 
 /// Of the time until the deadline this much is kept for closing the store, at most a fifth of it.
@@ -80,7 +80,7 @@ pub struct Running {
     config: Config,
     addresses: Addresses,
     readiness: Readiness,
-    store: Arc<dyn MessageStore>,
+    store: Arc<dyn Store>,
     keys: Arc<Keys>,
     service: Arc<MessageService>,
     background: Background,
@@ -132,9 +132,9 @@ impl App {
                 } => return Err(StartError::CutOff),
             },
         };
-        let store: Arc<dyn MessageStore> = Arc::new(Observed::new(store));
+        let store: Arc<dyn Store> = Arc::new(Observed::new(store));
         let opened = Opened { config, addresses, readiness, store, clock, dir };
-        let keys = Arc::new(Keys::new(Arc::clone(&opened.store), Arc::clone(&opened.clock)));
+        let keys = Arc::new(Keys::new(Arc::clone(&opened.store) as Arc<dyn KeyStore>, Arc::clone(&opened.clock)));
         let prepared = match opened.prepare(&keys, stop).await {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -151,7 +151,7 @@ impl App {
         }
         let stop_edges = CancellationToken::new();
         let service = Arc::new(MessageService::new(Arc::clone(&store), limits(&config), stop_edges.clone()));
-        background.check_store(&store, &readiness, config.store_deadline);
+        background.check_store(Arc::clone(&store) as Arc<dyn Lifecycle>, &readiness, config.store_deadline);
         background.save_uses(&keys);
         background.upkeep(&metrics, &service);
 
@@ -209,7 +209,7 @@ impl App {
         });
 
         if let Some(socket) = prepared.control {
-            let serving = socket.serve(Arc::clone(&keys), stop_edges.clone());
+            let serving = socket.serve(Arc::clone(&store), Arc::clone(&keys), stop_edges.clone());
             edges.spawn(async move {
                 serving.await;
                 "calls on the control socket"
@@ -236,7 +236,7 @@ struct Opened {
     config: Config,
     addresses: Addresses,
     readiness: Readiness,
-    store: Arc<dyn MessageStore>,
+    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     dir: Option<PathBuf>,
 }

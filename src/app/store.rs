@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Consistency, Node, StoreKind},
     domain::{Clock, SystemClock},
     store::{
-        MessageStore, embedded,
+        Store, embedded,
         scylla::{self, ConnectError, ScyllaStore, migrate},
     },
 };
@@ -44,7 +44,7 @@ pub enum OpenError {
 /// An open store.
 pub(super) struct OpenedStore {
     /// The store.
-    pub store: Arc<dyn MessageStore>,
+    pub store: Arc<dyn Store>,
     /// The directory that this process owns with it.
     pub dir: Option<PathBuf>,
 }
@@ -112,16 +112,16 @@ pub(super) fn embedded_options(config: &Config, mode: embedded::Mode) -> embedde
 pub(super) async fn open_embedded(
     options: embedded::Options,
     clock: Arc<dyn Clock>,
-) -> Result<(Arc<dyn MessageStore>, embedded::OpenReport), embedded::OpenError> {
+) -> Result<(Arc<dyn Store>, embedded::OpenReport), embedded::OpenError> {
     let opening = tokio::task::spawn_blocking(move || embedded::EmbeddedStore::open(options, clock));
     match opening.await {
-        Ok(opened) => opened.map(|(store, report)| (Arc::new(store) as Arc<dyn MessageStore>, report)),
+        Ok(opened) => opened.map(|(store, report)| (Arc::new(store) as Arc<dyn Store>, report)),
         Err(error) => Err(embedded::OpenError::Threads { error: io::Error::other(error) }),
     }
 }
 
 /// Connects to the keyspace that `config` names, for the time of one command.
-pub(super) async fn open_scylla_briefly(config: &Config) -> Result<Arc<dyn MessageStore>, OpenError> {
+pub(super) async fn open_scylla_briefly(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
     let options = scylla_options(config).await?;
     let store = ScyllaStore::connect_briefly(options, Arc::new(SystemClock)).await.map_err(OpenError::Scylla)?;
     Ok(Arc::new(store))

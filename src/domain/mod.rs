@@ -1,4 +1,4 @@
-//! What a message is: ids, timestamp, media, message, key, error. No I/O, no async, no protocol.
+//! What a message is: ids, timestamp, media, message, key, error; and the words for reading them, page and feed. No I/O, no async, no protocol.
 //!
 //! Every type here is made by a checked constructor, so a value that exists is a value that is valid.
 //! The rules are those of the published page and of `docs/http-api.md`; nobody else checks them again.
@@ -6,6 +6,7 @@
 mod address;
 mod clock;
 mod error;
+mod feed;
 mod fingerprint;
 mod identity;
 mod ids;
@@ -13,6 +14,7 @@ mod key;
 mod media;
 mod media_rules;
 mod message;
+mod page;
 mod rate;
 mod texts;
 mod timestamp;
@@ -21,6 +23,7 @@ mod violation;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind};
+pub use feed::{Cursor, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart};
 pub use fingerprint::Fingerprint;
 pub use identity::{ClientAddress, ClientCertificate, IdentityName, IdentityRecord};
 pub use ids::{Environment, FromId, MessageKey, MessageSid, OrgId, Sender};
@@ -28,6 +31,7 @@ pub use key::{KeyId, KeyOwner, KeyRecord, KeyText, NewKey, PresentedKey, Scope, 
 pub use media::{Media, MediaUrl};
 pub use media_rules::{Extension, HostPolicy, MediaRules, MoreExtensions};
 pub use message::{Content, Draft, Message, MessageBuilder, NewMessage};
+pub use page::{MessagePage, PageLimit, PageToken};
 pub use rate::{Limited, Rate, RateExceeded};
 pub use timestamp::Timestamp;
 pub use trace::TraceParent;

@@ -18,7 +18,7 @@ use crate::{
         ClientCertificate, Clock, Environment, Error, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId,
         PresentedKey, Scope, Scopes, Timestamp,
     },
-    store::{ListedKey, MessageStore},
+    store::{KeyStore, ListedKey},
     telemetry::names,
 };
 
@@ -42,7 +42,7 @@ pub struct Caller {
 ///
 /// [`super::KeyManager`] creates, lists and revokes.
 pub struct Keys {
-    pub(super) store: Arc<dyn MessageStore>,
+    pub(super) store: Arc<dyn KeyStore>,
     pub(super) clock: Arc<dyn Clock>,
     cache: Cache<KeyId, Arc<Known>>,
     filed: RwLock<HashMap<KeyId, Arc<KeyRecord>>>,
@@ -74,7 +74,7 @@ struct Uses {
 
 impl Keys {
     /// Keys of `store`; `clock` decides what is expired.
-    pub fn new(store: Arc<dyn MessageStore>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>) -> Self {
         Self {
             store,
             clock,

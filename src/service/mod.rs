@@ -34,7 +34,7 @@ pub use store_clock::StoreClock;
 pub use transfer::Transfer;
 
 // Places that callers are given and hand back: words of the service too, so that no edge needs to know the store.
-pub use crate::store::{Cursor, FeedFrom, FeedOrder, FeedStart, Imported, PageToken};
+pub use crate::store::{Cursor, FeedFrom, FeedOrder, FeedStart, ImportInto, Imported, PageToken};
 
 use metrics::{Histogram, histogram};
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,7 @@ use tracing::Span;
 
 use crate::{
     domain::{Error, MediaRules},
-    store::MessageStore,
+    store::Store,
     telemetry::{names, spans, trace},
 };
 
@@ -57,7 +57,7 @@ const PAGE_BYTES: usize = 1024 * 1024;
 
 /// Submit, get, list and follow messages.
 pub struct MessageService {
-    store: Arc<dyn MessageStore>,
+    store: Arc<dyn Store>,
     admission: Admission,
     bodies: Arc<Bodies>,
     limits: Limits,
@@ -86,7 +86,7 @@ pub struct Limits {
 impl MessageService {
     /// A service over `store`. When `stopping` is cancelled, readers of the feed are sent away, for they would never
     /// finish by themselves.
-    pub fn new(store: Arc<dyn MessageStore>, limits: Limits, stopping: CancellationToken) -> Self {
+    pub fn new(store: Arc<dyn Store>, limits: Limits, stopping: CancellationToken) -> Self {
         Self {
             store,
             admission: Admission::new(&limits.admission),

@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use super::Keys;
-use crate::{domain::Error, store::MessageStore};
+use crate::{domain::Error, store::Lifecycle};
 
 /// Says that the machine's clock is right.
 #[derive(Clone)]
-pub struct StoreClock(Arc<dyn MessageStore>);
+pub struct StoreClock(Arc<dyn Lifecycle>);
 
 impl StoreClock {
-    /// That of the store of `keys`.
-    pub fn new(keys: &Keys) -> Self {
-        Self(Arc::clone(&keys.store))
+    /// That of `store`.
+    pub fn new(store: Arc<dyn Lifecycle>) -> Self {
+        Self(store)
     }
 
     /// Follows the machine's clock from now on; whether it was not followed until now.
     ///
     /// # Errors
-    /// Those of [`MessageStore::trust_clock`].
+    /// Those of [`Lifecycle::trust_clock`].
     pub async fn trust(&self) -> Result<bool, Error> {
         let changed = self.0.trust_clock().await?;
         tracing::info!(changed, "the operator says that the machine's clock is right");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Keys, PAGE_BYTES, PageToken};
 use crate::{
     domain::{Error, KeyRecord, Message},
-    store::{ExportPage, Imported, MessageStore, PageLimit},
+    store::{ExportPage, ImportInto, Imported, PageLimit, TransferStore},
 };
 
 /// Messages of one page.
@@ -14,14 +14,14 @@ const PAGE: usize = 500;
 /// Exports and imports messages and keys.
 #[derive(Clone)]
 pub struct Transfer {
-    store: Arc<dyn MessageStore>,
+    store: Arc<dyn TransferStore>,
     keys: Arc<Keys>,
 }
 
 impl Transfer {
-    /// Over the store of `keys`.
-    pub fn new(keys: Arc<Keys>) -> Self {
-        Self { store: Arc::clone(&keys.store), keys }
+    /// Over a store of messages and the keys beside them.
+    pub fn new(store: Arc<dyn TransferStore>, keys: Arc<Keys>) -> Self {
+        Self { store, keys }
     }
 
     /// The messages after a place, or from the beginning.
@@ -32,12 +32,12 @@ impl Transfer {
         self.store.export(after, PageLimit { messages: PAGE, bytes: PAGE_BYTES }).await
     }
 
-    /// Takes messages over, in their order; the feed has them only if `to_feed`.
+    /// Takes messages over, in their order; `into` says who sees them.
     ///
     /// # Errors
     /// Those of the store; then any of them may have been taken, and the call may be repeated.
-    pub async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
-        self.store.import(messages, to_feed).await
+    pub async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error> {
+        self.store.import(messages, into).await
     }
 
     /// The keys of the store that still open something.
@@ -46,7 +46,7 @@ impl Transfer {
     /// Those of the store.
     pub async fn export_keys(&self) -> Result<Vec<KeyRecord>, Error> {
         let now = self.keys.clock.now();
-        let listed = self.store.keys(None).await?;
+        let listed = self.keys.store.keys(None).await?;
         Ok(listed.into_iter().map(|key| key.record).filter(|record| record.is_live(now)).collect())
     }
 
@@ -57,9 +57,9 @@ impl Transfer {
     pub async fn import_keys(&self, records: Vec<KeyRecord>) -> Result<usize, Error> {
         let mut taken = 0;
         for record in records {
-            if self.store.key(&record.id).await?.is_none() {
+            if self.keys.store.key(&record.id).await?.is_none() {
                 let id = record.id.clone();
-                self.store.create_key(record).await?;
+                self.keys.store.create_key(record).await?;
                 // Somebody may have tried this id while it was unknown.
                 self.keys.forget(&id);
                 taken += 1;

@@ -9,22 +9,25 @@ pub mod scylla;
 mod transfer;
 
 pub use observed::Observed;
-pub use transfer::{ExportPage, Imported};
+pub use transfer::{ExportPage, ImportInto, Imported};
 
-use std::{fmt, time::Duration};
-
-use async_trait::async_trait;
-use data_encoding::BASE64URL_NOPAD;
-
-use crate::domain::{
-    Error, Fingerprint, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp, Violation,
-    ViolationCode,
+pub use crate::domain::{
+    Cursor, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, MessagePage, PageLimit, PageToken,
 };
 
-/// Messages accepted exactly once, read back, listed and fed; and the API keys.
+use async_trait::async_trait;
+
+use crate::domain::{Error, Fingerprint, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp};
+
+/// All that a store does. Whoever needs only a part of it takes that part's trait.
 ///
-/// Errors of every method: [`crate::domain::Kind::StoreUnavailable`] when the store cannot decide now (the
+/// Errors of every method of the parts: [`crate::domain::Kind::StoreUnavailable`] when the store cannot decide now (the
 /// same call may be repeated), [`crate::domain::Kind::Internal`] for a bug or damage. "Missing" is never an error.
+pub trait Store: MessageStore + FeedStore + KeyStore + TransferStore + Lifecycle {}
+
+impl<T: MessageStore + FeedStore + KeyStore + TransferStore + Lifecycle> Store for T {}
+
+/// Messages accepted exactly once, read back and listed.
 #[async_trait]
 pub trait MessageStore: Send + Sync + 'static {
     /// Accepts `message` unless one with its key was accepted within the retention time, or within a day after it: a
@@ -47,72 +50,17 @@ pub trait MessageStore: Send + Sync + 'static {
     /// # Errors
     /// [`crate::domain::Kind::InvalidArgument`] for a token that this store did not give.
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error>;
+}
 
+/// The feed of all messages that are accepted.
+#[async_trait]
+pub trait FeedStore: Send + Sync + 'static {
     /// Follows the feed in `order`, beginning at `from`. All that was accepted before the call is there to be read.
     ///
     /// # Errors
     /// [`crate::domain::Kind::CursorExpired`] when messages after a cursor are past their retention,
     /// [`crate::domain::Kind::InvalidArgument`] for a cursor of another store.
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error>;
-
-    /// Everything that is kept, imported messages that are not in the feed too, in an order that stays the same: within
-    /// `limit`, after the place where `after` left off. A message larger than the byte limit comes alone. What was removed
-    /// since by its age is left out.
-    ///
-    /// # Errors
-    /// [`crate::domain::Kind::InvalidArgument`] for a token that this method of this store did not give.
-    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error>;
-
-    /// Takes over messages that were accepted elsewhere or earlier, in the order given, and says of each what became of
-    /// it. Each keeps the time of its acceptance, and is known as a duplicate for what is left of its retention. The feed
-    /// has them only if `to_feed`, and then after what it has already.
-    ///
-    /// Durable, atomic and cancelled as [`MessageStore::submit`] is; after an error any of them may have been taken, and
-    /// the same call may be repeated.
-    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error>;
-
-    /// For how long a message and the memory of its key are kept.
-    fn retention(&self) -> Duration;
-
-    /// Why this process can accept nothing any more, and must be restarted; `None` while it can. Asks no disk and no
-    /// database.
-    fn failure(&self) -> Option<String> {
-        None
-    }
-
-    /// Follows the machine's clock from now on, where a step of it is not followed yet; says whether that was so. A store that goes
-    /// by another clock has nothing to follow.
-    ///
-    /// # Errors
-    /// [`crate::domain::Kind::StoreUnavailable`] after [`MessageStore::close`].
-    async fn trust_clock(&self) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    /// Stores a new key; it is durable when this returns.
-    ///
-    /// # Errors
-    /// [`crate::domain::Kind::Internal`] when a key with this id exists, which random ids do not.
-    async fn create_key(&self, key: KeyRecord) -> Result<(), Error>;
-
-    /// The key with `id`, revoked or expired ones too.
-    async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error>;
-
-    /// All keys, or those of `org`, in the order of their ids.
-    async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error>;
-
-    /// Revokes the key with `id` as of `at`; the first revocation's time stays. `None` when there is no such key.
-    async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error>;
-
-    /// Notes when keys were last used. Best effort: a crash may lose the latest notes, and unknown ids are ignored.
-    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error>;
-
-    /// Whether the store can accept and read now; the answer behind readiness.
-    async fn check(&self) -> Result<(), Error>;
-
-    /// Finishes what was submitted, makes it durable and releases the store. Later calls to other methods give
-    /// [`crate::domain::Kind::StoreUnavailable`].
-    async fn close(&self) -> Result<(), Error>;
 }
 
 /// One reader of the feed, and what the store remembers for it.
@@ -138,9 +86,74 @@ pub trait FeedFollower: Send + 'static {
     /// # Errors
     /// Those of every method.
     async fn grown(&mut self) -> Result<(), Error>;
+}
 
-    /// Where the follower stands: after what [`FeedFollower::next`] gave.
-    fn cursor(&self) -> Cursor;
+/// The API keys.
+#[async_trait]
+pub trait KeyStore: Send + Sync + 'static {
+    /// Stores a new key; it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::Internal`] when a key with this id exists, which random ids do not.
+    async fn create_key(&self, key: KeyRecord) -> Result<(), Error>;
+
+    /// The key with `id`, revoked or expired ones too.
+    async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error>;
+
+    /// All keys, or those of `org`, in the order of their ids.
+    async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error>;
+
+    /// Revokes the key with `id` as of `at`; the first revocation's time stays. `None` when there is no such key.
+    async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error>;
+
+    /// Notes when keys were last used. Best effort: a crash may lose the latest notes, and unknown ids are ignored.
+    async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error>;
+}
+
+/// All messages out of a store, and into another.
+#[async_trait]
+pub trait TransferStore: Send + Sync + 'static {
+    /// Everything that is kept, imported messages that are not in the feed too, in an order that stays the same: within
+    /// `limit`, after the place where `after` left off. A message larger than the byte limit comes alone. What was removed
+    /// since by its age is left out.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::InvalidArgument`] for a token that this method of this store did not give.
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error>;
+
+    /// Takes over messages that were accepted elsewhere or earlier, in the order given, and says of each what became of
+    /// it. Each keeps the time of its acceptance, and is known as a duplicate for what is left of its retention. The feed
+    /// has them only if `into` says so, and then after what it has already.
+    ///
+    /// Durable, atomic and cancelled as [`MessageStore::submit`] is; after an error any of them may have been taken, and
+    /// the same call may be repeated.
+    async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error>;
+}
+
+/// Whether a store can work, and its end.
+#[async_trait]
+pub trait Lifecycle: Send + Sync + 'static {
+    /// Whether the store can accept and read now; the answer behind readiness.
+    async fn check(&self) -> Result<(), Error>;
+
+    /// Why this process can accept nothing any more, and must be restarted; `None` while it can. Asks no disk and no
+    /// database.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
+    /// Follows the machine's clock from now on, where a step of it is not followed yet; says whether that was so. A store that goes
+    /// by another clock has nothing to follow.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::StoreUnavailable`] after [`Lifecycle::close`].
+    async fn trust_clock(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Finishes what was submitted, makes it durable and releases the store. Later calls to other methods give
+    /// [`crate::domain::Kind::StoreUnavailable`].
+    async fn close(&self) -> Result<(), Error>;
 }
 
 /// What became of a submission.
@@ -166,101 +179,6 @@ pub struct Acceptance {
     pub duplicates_until: Timestamp,
 }
 
-/// Where a list goes on; opaque to everyone but the store that gave it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageToken(pub Box<[u8]>);
-
-impl PageToken {
-    /// Reads what `Display` wrote.
-    ///
-    /// # Errors
-    /// A violation of field `page_token`.
-    pub fn parse(text: &str) -> Result<Self, Violation> {
-        decode("page_token", "This is no page token of this service; send one that it gave, or none", text).map(Self)
-    }
-}
-
-/// One page of a sender's messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessagePage {
-    /// The messages, the newest accepted first.
-    pub messages: Vec<Message>,
-    /// Where the next page begins; `None` on the last.
-    pub next: Option<PageToken>,
-}
-
-/// A place in the feed; opaque to everyone but the store that gave it, at most 64
-/// characters as callers get it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(pub Box<[u8]>);
-
-impl Cursor {
-    /// Reads what `Display` wrote.
-    ///
-    /// # Errors
-    /// A violation of field `cursor`.
-    pub fn parse(text: &str) -> Result<Self, Violation> {
-        decode("cursor", "This is no cursor of this service; send one that it gave, or begin elsewhere", text).map(Self)
-    }
-}
-
-/// Where following the feed begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FeedFrom {
-    /// At a place that is found when following begins.
-    Start(FeedStart),
-    /// Right after what the reader has seen.
-    Cursor(Cursor),
-}
-
-/// In which order the feed is followed. A store on one machine has one order, which is both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FeedOrder {
-    /// Each message as soon as it is accepted.
-    Fast,
-    /// The messages of one sender in the order of their acceptance; on a store of many replicas later by some seconds.
-    Ordered,
-}
-
-/// A place in the feed that needs no cursor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FeedStart {
-    /// Before the oldest message that is kept.
-    Start,
-    /// After the newest message that is accepted.
-    Now,
-    /// Before the first message accepted at or after this time.
-    Time(Timestamp),
-}
-
-/// How much one page of a list or of the feed may hold. `messages` 0 is a page without messages, which goes on where it
-/// began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageLimit {
-    /// At most this many messages.
-    pub messages: usize,
-    /// At most about this many bytes of stored messages.
-    pub bytes: usize,
-}
-
-/// One page of the feed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedPage {
-    /// The messages in the order of the feed.
-    pub items: Vec<FeedItem>,
-    /// Where the next page begins, also after an empty page.
-    pub next: Cursor,
-}
-
-/// One message of the feed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedItem {
-    /// The message.
-    pub message: Message,
-    /// A place to read on from after it. In [`FeedOrder::Fast`] on a store of many replicas that repeats some seconds.
-    pub cursor: Cursor,
-}
-
 /// A key as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedKey {
@@ -268,25 +186,4 @@ pub struct ListedKey {
     pub record: KeyRecord,
     /// When it was last used, to the minute or so; `None` for never.
     pub last_used_at: Option<Timestamp>,
-}
-
-/// As callers get it: base64url without padding.
-impl fmt::Display for PageToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&BASE64URL_NOPAD.encode(&self.0))
-    }
-}
-
-/// As callers get it: base64url without padding.
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&BASE64URL_NOPAD.encode(&self.0))
-    }
-}
-
-fn decode(field: &'static str, problem: &'static str, text: &str) -> Result<Box<[u8]>, Violation> {
-    match BASE64URL_NOPAD.decode(text.as_bytes()) {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(_) => Err(Violation { field: field.into(), code: ViolationCode::InvalidValue, message: problem.into() }),
-    }
 }

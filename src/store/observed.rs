@@ -1,17 +1,14 @@
 //! A store whose operations are timed, counted by how they end, and covered by spans.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use metrics::{Histogram, histogram};
 use tracing::Instrument as _;
 
 use super::{
-    Cursor, ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedPage, Imported, ListedKey, MessagePage, MessageStore,
-    Outcome, PageLimit, PageToken,
+    ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedPage, FeedStore, ImportInto, Imported, KeyStore, Lifecycle,
+    ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken, Store, TransferStore,
 };
 use crate::{
     domain::{Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp},
@@ -20,7 +17,7 @@ use crate::{
 
 /// See the module.
 pub struct Observed {
-    store: Arc<dyn MessageStore>,
+    store: Arc<dyn Store>,
     operations: Operations,
 }
 
@@ -86,7 +83,7 @@ impl Operation {
 
 impl Observed {
     /// Observes `store`.
-    pub fn new(store: Arc<dyn MessageStore>) -> Self {
+    pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store, operations: Operations::new() }
     }
 }
@@ -104,32 +101,18 @@ impl MessageStore for Observed {
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
         self.operations.list.observe(self.store.list(sender, after, limit)).await
     }
+}
 
+#[async_trait]
+impl FeedStore for Observed {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         let follower = self.operations.follow.observe(self.store.follow(from, order)).await?;
         Ok(Box::new(ObservedFollower { follower, next: Operation::new("next", "store.next") }))
     }
+}
 
-    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
-        self.operations.export.observe(self.store.export(after, limit)).await
-    }
-
-    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
-        self.operations.import.observe(self.store.import(messages, to_feed)).await
-    }
-
-    fn retention(&self) -> Duration {
-        self.store.retention()
-    }
-
-    fn failure(&self) -> Option<String> {
-        self.store.failure()
-    }
-
-    async fn trust_clock(&self) -> Result<bool, Error> {
-        self.store.trust_clock().await
-    }
-
+#[async_trait]
+impl KeyStore for Observed {
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
         self.operations.create_key.observe(self.store.create_key(key)).await
     }
@@ -149,9 +132,31 @@ impl MessageStore for Observed {
     async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
         self.operations.touch_keys.observe(self.store.touch_keys(used)).await
     }
+}
 
+#[async_trait]
+impl TransferStore for Observed {
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        self.operations.export.observe(self.store.export(after, limit)).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error> {
+        self.operations.import.observe(self.store.import(messages, into)).await
+    }
+}
+
+#[async_trait]
+impl Lifecycle for Observed {
     async fn check(&self) -> Result<(), Error> {
         self.operations.check.observe(self.store.check()).await
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.store.failure()
+    }
+
+    async fn trust_clock(&self) -> Result<bool, Error> {
+        self.store.trust_clock().await
     }
 
     async fn close(&self) -> Result<(), Error> {
@@ -173,9 +178,5 @@ impl FeedFollower for ObservedFollower {
 
     async fn grown(&mut self) -> Result<(), Error> {
         self.follower.grown().await
-    }
-
-    fn cursor(&self) -> Cursor {
-        self.follower.cursor()
     }
 }

@@ -16,6 +16,15 @@ pub struct ExportPage {
     pub is_last: bool,
 }
 
+/// Who sees messages that are imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportInto {
+    /// Whoever looks them up or lists them, and repetitions, which are known as duplicates. Readers of the feed do not.
+    Messages,
+    /// Readers of the feed, too.
+    MessagesAndFeed,
+}
+
 /// What became of a message that was imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Imported {

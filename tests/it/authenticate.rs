@@ -11,7 +11,7 @@ use std::{
 use message_webhook::{
     domain::{Clock, Environment, KeyOwner, Kind, NewKey, OrgId, Scope, Scopes, Timestamp},
     service::{KeyRequest, Keys},
-    store::MessageStore,
+    store::{KeyStore, Store},
 };
 
 use super::support::{FlakyStore, eventually};
@@ -45,7 +45,7 @@ fn request(expires_at: Option<Timestamp>) -> KeyRequest {
 
 fn keys() -> (Arc<FlakyStore>, Arc<TestClock>, Keys) {
     let (store, clock) = (FlakyStore::new(), TestClock::new());
-    let keys = Keys::new(Arc::clone(&store) as Arc<dyn MessageStore>, Arc::clone(&clock) as Arc<dyn Clock>);
+    let keys = Keys::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&clock) as Arc<dyn Clock>);
     (store, clock, keys)
 }
 

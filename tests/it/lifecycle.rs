@@ -178,7 +178,7 @@ async fn at_the_deadline_the_store_is_closed_in_order_although_a_request_is_left
     let error = server.ended().await.expect_err("not in good order");
     assert!(matches!(&error, StopError::Deadline { left, .. } if left.contains("HTTP requests")), "{error}");
     assert!(request.await.expect("no panic").is_err(), "its connection was cut");
-    use message_webhook::store::MessageStore;
+    use message_webhook::store::Lifecycle;
     assert!(store.check().await.is_err(), "the store is closed");
 }
 

@@ -22,7 +22,7 @@ use crate::{
         OrgId, Scope, Scopes, SecretHash, Timestamp, Violation, ViolationCode, Violations,
     },
     protocol::call::Report,
-    service::{Call, Imported, PageToken, Protocol, Route, Transfer},
+    service::{Call, ImportInto, Imported, PageToken, Protocol, Route, Transfer},
 };
 
 /// A call holds at most so many messages.
@@ -109,7 +109,8 @@ impl TransferEdge {
         let messages = request.messages.into_iter().enumerate();
         let messages =
             messages.map(|(number, message)| message_from_wire(number, message)).collect::<Result<_, _>>()?;
-        let outcomes = self.transfer.import(messages, request.to_feed).await?;
+        let into = if request.to_feed { ImportInto::MessagesAndFeed } else { ImportInto::Messages };
+        let outcomes = self.transfer.import(messages, into).await?;
         Ok(ImportMessagesResponse { outcomes: outcomes.into_iter().map(|each| outcome(each).into()).collect() })
     }
 }

@@ -278,7 +278,7 @@ impl FeedFollower for Follower {
         let place = self.place;
         let (items, place) = blocking(&self.shared, move |shared| read(shared, place, limit)).await?;
         self.place = place;
-        Ok(FeedPage { items, next: self.cursor() })
+        Ok(FeedPage { items, next: Cursor(self.place.to_bytes(&self.shared.log, Purpose::Cursor)) })
     }
 
     async fn grown(&mut self) -> Result<(), Error> {
@@ -301,9 +301,5 @@ impl FeedFollower for Follower {
             let _ = grown.wait_for(|now| *now > end || self.shared.is_closed()).await;
         }
         Ok(())
-    }
-
-    fn cursor(&self) -> Cursor {
-        Cursor(self.place.to_bytes(&self.shared.log, Purpose::Cursor))
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{Error, Fingerprint, Message, NewMessage, Timestamp, ViolationCode},
-    store::{Imported, Outcome},
+    store::{ImportInto, Imported, Outcome},
 };
 
 /// A clock of another machine may be ahead by so much.
@@ -30,7 +30,7 @@ pub struct Arrival {
 pub fn arrive(
     shared: &Shared,
     messages: Vec<Message>,
-    in_feed: bool,
+    into: ImportInto,
     runtime: Option<&Handle>,
 ) -> Result<Vec<Arrival>, Error> {
     shared.check_acceptance()?;
@@ -40,6 +40,7 @@ pub fn arrive(
                     or import it then";
         return Err(Error::invalid_argument("accepted_at", ViolationCode::TimestampOutOfRange, text));
     }
+    let in_feed = into == ImportInto::MessagesAndFeed;
     let arrivals = messages.into_iter().map(|Message { key, content, accepted_at, traceparent }| {
         let message = NewMessage::new(key, content).traced(traceparent);
         let fingerprint = *message.fingerprint();

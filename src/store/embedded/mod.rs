@@ -60,7 +60,6 @@ use std::{
     io,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -79,8 +78,8 @@ use self::{
     shared::{Shared, blocking},
 };
 use super::{
-    ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
-    PageToken,
+    ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStore, ImportInto, Imported, KeyStore, Lifecycle, ListedKey,
+    MessagePage, MessageStore, Outcome, PageLimit, PageToken, TransferStore,
 };
 use crate::{
     domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp},
@@ -191,39 +190,17 @@ impl MessageStore for EmbeddedStore {
         let (sender, after) = (sender.clone(), after.cloned());
         blocking(&self.shared, move |shared| list::list(shared, &sender, after.as_ref(), limit)).await
     }
+}
 
+#[async_trait]
+impl FeedStore for EmbeddedStore {
     async fn follow(&self, from: FeedFrom, _order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         Ok(Box::new(Follower::begin(&self.shared, from).await?))
     }
+}
 
-    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
-        let after = after.cloned();
-        blocking(&self.shared, move |shared| export::export(shared, after.as_ref(), limit)).await
-    }
-
-    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
-        let runtime = Handle::current();
-        let arrive = move |shared: &Shared| import::arrive(shared, messages, to_feed, Some(&runtime));
-        let mut imported = Vec::new();
-        for arrival in blocking(&self.shared, arrive).await? {
-            imported.push(arrival.imported(&self.shared).await?);
-        }
-        Ok(imported)
-    }
-
-    fn retention(&self) -> Duration {
-        self.shared.retention()
-    }
-
-    async fn trust_clock(&self) -> Result<bool, Error> {
-        self.shared.check_open()?;
-        Ok(self.shared.clock.trust())
-    }
-
-    fn failure(&self) -> Option<String> {
-        self.shared.failure()
-    }
-
+#[async_trait]
+impl KeyStore for EmbeddedStore {
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
         keys::order(&self.shared, |reply| Order::CreateKey(Box::new(key), reply)).await
     }
@@ -243,9 +220,39 @@ impl MessageStore for EmbeddedStore {
     async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
         keys::order(&self.shared, |reply| Order::TouchKeys(used, reply)).await
     }
+}
 
+#[async_trait]
+impl TransferStore for EmbeddedStore {
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        let after = after.cloned();
+        blocking(&self.shared, move |shared| export::export(shared, after.as_ref(), limit)).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error> {
+        let runtime = Handle::current();
+        let arrive = move |shared: &Shared| import::arrive(shared, messages, into, Some(&runtime));
+        let mut imported = Vec::new();
+        for arrival in blocking(&self.shared, arrive).await? {
+            imported.push(arrival.imported(&self.shared).await?);
+        }
+        Ok(imported)
+    }
+}
+
+#[async_trait]
+impl Lifecycle for EmbeddedStore {
     async fn check(&self) -> Result<(), Error> {
         self.shared.check()
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.shared.failure()
+    }
+
+    async fn trust_clock(&self) -> Result<bool, Error> {
+        self.shared.check_open()?;
+        Ok(self.shared.clock.trust())
     }
 
     async fn close(&self) -> Result<(), Error> {

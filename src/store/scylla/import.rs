@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     domain::{Error, Message, NewMessage, Timestamp},
-    store::Imported,
+    store::{ImportInto, Imported},
 };
 
 /// So many shards are worked on at once.
@@ -38,7 +38,7 @@ pub async fn import(
     core: &Arc<Core>,
     tower: &Tower,
     messages: Vec<Message>,
-    to_feed: bool,
+    into: ImportInto,
 ) -> Result<Vec<Imported>, Error> {
     let mut shards = BTreeMap::<i32, Vec<(usize, Message)>>::new();
     for (number, message) in messages.into_iter().enumerate() {
@@ -48,13 +48,14 @@ pub async fn import(
         let mut imported = Vec::with_capacity(messages.len());
         let mut last = 0;
         for (number, message) in messages {
-            let way = if to_feed {
-                Way::Feed
-            } else {
-                // Those of one instant, as an embedded store accepts them, stay in their order as far as there are ticks.
-                let at = ticks::at(message.accepted_at);
-                last = if (at..at + 9).contains(&last) { last + 1 } else { at };
-                Way::Silent(last)
+            let way = match into {
+                ImportInto::MessagesAndFeed => Way::Feed,
+                ImportInto::Messages => {
+                    // Those of one instant, as an embedded store accepts them, stay in their order as far as there are ticks.
+                    let at = ticks::at(message.accepted_at);
+                    last = if (at..at + 9).contains(&last) { last + 1 } else { at };
+                    Way::Silent(last)
+                }
             };
             imported.push((number, import_one(core, tower, shard, message, way).await?));
         }

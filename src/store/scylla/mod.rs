@@ -82,8 +82,8 @@ use self::{
     time::Time,
 };
 use super::{
-    ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore, Outcome, PageLimit,
-    PageToken,
+    ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStore, ImportInto, Imported, KeyStore, Lifecycle, ListedKey,
+    MessagePage, MessageStore, Outcome, PageLimit, PageToken, TransferStore,
 };
 use crate::{
     domain::{Clock, Error, KeyId, KeyRecord, Kind, Message, MessageKey, NewMessage, OrgId, Sender, Timestamp},
@@ -245,24 +245,18 @@ impl MessageStore for ScyllaStore {
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
         list::page(self.open()?, sender, after, limit).await
     }
+}
 
+#[async_trait]
+impl FeedStore for ScyllaStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         self.open()?;
         Ok(Box::new(Follower::begin(&self.tail, from, order).await?))
     }
+}
 
-    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
-        export::export(self.open()?, after, limit).await
-    }
-
-    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
-        import::import(self.open()?, self.submissions.tower(), messages, to_feed).await
-    }
-
-    fn retention(&self) -> Duration {
-        self.core.options.retention
-    }
-
+#[async_trait]
+impl KeyStore for ScyllaStore {
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
         keys::create(self.open()?, &key).await
     }
@@ -282,7 +276,21 @@ impl MessageStore for ScyllaStore {
     async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
         keys::touch(self.open()?, used).await
     }
+}
 
+#[async_trait]
+impl TransferStore for ScyllaStore {
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        export::export(self.open()?, after, limit).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error> {
+        import::import(self.open()?, self.submissions.tower(), messages, into).await
+    }
+}
+
+#[async_trait]
+impl Lifecycle for ScyllaStore {
     async fn check(&self) -> Result<(), Error> {
         let core = self.open()?;
         core.time.for_attempts()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use message_webhook::store::{
-    MessageStore,
+    Lifecycle,
     embedded::{EmbeddedStore, Options},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use message_webhook::store::{MessageStore, scylla::ScyllaStore};
+use message_webhook::store::{Lifecycle, scylla::ScyllaStore};
 
 use super::fixture::{Fixture, PATIENCE, RETENTION, TestClock};
 use crate::support::ring::{self, Keyspace};

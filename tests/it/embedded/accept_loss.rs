@@ -2,7 +2,7 @@
 
 use message_webhook::{
     domain::Kind,
-    store::{FeedFrom, FeedOrder, FeedStart, MessageStore, Outcome, embedded::Mode},
+    store::{FeedFrom, FeedOrder, FeedStart, FeedStore, KeyStore, Lifecycle, MessageStore, Outcome, embedded::Mode},
 };
 
 use super::{damage::cursor_in, tools::*};

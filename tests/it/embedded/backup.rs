@@ -2,7 +2,7 @@
 
 use message_webhook::{
     domain::Kind,
-    store::{Cursor, FeedFrom, FeedOrder, FeedStart, MessageStore},
+    store::{Cursor, FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle},
 };
 
 use super::tools::*;

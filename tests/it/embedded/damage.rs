@@ -5,7 +5,7 @@ use std::path::Path;
 use message_webhook::{
     domain::{Error, Kind},
     store::{
-        FeedFrom, FeedOrder, FeedStart, MessageStore, Outcome,
+        FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore, Outcome, TransferStore,
         embedded::{EmbeddedStore, Left, Mode, Options},
     },
 };

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use message_webhook::{
     domain::Environment,
-    store::{MessageStore, embedded::Mode},
+    store::{KeyStore, Lifecycle, MessageStore, TransferStore, embedded::Mode},
 };
 
 use super::tools::*;

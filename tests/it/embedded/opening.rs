@@ -3,7 +3,7 @@
 use std::fs;
 
 use message_webhook::store::{
-    MessageStore,
+    KeyStore, Lifecycle, MessageStore, TransferStore,
     embedded::{EmbeddedStore, Left, Mode, OpenError, Options},
 };
 

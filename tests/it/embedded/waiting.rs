@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use message_webhook::store::{FeedFrom, FeedOrder, FeedStart, MessageStore, Outcome};
+use message_webhook::store::{FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore, Outcome};
 
 use super::tools::*;
 use crate::conformance::fixture::{PATIENCE, sids, take};

@@ -7,8 +7,8 @@ use message_webhook::{
         Clock, Content, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp,
     },
     store::{
-        Acceptance, Cursor, ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedPage, Imported, ListedKey, MessagePage,
-        MessageStore, Outcome, PageLimit, PageToken,
+        Acceptance, ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedPage, FeedStore, ImportInto, Imported, KeyStore,
+        Lifecycle, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken, TransferStore,
         embedded::{EmbeddedStore, Options},
     },
 };
@@ -110,24 +110,18 @@ impl MessageStore for BrokenStore {
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
         self.inner.list(sender, after, limit).await
     }
+}
 
+#[async_trait::async_trait]
+impl FeedStore for BrokenStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         let inner = self.inner.follow(from, order).await?;
         Ok(if self.breakage == Breakage::NoCheck { Box::new(Forgetful(inner)) } else { inner })
     }
+}
 
-    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
-        self.inner.export(after, limit).await
-    }
-
-    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
-        self.inner.import(messages, to_feed).await
-    }
-
-    fn retention(&self) -> Duration {
-        self.inner.retention()
-    }
-
+#[async_trait::async_trait]
+impl KeyStore for BrokenStore {
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
         self.inner.create_key(key).await
     }
@@ -147,7 +141,21 @@ impl MessageStore for BrokenStore {
     async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
         self.inner.touch_keys(used).await
     }
+}
 
+#[async_trait::async_trait]
+impl TransferStore for BrokenStore {
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        self.inner.export(after, limit).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error> {
+        self.inner.import(messages, into).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Lifecycle for BrokenStore {
     async fn check(&self) -> Result<(), Error> {
         self.inner.check().await
     }
@@ -170,9 +178,5 @@ impl FeedFollower for Forgetful {
 
     async fn grown(&mut self) -> Result<(), Error> {
         self.0.grown().await
-    }
-
-    fn cursor(&self) -> Cursor {
-        self.0.cursor()
     }
 }

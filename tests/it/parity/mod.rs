@@ -12,7 +12,7 @@ use std::sync::Arc;
 use message_webhook::{
     domain::{Content, Environment, MessageKey, MessageSid, OrgId, SystemClock},
     service::AdmissionLimits,
-    store::{MessageStore, scylla::ScyllaStore},
+    store::{Lifecycle, MessageStore, scylla::ScyllaStore},
 };
 
 use crate::support::{

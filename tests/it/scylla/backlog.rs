@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use message_webhook::{
     domain::{Kind, NewMessage, SystemClock},
     store::{
-        FeedFrom, FeedOrder, FeedStart, MessageStore,
+        FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore,
         scylla::{Options, ScyllaStore},
     },
 };

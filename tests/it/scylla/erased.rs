@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use message_webhook::{
     domain::SystemClock,
-    store::{MessageStore, scylla::ScyllaStore},
+    store::{Lifecycle, MessageStore, scylla::ScyllaStore},
 };
 use scylla::{client::session_builder::SessionBuilder, value::CqlTimeuuid};
 

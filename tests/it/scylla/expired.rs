@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use message_webhook::{
     domain::{Clock, SystemClock},
-    store::{MessageStore, scylla::ScyllaStore},
+    store::{Lifecycle, MessageStore, scylla::ScyllaStore},
 };
 use scylla::{client::session_builder::SessionBuilder, value::CqlTimeuuid};
 use uuid::{Builder, Uuid};

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use message_webhook::{
     domain::{Clock, Kind, SystemClock},
     store::{
-        MessageStore, Outcome,
+        Lifecycle, MessageStore, Outcome,
         scylla::{Options, ScyllaStore},
     },
 };

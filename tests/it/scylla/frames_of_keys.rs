@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use message_webhook::{
     domain::{Kind, Timestamp},
-    store::MessageStore,
+    store::KeyStore,
 };
 use scylla::errors::WriteType;
 use scylla_proxy::{Condition, Reaction, RequestReaction};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use message_webhook::{
     domain::Kind,
     store::{
-        FeedFrom, FeedOrder, FeedStart, MessageStore, Outcome,
+        FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore, Outcome,
         scylla::{Options, ScyllaStore},
     },
 };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use message_webhook::{
     domain::SystemClock,
     store::{
-        MessageStore,
+        Lifecycle, MessageStore,
         scylla::{
             ConnectError, Options, ScyllaStore,
             migrate::{self, Plan, Step},

@@ -11,7 +11,7 @@ use std::{
 use message_webhook::{
     domain::{Clock, SystemClock},
     store::{
-        FeedFrom, FeedOrder, FeedStart, MessageStore,
+        FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore,
         scylla::{Options, ScyllaStore},
     },
 };

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use message_webhook::{
     domain::{Kind, NewMessage},
-    store::{FeedFrom, FeedOrder, FeedStart, MessageStore, Outcome, scylla::ScyllaStore},
+    store::{
+        FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore, Outcome, PageLimit, scylla::ScyllaStore,
+    },
 };
 use scylla::client::session_builder::SessionBuilder;
 use tokio::time::Instant;
@@ -163,7 +165,7 @@ async fn a_clock_that_is_set_far_forward_or_back_and_then_right_again_loses_noth
                 readers.push(store.follow(FeedFrom::Start(FeedStart::Now), order).await.unwrap());
             }
         }
-        let place = readers[0].cursor();
+        let place = readers[0].next(PageLimit { messages: 0, bytes: 0 }).await.unwrap().next;
         let before = accepted(off.submit(message("before")).await.unwrap());
         turn(&clock, is_forward, by);
         // At once, and not when the clocks are compared the next time.

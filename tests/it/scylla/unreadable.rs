@@ -5,7 +5,7 @@ use std::sync::Arc;
 use message_webhook::{
     domain::{Environment, Kind, SystemClock},
     protocol::grpc::v1::{StartPosition, stream_messages_request::From as StreamFrom},
-    store::{Cursor, FeedFrom, FeedStart, MessageStore, scylla::ScyllaStore},
+    store::{Cursor, FeedFrom, FeedStart, FeedStore, MessageStore, TransferStore, scylla::ScyllaStore},
 };
 use scylla::{client::session::Session, client::session_builder::SessionBuilder, value::CqlTimeuuid};
 use tonic::Code;

@@ -13,7 +13,7 @@ use message_webhook::{
         listener::{self, ConnectionLimits},
     },
     service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState},
-    store::MessageStore,
+    store::{KeyStore, Store},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -84,9 +84,8 @@ impl Edges {
             admission: settings.admission,
         };
         let shutdown = CancellationToken::new();
-        let service =
-            Arc::new(MessageService::new(Arc::clone(&store) as Arc<dyn MessageStore>, limits, shutdown.clone()));
-        let keys = Arc::new(Keys::new(Arc::clone(&store) as Arc<dyn MessageStore>, Arc::new(SystemClock)));
+        let service = Arc::new(MessageService::new(Arc::clone(&store) as Arc<dyn Store>, limits, shutdown.clone()));
+        let keys = Arc::new(Keys::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(SystemClock)));
         let readiness = Readiness::starting();
         readiness.set(ReadinessState::Ready);
 

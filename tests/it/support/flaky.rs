@@ -1,18 +1,15 @@
 //! A real store that can be made to hang, fail, panic, wait and count, for tests of what stands above it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use message_webhook::{
     domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp},
     store::{
-        ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStart, Imported, ListedKey, MessagePage, MessageStore,
-        Outcome, PageLimit, PageToken,
+        ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStart, FeedStore, ImportInto, Imported, KeyStore, Lifecycle,
+        ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken, Store, TransferStore,
         embedded::{EmbeddedStore, Options},
     },
 };
@@ -35,7 +32,7 @@ pub enum Mood {
 
 /// A store with a few levers, an embedded one unless it is given another.
 pub struct FlakyStore {
-    inner: Arc<dyn MessageStore>,
+    inner: Arc<dyn Store>,
     _dir: Option<TempDir>,
     /// What is added to organisations, so that one store has room for many tests.
     world: Mutex<String>,
@@ -68,11 +65,11 @@ impl FlakyStore {
     }
 
     /// `inner` with levers.
-    pub fn over(inner: Arc<dyn MessageStore>) -> Arc<Self> {
+    pub fn over(inner: Arc<dyn Store>) -> Arc<Self> {
         Self::made_of(inner, None, Semaphore::MAX_PERMITS)
     }
 
-    fn made_of(inner: Arc<dyn MessageStore>, dir: Option<TempDir>, permits: usize) -> Arc<Self> {
+    fn made_of(inner: Arc<dyn Store>, dir: Option<TempDir>, permits: usize) -> Arc<Self> {
         Arc::new(Self {
             inner,
             _dir: dir,
@@ -157,23 +154,17 @@ impl MessageStore for FlakyStore {
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
         self.inner.list(sender, after, limit).await
     }
+}
 
+#[async_trait::async_trait]
+impl FeedStore for FlakyStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         self.inner.follow(from, order).await
     }
+}
 
-    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
-        self.inner.export(after, limit).await
-    }
-
-    async fn import(&self, messages: Vec<Message>, to_feed: bool) -> Result<Vec<Imported>, Error> {
-        self.inner.import(messages, to_feed).await
-    }
-
-    fn retention(&self) -> Duration {
-        self.inner.retention()
-    }
-
+#[async_trait::async_trait]
+impl KeyStore for FlakyStore {
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
         self.inner.create_key(key).await
     }
@@ -197,7 +188,21 @@ impl MessageStore for FlakyStore {
         self.touched.lock().extend(used.iter().cloned());
         self.inner.touch_keys(used).await
     }
+}
 
+#[async_trait::async_trait]
+impl TransferStore for FlakyStore {
+    async fn export(&self, after: Option<&PageToken>, limit: PageLimit) -> Result<ExportPage, Error> {
+        self.inner.export(after, limit).await
+    }
+
+    async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error> {
+        self.inner.import(messages, into).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Lifecycle for FlakyStore {
     async fn check(&self) -> Result<(), Error> {
         self.failing()?;
         self.in_the_mood(self.inner.check()).await

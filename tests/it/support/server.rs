@@ -7,7 +7,7 @@ use message_webhook::{
     config::{Config, Given, SETTINGS, Source, load},
     domain::{Environment, KeyOwner, OrgId, Scope},
     service::{KeyRequest, Keys, Readiness},
-    store::MessageStore,
+    store::Store,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -29,7 +29,7 @@ pub struct TestServer {
 #[derive(Default)]
 pub struct Builder {
     settings: Vec<(&'static str, String)>,
-    store: Option<Arc<dyn MessageStore>>,
+    store: Option<Arc<dyn Store>>,
 }
 
 impl TestServer {
@@ -84,7 +84,7 @@ impl Builder {
     }
 
     /// Serves `store` instead of an embedded one.
-    pub fn store(mut self, store: Arc<dyn MessageStore>) -> Self {
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
         self
     }

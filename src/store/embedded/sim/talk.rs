@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{Error, Kind, Message},
     store::{
-        Outcome,
+        ImportInto, Outcome,
         embedded::{
             import,
             submit::{self, Submission},
@@ -175,7 +175,8 @@ impl Story {
         sent.in_feed &= in_feed;
         let Message { key, content, traceparent, .. } = message.into_message(accepted_at);
         let message = Message { key, content, traceparent, accepted_at };
-        let Ok(arrivals) = import::arrive(&life.shared, vec![message], in_feed, None) else { return };
+        let into = if in_feed { ImportInto::MessagesAndFeed } else { ImportInto::Messages };
+        let Ok(arrivals) = import::arrive(&life.shared, vec![message], into, None) else { return };
         for arrival in arrivals {
             let queued = arrival.into_queued();
             tell!(self, "m{number}: imported, of {accepted_at}");

@@ -262,6 +262,19 @@ impl Follower {
         }
         Ok(())
     }
+
+    /// Where the follower stands: after what it gave.
+    fn cursor(&self) -> Cursor {
+        let mark = self.seen.mark();
+        let place = if self.is_at_start {
+            Place::Start
+        } else if self.not_upto > mark {
+            Place::Time(mark, self.not_upto)
+        } else {
+            Place::After(mark)
+        };
+        place.to_cursor(self.tail.core.settings.created_at)
+    }
 }
 
 #[async_trait]
@@ -314,17 +327,5 @@ impl FeedFollower for Follower {
                 return Ok(());
             }
         }
-    }
-
-    fn cursor(&self) -> Cursor {
-        let mark = self.seen.mark();
-        let place = if self.is_at_start {
-            Place::Start
-        } else if self.not_upto > mark {
-            Place::Time(mark, self.not_upto)
-        } else {
-            Place::After(mark)
-        };
-        place.to_cursor(self.tail.core.settings.created_at)
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use message_webhook::{
     domain::{Kind, Timestamp},
-    store::{Cursor, FeedFrom, FeedOrder, FeedStart, MessageStore, PageLimit},
+    store::{Cursor, FeedFrom, FeedOrder, FeedStart, FeedStore, MessageStore, PageLimit},
 };
 
 use super::{names, submit_numbered};
@@ -200,7 +200,8 @@ pub async fn the_cursors_of_one_order_are_good_in_the_other(f: impl Fixture) {
     for (first, second) in [(FeedOrder::Fast, FeedOrder::Ordered), (FeedOrder::Ordered, FeedOrder::Fast)] {
         let mut follower = f.store().follow(FeedFrom::Start(FeedStart::Start), first).await.unwrap();
         let begun = take(&mut *follower, 3).await;
-        let places = begun.iter().map(|item| item.cursor.clone()).chain([follower.cursor()]);
+        let last = stands_at(&mut *follower).await;
+        let places = begun.iter().map(|item| item.cursor.clone()).chain([last]);
         for (place, delivered) in places.zip([1, 2, 3, 3]) {
             let mut other = f.store().follow(FeedFrom::Cursor(place), second).await.unwrap();
             let (rest, _) = read_on(&mut *other, 10).await;

@@ -2,7 +2,7 @@
 
 use message_webhook::{
     domain::{KeyOwner, KeyRecord, Kind, OrgId, Timestamp},
-    store::{ListedKey, MessageStore},
+    store::{KeyStore, ListedKey},
 };
 
 use crate::conformance::fixture::*;

@@ -4,12 +4,17 @@ use std::{collections::BTreeSet, time::Duration};
 
 use message_webhook::{
     domain::{Clock, Kind, Message, NewMessage, TraceParent},
-    store::{FeedFrom, FeedStart, Imported, MessageStore, Outcome, PageLimit, PageToken},
+    store::{
+        FeedFrom, FeedStart, FeedStore, ImportInto, Imported, MessageStore, Outcome, PageLimit, PageToken,
+        TransferStore,
+    },
 };
 
 use super::{names, submit_numbered};
 use crate::conformance::fixture::*;
 
+const SILENT: ImportInto = ImportInto::Messages;
+const LOUD: ImportInto = ImportInto::MessagesAndFeed;
 const DAY: Duration = Duration::from_hours(24);
 
 /// `message`, as it was accepted so long ago.
@@ -17,8 +22,8 @@ fn aged(f: &impl Fixture, message: NewMessage, age: Duration) -> Message {
     message.into_message(f.clock().now().saturating_sub(age))
 }
 
-async fn import(f: &impl Fixture, messages: &[Message], to_feed: bool) -> Vec<Imported> {
-    f.store().import(messages.to_vec(), to_feed).await.unwrap()
+async fn import(f: &impl Fixture, messages: &[Message], into: ImportInto) -> Vec<Imported> {
+    f.store().import(messages.to_vec(), into).await.unwrap()
 }
 
 /// Everything, in pages of `page` messages.
@@ -36,17 +41,17 @@ async fn export_all(f: &impl Fixture, page: usize) -> Vec<Message> {
 
 pub async fn an_imported_message_keeps_its_acceptance_and_is_known_to_its_sender(f: impl Fixture) {
     submit_numbered(&f, 0..1).await;
-    for to_feed in [false, true] {
-        let sent = message_saying(&format!("old-{to_feed}"), "Hello");
+    for into in [SILENT, LOUD] {
+        let sent = message_saying(&format!("old-{into:?}"), "Hello");
         let old = aged(&f, sent.clone(), 10 * DAY);
-        assert_eq!(import(&f, std::slice::from_ref(&old), to_feed).await, [Imported::Taken]);
+        assert_eq!(import(&f, std::slice::from_ref(&old), into).await, [Imported::Taken]);
         assert_eq!(f.store().get(sent.key()).await.unwrap(), Some(old.clone()));
         let (first, fingerprint) = duplicate(f.store().submit(sent.clone()).await.unwrap());
         assert_eq!(first.accepted_at, old.accepted_at);
         assert_eq!(first.duplicates_until, old.accepted_at.saturating_add(RETENTION));
         assert!(fingerprint.unwrap().matches(sent.fingerprint()));
         let listed = f.store().list(&sender("user"), None, up_to(10)).await.unwrap();
-        assert!(listed.messages.contains(&old), "to_feed: {to_feed}");
+        assert!(listed.messages.contains(&old), "{into:?}");
     }
     // What is accepted afterwards is accepted now, whatever was imported.
     let acceptance = accepted(f.store().submit(message("new")).await.unwrap());
@@ -61,7 +66,7 @@ pub async fn the_trace_context_of_a_submission_is_kept_wherever_its_message_is_r
     let (_, fingerprint) = duplicate(f.store().submit(message("traced").traced(Some(other))).await.unwrap());
     assert!(fingerprint.unwrap().matches(message("traced").fingerprint()));
     let imported = aged(&f, message("imported").traced(Some(other)), DAY);
-    assert_eq!(import(&f, std::slice::from_ref(&imported), true).await, [Imported::Taken]);
+    assert_eq!(import(&f, std::slice::from_ref(&imported), LOUD).await, [Imported::Taken]);
     let contexts = |messages: Vec<Message>| -> BTreeSet<_> {
         messages
             .into_iter()
@@ -90,8 +95,8 @@ pub async fn the_feed_has_imported_messages_only_if_that_is_wanted(f: impl Fixtu
     submit_numbered(&f, 0..1).await;
     let silent: Vec<_> = (0..40).map(|number| aged(&f, message(&format!("silent{number}")), 3 * DAY)).collect();
     let loud: Vec<_> = (0..2).map(|number| aged(&f, message(&format!("loud{number}")), 2 * DAY)).collect();
-    assert_eq!(import(&f, &silent, false).await, vec![Imported::Taken; 40]);
-    assert_eq!(import(&f, &loud, true).await, vec![Imported::Taken; 2]);
+    assert_eq!(import(&f, &silent, SILENT).await, vec![Imported::Taken; 40]);
+    assert_eq!(import(&f, &loud, LOUD).await, vec![Imported::Taken; 2]);
     submit_numbered(&f, 1..2).await;
     f.settle().await;
     let start = place_of(&**f.store(), FeedStart::Start).await;
@@ -112,16 +117,16 @@ pub async fn the_feed_has_imported_messages_only_if_that_is_wanted(f: impl Fixtu
 
 pub async fn an_import_that_is_repeated_changes_nothing_and_what_is_there_stays(f: impl Fixture) {
     let old = aged(&f, message_saying("m1", "one"), DAY);
-    assert_eq!(import(&f, &[old.clone(), old.clone()], false).await, [Imported::Taken, Imported::Present]);
-    assert_eq!(import(&f, std::slice::from_ref(&old), true).await, [Imported::Present]);
+    assert_eq!(import(&f, &[old.clone(), old.clone()], SILENT).await, [Imported::Taken, Imported::Present]);
+    assert_eq!(import(&f, std::slice::from_ref(&old), LOUD).await, [Imported::Present]);
     // Neither another time nor another content replaces it.
     let later = Message { accepted_at: old.accepted_at.saturating_add(Duration::from_secs(1)), ..old.clone() };
     let other = Message { content: message_saying("m1", "two").content().clone(), ..old.clone() };
-    assert_eq!(import(&f, &[later, other], false).await, [Imported::Conflict; 2]);
+    assert_eq!(import(&f, &[later, other], SILENT).await, [Imported::Conflict; 2]);
     assert_eq!(f.store().get(&key("m1")).await.unwrap(), Some(old));
     submit_numbered(&f, 2..3).await;
     let kept = f.store().get(&key("m2")).await.unwrap();
-    assert_eq!(import(&f, &[aged(&f, message("m2"), DAY)], true).await, [Imported::Conflict]);
+    assert_eq!(import(&f, &[aged(&f, message("m2"), DAY)], LOUD).await, [Imported::Conflict]);
     assert_eq!(f.store().get(&key("m2")).await.unwrap(), kept);
     f.settle().await;
     let start = place_of(&**f.store(), FeedStart::Start).await;
@@ -133,8 +138,8 @@ pub async fn an_imported_message_lives_for_what_was_left_of_its_retention(f: imp
     let hour = Duration::from_hours(1);
     let almost = [false, true].map(|to_feed| aged(&f, message(&format!("almost-{to_feed}")), RETENTION - hour));
     let past = aged(&f, message("past"), RETENTION + hour);
-    assert_eq!(import(&f, &[almost[0].clone(), past.clone()], false).await, [Imported::Taken, Imported::Expired]);
-    assert_eq!(import(&f, &[almost[1].clone(), past.clone()], true).await, [Imported::Taken, Imported::Expired]);
+    assert_eq!(import(&f, &[almost[0].clone(), past.clone()], SILENT).await, [Imported::Taken, Imported::Expired]);
+    assert_eq!(import(&f, &[almost[1].clone(), past.clone()], LOUD).await, [Imported::Taken, Imported::Expired]);
     assert!(f.store().get(&past.key).await.unwrap().is_none());
     for there in [true, false] {
         for old in &almost {
@@ -165,7 +170,7 @@ pub async fn imports_race_with_submissions_and_each_sid_is_accepted_once(f: impl
     let importing = async {
         let mut taken = Vec::new();
         for some in old.chunks(7) {
-            taken.extend(import(&f, some, true).await.into_iter().map(|imported| imported == Imported::Taken));
+            taken.extend(import(&f, some, LOUD).await.into_iter().map(|imported| imported == Imported::Taken));
         }
         taken
     };
@@ -186,7 +191,7 @@ pub async fn an_export_has_everything_that_is_kept_page_by_page(f: impl Fixture)
     assert_eq!(export_all(&f, 10).await, []);
     submit_numbered(&f, 0..30).await;
     let silent: Vec<_> = (0..10).map(|number| aged(&f, message(&format!("silent{number}")), DAY)).collect();
-    import(&f, &silent, false).await;
+    import(&f, &silent, SILENT).await;
     for page in [1, 7, 1000] {
         let all = export_all(&f, page).await;
         let sids: BTreeSet<_> = all.iter().map(|message| message.key.sid.as_str()).collect();
@@ -218,7 +223,7 @@ pub async fn an_export_imported_elsewhere_makes_the_same_store<F: Fixture>(f: F)
     let all = export_all(&f, 6).await;
     let other = F::new().await;
     for page in all.chunks(6) {
-        assert_eq!(import(&other, page, true).await, vec![Imported::Taken; page.len()]);
+        assert_eq!(import(&other, page, LOUD).await, vec![Imported::Taken; page.len()]);
     }
     let mut again = export_all(&other, 100).await;
     let mut all = all;
@@ -231,7 +236,7 @@ pub async fn an_export_imported_elsewhere_makes_the_same_store<F: Fixture>(f: F)
     assert_eq!(read_feed(&**other.store(), start, 10).await.0.len(), 20);
     // Without the feed each message is where its acceptance puts it.
     let silent = F::new().await;
-    import(&silent, &export_all(&f, 100).await, false).await;
+    import(&silent, &export_all(&f, 100).await, SILENT).await;
     let listed = silent.store().list(&sender("user"), None, up_to(100)).await.unwrap();
     assert_eq!(names(&listed.messages), (0..20).rev().map(|number| format!("m{number}")).collect::<Vec<_>>());
 }
