@@ -15,9 +15,9 @@
 //! version number, and reads what is missing as absent.
 //!
 //! The embedded store keeps these bytes as they are, with checksum and time in a head of its own. Where a record stands
-//! alone, as in ScyllaDB, its version is followed by a checksum u64 (XXH3-64 over its place, u64, big endian, and everything
-//! below) and the time of acceptance i64. The place is what the store keeps the record under, so that a record in another's
-//! place counts as damaged: the ticks of the attempt.
+//! alone, as in ScyllaDB, its version is followed by a checksum u64 (XXH3-64 over its position, u64, big endian, and everything
+//! below) and the time of acceptance i64. The position is what the store keeps the record under, so that a record in another's
+//! position counts as damaged: the ticks of the attempt.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
-/// The content of a record: all but its place and the time of acceptance, which the store decides.
+/// The content of a record: all but its position and the time of acceptance, which the store decides.
 pub struct Draft(Vec<u8>);
 
 impl Draft {
@@ -93,10 +93,10 @@ impl Draft {
     }
 
     /// A record that stands alone.
-    pub fn finish(self, place: u64, accepted_at: Timestamp) -> Vec<u8> {
+    pub fn finish(self, position: u64, accepted_at: Timestamp) -> Vec<u8> {
         let content = self.0.get(1..).unwrap_or_default();
         let sealed = [&accepted_at.as_micros().to_le_bytes(), content].concat();
-        [&[VERSION], checksum(place, &sealed).to_le_bytes().as_slice(), &sealed].concat()
+        [&[VERSION], checksum(position, &sealed).to_le_bytes().as_slice(), &sealed].concat()
     }
 }
 
@@ -117,14 +117,14 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Reads a record that stands alone under `place`.
+    /// Reads a record that stands alone under `position`.
     ///
     /// # Errors
     /// [`Damaged`]; bytes of any kind give that and no panic.
-    pub fn read(place: u64, bytes: &'a [u8]) -> Result<Self, Damaged> {
+    pub fn read(position: u64, bytes: &'a [u8]) -> Result<Self, Damaged> {
         let mut reader = Reader(bytes);
         check_version(&mut reader)?;
-        if reader.u64()? != checksum(place, reader.0) {
+        if reader.u64()? != checksum(position, reader.0) {
             return Err(Damaged("its checksum does not match"));
         }
         let accepted_at = reader.timestamp()?;
@@ -219,9 +219,9 @@ fn part(bytes: &mut Vec<u8>, tag: u8, content: &[u8]) {
     bytes.extend_from_slice(content);
 }
 
-fn checksum(place: u64, rest: &[u8]) -> u64 {
+fn checksum(position: u64, rest: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
-    hasher.update(&place.to_be_bytes());
+    hasher.update(&position.to_be_bytes());
     hasher.update(rest);
     hasher.digest()
 }

@@ -20,7 +20,7 @@ use super::{
         scrub::Scrubber,
         segment::sizes,
     },
-    queue::Order,
+    queue::Command,
     shared::{Shared, Stopped, Worker},
 };
 use crate::telemetry::names;
@@ -135,7 +135,7 @@ fn watch_disk(shared: &Shared) {
 }
 
 /// Merges, removes and checks, until the store is closed.
-pub fn keep_house(shared: &Shared, mut scrubber: Scrubber) {
+pub fn maintain(shared: &Shared, mut scrubber: Scrubber) {
     give_way();
     let mut due = Instant::now() + shared.options.retention_interval;
     loop {
@@ -156,7 +156,7 @@ pub fn keep_house(shared: &Shared, mut scrubber: Scrubber) {
         if Instant::now() >= due {
             due = Instant::now() + shared.options.retention_interval;
             // Closed since: the next turn sees it.
-            let _ = shared.queue.order(Order::Age(None));
+            let _ = shared.queue.command(Command::Age(None));
         }
     }
 }

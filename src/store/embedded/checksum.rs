@@ -25,13 +25,13 @@ impl Secret {
         (u128::from(self.high) << 64 | u128::from(self.low)).to_le_bytes()
     }
 
-    /// The checksum of `bytes` at `place`: the same bytes elsewhere have another.
-    pub fn checksum(&self, place: u64, bytes: &[u8]) -> u64 {
-        // Odd, so that each place gives another seed.
-        xxh3_64_with_seed(bytes, self.low.wrapping_add(place.wrapping_mul(self.high | 1)))
+    /// The checksum of `bytes` at `position`: the same bytes elsewhere have another.
+    pub fn checksum(&self, position: u64, bytes: &[u8]) -> u64 {
+        // Odd, so that each position gives another seed.
+        xxh3_64_with_seed(bytes, self.low.wrapping_add(position.wrapping_mul(self.high | 1)))
     }
 
-    /// The checksum of a body, which is known before the body has a place; its head binds it to one.
+    /// The checksum of a body, which is known before the body has a position; its head binds it to one.
     pub fn body(&self, bytes: &[u8]) -> u64 {
         xxh3_64_with_seed(bytes, self.low)
     }

@@ -1,10 +1,10 @@
 //! Everything that is kept, in the order of the log.
 
 use super::{
+    cursor::{FeedPosition, Purpose},
     feed::{Forward, Next},
     get::message_of,
     log::frame::RecordKind,
-    place::{Place, Purpose},
     shared::Shared,
 };
 use crate::{
@@ -22,8 +22,8 @@ pub fn export(shared: &Shared, after: Option<&PageToken>, limit: PageLimit) -> R
         Error::invalid_argument("after", ViolationCode::InvalidValue, text)
     };
     let mut place = match after {
-        None => Place::Start,
-        Some(token) => Place::read(&shared.log, Purpose::Export, &token.0).ok_or_else(foreign)?,
+        None => FeedPosition::Start,
+        Some(token) => FeedPosition::read(&shared.log, Purpose::Export, &token.0).ok_or_else(foreign)?,
     };
     let age = shared.clock.age();
     let mut forward = Forward::new(shared, place)?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
+    cursor::{self, Begin, FeedPosition, Purpose},
     get::message_of,
     log::{
         Log, Position,
         frame::{FrameHeader, RecordKind},
-        reader::{Step, Walker},
+        reader::{WalkStep, Walker},
     },
-    place::{self, Begin, Place, Purpose},
     shared::{Shared, blocking},
 };
 use crate::{
@@ -22,9 +22,9 @@ use crate::{
 /// What reading forward from a place gives.
 pub enum Next {
     /// A record, and the place after it.
-    Record(super::log::reader::Record, Place),
+    Record(super::log::reader::Record, FeedPosition),
     /// Something that was acknowledged cannot be read; the place behind it.
-    Lost(Place),
+    Lost(FeedPosition),
 }
 
 /// Reads the log forward, over the ends of segments.
@@ -32,16 +32,16 @@ pub struct Forward<'a> {
     shared: &'a Shared,
     walker: Option<Box<Walker>>,
     /// What is lost right where reading began.
-    lost: Option<Place>,
+    lost: Option<FeedPosition>,
 }
 
 impl<'a> Forward<'a> {
     /// From `place` on.
     ///
     /// # Errors
-    /// Those of [`place::begin`].
-    pub fn new(shared: &'a Shared, place: Place) -> Result<Self, Error> {
-        Ok(match place::begin(shared, place)? {
+    /// Those of [`cursor::begin`].
+    pub fn new(shared: &'a Shared, place: FeedPosition) -> Result<Self, Error> {
+        Ok(match cursor::begin(shared, place)? {
             Begin::Walk(walker) => Self { shared, walker: Some(walker), lost: None },
             Begin::Lost(behind) => Self { shared, walker: None, lost: Some(behind) },
         })
@@ -54,18 +54,18 @@ impl<'a> Forward<'a> {
     pub fn step(&mut self) -> Result<Option<Next>, Error> {
         let log = &self.shared.log;
         if let Some(behind) = self.lost.take() {
-            if let Begin::Walk(walker) = place::begin(self.shared, behind)? {
+            if let Begin::Walk(walker) = cursor::begin(self.shared, behind)? {
                 self.walker = Some(walker);
             }
             return Ok(Some(Next::Lost(behind)));
         }
         while let Some(walker) = &mut self.walker {
-            match walker.step().map_err(|error| place::unreadable(self.shared, error))? {
-                Some(Step::Record(record, checksum)) => {
-                    let behind = Place::after(log, record.position, checksum);
+            match walker.step().map_err(|error| cursor::unreadable(self.shared, error))? {
+                Some(WalkStep::Record(record, checksum)) => {
+                    let behind = FeedPosition::after(log, record.position, checksum);
                     return Ok(Some(Next::Record(record, behind)));
                 }
-                Some(Step::Lost(_, to)) => return Ok(Some(Next::Lost(behind(self.shared, to, walker.frame())))),
+                Some(WalkStep::Lost(_, to)) => return Ok(Some(Next::Lost(behind(self.shared, to, walker.frame())))),
                 // The segment may have been sealed since its end was looked at.
                 None if walker.refresh(log) => {}
                 // What comes next was begun, and is not durable.
@@ -74,11 +74,11 @@ impl<'a> Forward<'a> {
                     let number = walker.position().segment().saturating_add(1);
                     let next = log.headers(number..).into_iter().next();
                     let is_missing = next.as_ref().filter(|next| next.number > number);
-                    let lost = is_missing.map(|next| Place::at_segment(log, next.number, next.previous));
+                    let lost = is_missing.map(|next| FeedPosition::at_segment(log, next.number, next.previous));
                     self.walker = match next {
-                        Some(next) => {
-                            Some(Walker::new(log, &next).map(Box::new).map_err(|e| place::unreadable(self.shared, e))?)
-                        }
+                        Some(next) => Some(
+                            Walker::new(log, &next).map(Box::new).map_err(|e| cursor::unreadable(self.shared, e))?,
+                        ),
                         None => None,
                     };
                     if let Some(lost) = lost {
@@ -92,18 +92,18 @@ impl<'a> Forward<'a> {
 }
 
 /// The place at the end of a loss: a record in the same frame, the frame after it, or a segment.
-fn behind(shared: &Shared, to: Position, frame: Option<&FrameHeader>) -> Place {
+fn behind(shared: &Shared, to: Position, frame: Option<&FrameHeader>) -> FeedPosition {
     let log = &shared.log;
     match frame {
         // It was found behind the loss.
-        Some(frame) if to == frame.position => Place::at_frame(log, frame),
-        Some(frame) if to.offset() < frame.end() => Place::before(log, to, frame.checksum),
-        Some(frame) => {
-            shared.after_frame(frame).map_or_else(|| shared.newest_place(), |next| Place::at_frame(log, &next))
-        }
+        Some(frame) if to == frame.position => FeedPosition::at_frame(log, frame),
+        Some(frame) if to.offset() < frame.end() => FeedPosition::before(log, to, frame.checksum),
+        Some(frame) => shared
+            .after_frame(frame)
+            .map_or_else(|| shared.newest_position(), |next| FeedPosition::at_frame(log, &next)),
         None => match log.headers(to.segment()..).into_iter().next() {
-            Some(next) => Place::at_segment(log, next.number, next.previous),
-            None => shared.newest_place(),
+            Some(next) => FeedPosition::at_segment(log, next.number, next.previous),
+            None => shared.newest_position(),
         },
     }
 }
@@ -111,16 +111,16 @@ fn behind(shared: &Shared, to: Position, frame: Option<&FrameHeader>) -> Place {
 /// What [`page`] read.
 struct Page {
     items: Vec<FeedItem>,
-    next: Place,
+    next: FeedPosition,
     /// Whether a limit ended it.
     is_full: bool,
 }
 
 /// One page of the feed, and where it ends. It may be empty though there is more, where much lies between that is not for
 /// the feed; then it is full all the same, and ends further on than it began.
-fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> {
+fn page(shared: &Shared, place: FeedPosition, limit: PageLimit) -> Result<Page, Error> {
     // Before reading, so that nothing that is accepted meanwhile is passed over.
-    let newest = shared.newest_place();
+    let newest = shared.newest_position();
     let age = shared.clock.age();
     let mut forward = Forward::new(shared, place)?;
     let mut lost_behind = None;
@@ -133,7 +133,7 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
                 break;
             }
             // From the start on, it is no loss if what follows is expired, for then this is, too.
-            Next::Lost(behind) if place == Place::Start => {
+            Next::Lost(behind) if place == FeedPosition::Start => {
                 lost_behind.get_or_insert(behind);
                 continue;
             }
@@ -147,7 +147,7 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
             Some(_) | None => {}
         }
         // From the start on nobody misses what had expired before.
-        if is_expired && !record.head.imported && place != Place::Start {
+        if is_expired && !record.head.imported && place != FeedPosition::Start {
             return Err(Error::cursor_expired());
         }
         bytes += record.head.span();
@@ -158,7 +158,7 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
                 break;
             }
             // Nor does a change of the state that is older than what has expired make a place that is past it.
-            if next != Place::Start || (is_message && !is_expired) {
+            if next != FeedPosition::Start || (is_message && !is_expired) {
                 next = behind;
             }
             continue;
@@ -183,45 +183,45 @@ fn page(shared: &Shared, place: Place, limit: PageLimit) -> Result<Page, Error> 
         return Err(lost(&shared.log, behind));
     }
     // Where there was nothing to read, the next page begins behind it, and from there on nothing expires unnoticed.
-    if next == Place::Start && !is_full {
+    if next == FeedPosition::Start && !is_full {
         next = newest;
     }
     Ok(Page { items, next, is_full })
 }
 
 /// The error at content that the disk has lost, with a cursor behind it.
-fn lost(log: &Log, behind: Place) -> Error {
+fn lost(log: &Log, behind: FeedPosition) -> Error {
     let cursor = Cursor(behind.to_bytes(log, Purpose::Cursor));
     let text = format!("The disk has lost messages here; to go on behind them, begin with cursor '{cursor}'");
     Error::new(Kind::DataLoss, text)
 }
 
 /// The place of `start`.
-fn place_of(shared: &Shared, start: &FeedStart) -> Result<Place, Error> {
+fn position_of(shared: &Shared, start: &FeedStart) -> Result<FeedPosition, Error> {
     match start {
-        FeedStart::Start => Ok(Place::Start),
-        FeedStart::Now => Ok(shared.newest_place()),
-        FeedStart::Time(time) => place_of_time(shared, *time),
+        FeedStart::Start => Ok(FeedPosition::Start),
+        FeedStart::Now => Ok(shared.newest_position()),
+        FeedStart::Time(time) => position_of_time(shared, *time),
     }
 }
 
 /// Before the first frame of `time` or later; the start, where all before it is expired.
-fn place_of_time(shared: &Shared, time: Timestamp) -> Result<Place, Error> {
-    let (newest, age) = (shared.newest_place(), shared.clock.age());
+fn position_of_time(shared: &Shared, time: Timestamp) -> Result<FeedPosition, Error> {
+    let (newest, age) = (shared.newest_position(), shared.clock.age());
     let headers = shared.log.headers(..);
     // The last frame of a segment is not later than the next segment.
     let before = headers.iter().skip(1).take_while(|next| next.stamp.wall < time).count();
     for (number, header) in headers.iter().enumerate().skip(before) {
         if number == 0 && header.stamp.wall >= time {
-            return Ok(Place::Start);
+            return Ok(FeedPosition::Start);
         }
-        let unreadable = |error| place::unreadable(shared, error);
+        let unreadable = |error| cursor::unreadable(shared, error);
         let mut walker = Walker::new(&shared.log, header).map_err(unreadable)?;
         while walker.step().map_err(unreadable)?.is_some() {
             let Some(frame) = walker.frame().filter(|frame| frame.stamp.wall >= time) else { continue };
             let is_expired =
                 frame.stamp.age.saturating_add(frame.stamp.debt).saturating_add(shared.retention_micros()) <= age;
-            return Ok(if is_expired { Place::Start } else { Place::at_frame(&shared.log, frame) });
+            return Ok(if is_expired { FeedPosition::Start } else { FeedPosition::at_frame(&shared.log, frame) });
         }
     }
     Ok(newest)
@@ -230,7 +230,7 @@ fn place_of_time(shared: &Shared, time: Timestamp) -> Result<Place, Error> {
 /// See the module.
 pub struct Follower {
     shared: Arc<Shared>,
-    place: Place,
+    place: FeedPosition,
 }
 
 impl Follower {
@@ -242,15 +242,15 @@ impl Follower {
 }
 
 /// The place of `from`, which is checked.
-pub fn begin(shared: &Shared, from: &FeedFrom) -> Result<Place, Error> {
+pub fn begin(shared: &Shared, from: &FeedFrom) -> Result<FeedPosition, Error> {
     match from {
-        FeedFrom::Start(start) => place_of(shared, start),
+        FeedFrom::Start(start) => position_of(shared, start),
         FeedFrom::Cursor(cursor) => {
             let foreign = || {
                 let text = "'cursor' is not of this service's store; begin with a new one";
                 Error::invalid_argument("cursor", ViolationCode::InvalidValue, text)
             };
-            let place = Place::read(&shared.log, Purpose::Cursor, &cursor.0).ok_or_else(foreign)?;
+            let place = FeedPosition::read(&shared.log, Purpose::Cursor, &cursor.0).ok_or_else(foreign)?;
             // A page without messages checks the place; what is lost there is told by the first page.
             match page(shared, place, PageLimit { messages: 0, bytes: 0 }) {
                 Err(error) if error.kind() != Kind::DataLoss => Err(error),
@@ -261,7 +261,11 @@ pub fn begin(shared: &Shared, from: &FeedFrom) -> Result<Place, Error> {
 }
 
 /// The next messages from `place` on, and the place behind them.
-pub fn read(shared: &Shared, mut place: Place, limit: PageLimit) -> Result<(Vec<FeedItem>, Place), Error> {
+pub fn read(
+    shared: &Shared,
+    mut place: FeedPosition,
+    limit: PageLimit,
+) -> Result<(Vec<FeedItem>, FeedPosition), Error> {
     loop {
         let page = page(shared, place, limit)?;
         // Among messages that are not for the feed a page may be full of nothing.

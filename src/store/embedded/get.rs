@@ -4,7 +4,7 @@ use super::{
     hash,
     log::reader::Record,
     shared::Shared,
-    submit::{Known, look_up},
+    submit::{Kept, look_up},
 };
 use crate::{
     domain::{Error, Kind, Message, MessageKey},
@@ -19,8 +19,8 @@ pub fn get(shared: &Shared, key: &MessageKey) -> Result<Option<Message>, Error> 
     shared.check_open()?;
     match look_up(shared, &hash::of_key(key), key)?.0 {
         None => Ok(None),
-        Some(Known::Record(record)) => message_of(&record).map(Some),
-        Some(Known::Damaged(_)) => Err(data_loss()),
+        Some(Kept::Record(record)) => message_of(&record).map(Some),
+        Some(Kept::Damaged(_)) => Err(data_loss()),
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::{
-    queue::{Answer, Order, closed},
+    queue::{Answer, Command, closed},
     shared::Shared,
 };
 use crate::{
@@ -33,8 +33,8 @@ pub fn keys(shared: &Shared, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Erro
 ///
 /// # Errors
 /// The writer's; when the store is closed.
-pub async fn order<T>(shared: &Shared, make: impl FnOnce(Answer<T>) -> Order) -> Result<T, Error> {
+pub async fn command<T>(shared: &Shared, make: impl FnOnce(Answer<T>) -> Command) -> Result<T, Error> {
     let (reply, answer) = oneshot::channel();
-    shared.queue.order(make(reply))?;
+    shared.queue.command(make(reply))?;
     answer.await.map_err(|_| closed())?
 }

@@ -1,10 +1,10 @@
 //! The messages of one sender, the last taken in first.
 
 use super::{
+    cursor,
     get::message_of,
     hash,
     log::{Position, reader::ReadError},
-    place,
     shared::Shared,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub fn list(
     };
     let mut below = match after {
         None => shared.log.end(),
-        Some(token) => place::read_token(&shared.log, &token.0).ok_or_else(foreign)?,
+        Some(token) => cursor::read_token(&shared.log, &token.0).ok_or_else(foreign)?,
     };
     let (hash, age) = (hash::of_sender(sender), shared.clock.age());
     let mut messages: Vec<Message> = Vec::new();
@@ -67,7 +67,7 @@ pub fn list(
             }
             bytes += record.head.span();
             if messages.len() >= limit.messages || (bytes > limit.bytes && !messages.is_empty()) {
-                return Ok(MessagePage { messages, next: Some(PageToken(place::token(&shared.log, last))) });
+                return Ok(MessagePage { messages, next: Some(PageToken(cursor::token(&shared.log, last))) });
             }
             messages.push(message_of(&record)?);
             last = position;

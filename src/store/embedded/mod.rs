@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Where to read on: `submit` (one message on its way), `writer` (group commit, exactly once), `log` (what lies on the disk,
-//! and what is demanded of it at a start), `view` and `index` (what is known by hash), `feed` and `place` (reading forward,
+//! and what is demanded of it at a start), `view` and `index` (what is known by hash), `feed` and `cursor` (reading forward,
 //! cursors), `background` (the next segment, runs, retention), `clock` (the time of acceptance, forgetting), `open` (how it
 //! is put together), `disk` (the only place with input and output).
 //!
@@ -30,6 +30,7 @@ mod background;
 mod building;
 mod checksum;
 mod clock;
+mod cursor;
 mod disk;
 mod error;
 mod export;
@@ -44,7 +45,6 @@ mod log;
 mod meters;
 mod open;
 mod options;
-mod place;
 mod queue;
 mod report;
 mod sabotage;
@@ -74,7 +74,7 @@ use self::{
     disk::{Directory, Disk, Lock},
     feed::Follower,
     open::Parts,
-    queue::Order,
+    queue::Command,
     shared::{Shared, blocking},
 };
 use super::{
@@ -138,7 +138,7 @@ impl EmbeddedStore {
             let (ahead, house) = (Arc::clone(&shared), Arc::clone(&shared));
             let started = [
                 start(&shared, "store-ahead", move || background::keep_ahead(&ahead, preparer)),
-                start(&shared, "store-house", move || background::keep_house(&house, scrubber)),
+                start(&shared, "store-house", move || background::maintain(&house, scrubber)),
                 start(&shared, "store-writer", move || writer.run()),
             ];
             let mut failed = None;
@@ -163,7 +163,7 @@ impl EmbeddedStore {
     /// What stands in the way.
     #[doc(hidden)]
     pub async fn run_retention_now(&self) -> Result<(), Error> {
-        keys::order(&self.shared, |reply| Order::Age(Some(reply))).await
+        keys::command(&self.shared, |reply| Command::Age(Some(reply))).await
     }
 }
 
@@ -202,7 +202,7 @@ impl FeedStore for EmbeddedStore {
 #[async_trait]
 impl KeyStore for EmbeddedStore {
     async fn create_key(&self, key: KeyRecord) -> Result<(), Error> {
-        keys::order(&self.shared, |reply| Order::CreateKey(Box::new(key), reply)).await
+        keys::command(&self.shared, |reply| Command::CreateKey(Box::new(key), reply)).await
     }
 
     async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
@@ -214,11 +214,11 @@ impl KeyStore for EmbeddedStore {
     }
 
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {
-        keys::order(&self.shared, |reply| Order::RevokeKey(id.clone(), at, reply)).await
+        keys::command(&self.shared, |reply| Command::RevokeKey(id.clone(), at, reply)).await
     }
 
     async fn touch_keys(&self, used: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
-        keys::order(&self.shared, |reply| Order::TouchKeys(used, reply)).await
+        keys::command(&self.shared, |reply| Command::TouchKeys(used, reply)).await
     }
 }
 

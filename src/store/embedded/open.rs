@@ -18,7 +18,7 @@ use super::{
         frame::FrameKind,
         prepare::Preparer,
         reader::Window,
-        recovery::{FindError, Finder, Found},
+        recovery::{FindError, Finder, RecoveredLog},
         scrub::Scrubber,
         segment::{self, MAX_GAPS, SegmentHeader},
         writer::{AppendError, LogWriter},
@@ -207,7 +207,7 @@ impl Opener {
 
     fn put_together(
         &mut self,
-        mut found: Found,
+        mut found: RecoveredLog,
         mut runs: Runs,
         left: Left,
         began: std::time::Instant,
@@ -248,7 +248,13 @@ impl Opener {
     }
 
     /// Writes the runs that are missing, and removes files that are of no use.
-    fn complete_index(&self, log: &Log, found: &mut Found, runs: &mut Runs, moves_on: bool) -> Result<u64, RunError> {
+    fn complete_index(
+        &self,
+        log: &Log,
+        found: &mut RecoveredLog,
+        runs: &mut Runs,
+        moves_on: bool,
+    ) -> Result<u64, RunError> {
         let (identity, oldest, newest) = (run_identity(found.identity), found.state.oldest, found.tail.header.number);
         let mut kept: HashMap<(u32, bool), Vec<Entry>> = HashMap::new();
         for (kind, span) in &runs.damaged {
@@ -316,7 +322,7 @@ impl Opener {
         &self,
         shared: &Arc<Shared>,
         preparer: &mut Preparer,
-        mut found: Found,
+        mut found: RecoveredLog,
         moves_on: bool,
     ) -> Result<Writer, OpenError> {
         if let Some(next) = found.next.take() {
@@ -387,7 +393,7 @@ pub fn run_identity(identity: segment::Identity) -> Identity {
 }
 
 /// The gaps of the next header: those of the last and new ones. Where there are too many, the oldest become one.
-fn gaps(found: &Found) -> Vec<segment::Gap> {
+fn gaps(found: &RecoveredLog) -> Vec<segment::Gap> {
     let mut gaps: BTreeMap<Position, segment::Gap> = BTreeMap::new();
     for gap in found.tail.header.gaps.iter().chain(&found.gaps) {
         gaps.insert(gap.from, *gap);

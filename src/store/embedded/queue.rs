@@ -15,14 +15,14 @@ use tokio::sync::oneshot;
 use super::submit::Waiting;
 use crate::domain::{Error, KeyId, KeyRecord, Timestamp};
 
-/// The place where the answer to an order is awaited.
+/// The place where the answer to a command is awaited.
 pub type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// Bytes of bodies that may wait: several groups of full bodies; a queue in front of a slow disk must not eat the memory.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// Anything but a message that only the writer may do.
-pub enum Order {
+pub enum Command {
     /// Keep a new key.
     CreateKey(Box<KeyRecord>, Answer<()>),
     /// Revoke a key.
@@ -39,7 +39,7 @@ pub struct Work {
     /// Messages, in the order in which they came.
     pub submissions: Vec<Waiting>,
     /// Everything else.
-    pub orders: Vec<Order>,
+    pub commands: Vec<Command>,
     /// Nothing will follow.
     pub closed: bool,
 }
@@ -154,16 +154,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Lets an order wait.
+    /// Lets a command wait.
     ///
     /// # Errors
     /// When the store is closed.
-    pub fn order(&self, order: Order) -> Result<(), Error> {
+    pub fn command(&self, command: Command) -> Result<(), Error> {
         let mut state = self.state.lock();
         if state.work.closed {
             return Err(closed());
         }
-        state.work.orders.push(order);
+        state.work.commands.push(command);
         self.wake(state);
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Queue {
         let mut first: Option<(Instant, usize)> = None;
         loop {
             let waiting = state.work.submissions.len();
-            if !state.work.orders.is_empty() || state.work.closed || waiting >= gathering.enough.max(1) {
+            if !state.work.commands.is_empty() || state.work.closed || waiting >= gathering.enough.max(1) {
                 break;
             }
             if waiting == 0 {
@@ -229,7 +229,7 @@ impl Queue {
 
     fn swap(state: &mut State, work: &mut Work) {
         work.submissions.clear();
-        work.orders.clear();
+        work.commands.clear();
         let closed = state.work.closed;
         mem::swap(&mut state.work, work);
         state.work.closed = closed;
@@ -251,12 +251,12 @@ pub fn closed() -> Error {
 
 /// A flag that a thread sleeps on.
 #[derive(Default)]
-pub struct Bell {
+pub struct Signal {
     state: Mutex<(bool, bool)>,
     wake: Condvar,
 }
 
-impl Bell {
+impl Signal {
     /// Wakes the sleeper, now or when it next goes to sleep.
     pub fn ring(&self) {
         self.state.lock().0 = true;

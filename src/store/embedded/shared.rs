@@ -14,16 +14,16 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
     clock::StoreClock,
+    cursor::FeedPosition,
     index::{Identity, RunError},
     log::{
         Log, Position,
         frame::FrameHeader,
         prepare::Preparation,
-        reader::{Step, Walker, Window},
+        reader::{WalkStep, Walker, Window},
     },
     options::Options,
-    place::Place,
-    queue::{Bell, Queue, closed},
+    queue::{Queue, Signal, closed},
     state::State,
     view::View,
 };
@@ -51,7 +51,7 @@ pub struct Shared {
     /// What the writer has made durable of it.
     pub state: RwLock<State>,
     /// Wakes the thread in the background.
-    pub background: Bell,
+    pub background: Signal,
     /// Whether a look-up met a damaged run, which is to be found and made anew.
     pub is_index_suspect: AtomicBool,
     /// How much of the present segment is used, as the bits of an f64.
@@ -124,7 +124,7 @@ impl Shared {
             preparation: Arc::default(),
             identity,
             state: RwLock::new(state),
-            background: Bell::default(),
+            background: Signal::default(),
             is_index_suspect: AtomicBool::new(false),
             used: AtomicU64::new(0),
             grown: watch::Sender::new(end),
@@ -242,14 +242,14 @@ impl Shared {
     }
 
     /// After the last record that is durable.
-    pub fn newest_place(&self) -> Place {
+    pub fn newest_position(&self) -> FeedPosition {
         let (record, checksum) = *self.newest.read();
         let (first, _) = self.log.bounds();
         if record == Position::default() {
             let previous = self.log.segment(first).map(|segment| segment.previous).unwrap_or_default();
-            return Place::at_segment(&self.log, first, previous);
+            return FeedPosition::at_segment(&self.log, first, previous);
         }
-        Place::after(&self.log, record, checksum)
+        FeedPosition::after(&self.log, record, checksum)
     }
 
     /// The first frame after `frame` in its segment.
@@ -314,8 +314,8 @@ impl Shared {
         let Ok(mut walker) = Walker::new(&self.log, &segment) else { return time };
         while let Ok(Some(step)) = walker.step() {
             let at = match &step {
-                Step::Record(record, _) => record.position,
-                Step::Lost(from, ..) => *from,
+                WalkStep::Record(record, _) => record.position,
+                WalkStep::Lost(from, ..) => *from,
             };
             if at >= position {
                 break;

@@ -137,18 +137,18 @@ pub fn queue(shared: &Shared, mut submission: Box<Submission>, runtime: Option<H
 }
 
 /// A message that is kept.
-pub enum Known {
+pub enum Kept {
     /// Its record; the body may be damaged.
     Record(Record),
     /// Its record's head is damaged: all that is known is about when it was accepted.
     Damaged(Timestamp),
 }
 
-impl Known {
+impl Kept {
     fn outcome(self, shared: &Shared) -> Result<Outcome, Error> {
         let (accepted_at, retention, fingerprint) = match &self {
-            Known::Damaged(accepted_at) => (*accepted_at, shared.retention_millis(), None),
-            Known::Record(record) => {
+            Kept::Damaged(accepted_at) => (*accepted_at, shared.retention_millis(), None),
+            Kept::Record(record) => {
                 let view = record.body.as_ref().map(|body| View::of_content(record.head.accepted_at, body));
                 let view = view.transpose().map_err(Error::internal)?;
                 (record.head.accepted_at, record.head.retention, view.map(|view| view.fingerprint))
@@ -164,7 +164,7 @@ impl Known {
 /// # Errors
 /// When the index or the log cannot tell; internal for another message under the same hash, which must not make this one
 /// vanish.
-pub fn look_up(shared: &Shared, id: &Hash, key: &MessageKey) -> Result<(Option<Known>, Position), Error> {
+pub fn look_up(shared: &Shared, id: &Hash, key: &MessageKey) -> Result<(Option<Kept>, Position), Error> {
     let looked = shared.view.look(id).map_err(|error| shared.index_failed(error))?;
     let Some(position) = looked.found else { return Ok((None, looked.through)) };
     let known = match shared.log.record(position) {
@@ -178,15 +178,15 @@ pub fn look_up(shared: &Shared, id: &Hash, key: &MessageKey) -> Result<(Option<K
             } else {
                 shared.found_damage(position);
             }
-            Some(Known::Record(record))
+            Some(Kept::Record(record))
         }
         Err(ReadError::Damaged) => {
             shared.found_damage(position);
-            Some(Known::Damaged(shared.time_before(position)))
+            Some(Kept::Damaged(shared.time_before(position)))
         }
         Err(ReadError::Gone) if position.segment() < shared.oldest() => None,
         // Of a segment that is lost, with the operator's consent.
-        Err(ReadError::Gone) => Some(Known::Damaged(shared.time_before(position))),
+        Err(ReadError::Gone) => Some(Kept::Damaged(shared.time_before(position))),
         Err(ReadError::Io(error)) => return Err(Error::store_unavailable(error)),
     };
     Ok((known, looked.through))

@@ -23,7 +23,7 @@ use super::{
         writer::{AppendError, Class, LogWriter},
     },
     meters::Meters,
-    queue::{Expectation, Gathering, Order, Work},
+    queue::{Command, Expectation, Gathering, Work},
     sabotage::{Sabotage, is_planted},
     shared::{Shared, Stopped, Worker, disk_full},
     state::Change,
@@ -93,7 +93,7 @@ impl Writer {
             let mut work = std::mem::take(&mut self.work);
             self.shared.queue.gather(&mut work, gathering);
             self.work = work;
-            let is_quiet = self.work.submissions.is_empty() && self.work.orders.is_empty() && !self.work.closed;
+            let is_quiet = self.work.submissions.is_empty() && self.work.commands.is_empty() && !self.work.closed;
             if is_quiet {
                 self.expectation.gathered(0);
                 self.be_quiet();
@@ -113,7 +113,7 @@ impl Writer {
         }
     }
 
-    /// Takes what waits now, without waiting for it, and obeys orders.
+    /// Takes what waits now, without waiting for it, and executes commands.
     pub fn poll(&mut self) {
         let mut work = std::mem::take(&mut self.work);
         self.shared.queue.take(&mut work);
@@ -123,8 +123,8 @@ impl Writer {
 
     fn take_over(&mut self) {
         self.pending.extend(self.work.submissions.drain(..));
-        for order in std::mem::take(&mut self.work.orders) {
-            self.obey(order);
+        for command in std::mem::take(&mut self.work.commands) {
+            self.execute(command);
         }
     }
 
@@ -331,11 +331,11 @@ impl Writer {
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::CreateKey(record, reply) => drop(reply.send(self.create_key(*record))),
-            Order::RevokeKey(id, at, reply) => drop(reply.send(self.revoke_key(&id, at))),
-            Order::TouchKeys(mut used, reply) => {
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::CreateKey(record, reply) => drop(reply.send(self.create_key(*record))),
+            Command::RevokeKey(id, at, reply) => drop(reply.send(self.revoke_key(&id, at))),
+            Command::TouchKeys(mut used, reply) => {
                 let state = self.shared.state.read();
                 used.retain(|(id, _)| state.key(id).is_some());
                 drop(state);
@@ -345,7 +345,7 @@ impl Writer {
                     .try_for_each(|used| self.change(Change::Used(used.to_vec()), Class::Message));
                 let _ = reply.send(touched);
             }
-            Order::Age(reply) => {
+            Command::Age(reply) => {
                 let aged = self.age();
                 if let Some(reply) = reply {
                     let _ = reply.send(aged);

@@ -26,7 +26,7 @@ pub struct Claim {
 }
 
 /// A claim as it was found.
-pub struct Found {
+pub struct ClaimHead {
     /// The attempt that was accepted.
     pub attempt: Uuid,
     /// When.
@@ -70,7 +70,7 @@ impl Claim {
     }
 }
 
-impl Found {
+impl ClaimHead {
     /// Reads the row of a claim.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Found {
 }
 
 /// The values that name a claim.
-pub fn place(key: &MessageKey) -> (&str, &'static str, &str) {
+pub fn primary_key(key: &MessageKey) -> (&str, &'static str, &str) {
     (key.org.as_str(), key.env.as_str(), key.sid.as_str())
 }
 
@@ -96,7 +96,7 @@ pub fn place(key: &MessageKey) -> (&str, &'static str, &str) {
 /// # Errors
 /// For bytes that are damaged, of a later version of this program, or of another message.
 pub fn message(key: &MessageKey, row: &Row) -> Result<Option<Message>, Failed> {
-    let found = Found::read(row)?;
+    let found = ClaimHead::read(row)?;
     let Some(bytes) = row.blob("message") else { return Ok(None) };
     let malformed = |error: &dyn std::fmt::Display| Failed::malformed(error.to_string());
     // Never negative: 60 bits.
@@ -116,7 +116,7 @@ impl Core {
     /// # Errors
     /// As the driver's error is classified.
     pub async fn claim(&self, key: &MessageKey) -> Result<Option<Row>, Failed> {
-        let rows = self.read(&self.cql.read_claim, place(key)).await?;
+        let rows = self.read(&self.cql.read_claim, primary_key(key)).await?;
         rows.maybe_first_row::<Row>().map_err(|error| Failed::malformed(error.to_string()))
     }
 
@@ -128,9 +128,10 @@ impl Core {
     pub async fn write_feed_row(&self, claim: &Claim) -> Result<(), Failed> {
         let ticks = ticks::of(claim.attempt);
         let (org, env, sid, attempt, accepted_at, from_id, fingerprint, message) = claim.values();
-        let place = (self.places.shard(org, claim.key.env, from_id), ticks::bucket(ticks));
+        let partition = (self.sharding.shard(org, claim.key.env, from_id), ticks::bucket(ticks));
         let written_at = ticks::micros(ticks);
-        let values = (place.0, place.1, attempt, org, env, sid, accepted_at, from_id, fingerprint, message, written_at);
+        let values =
+            (partition.0, partition.1, attempt, org, env, sid, accepted_at, from_id, fingerprint, message, written_at);
         self.write(&self.cql.insert_feed, values).await
     }
 
@@ -149,10 +150,10 @@ impl Core {
     ///
     /// # Errors
     /// As the driver's error is classified.
-    pub async fn claim_head(&self, key: &MessageKey) -> Result<Option<Found>, Failed> {
-        let rows = self.read(&self.cql.read_claim_head, place(key)).await?;
+    pub async fn claim_head(&self, key: &MessageKey) -> Result<Option<ClaimHead>, Failed> {
+        let rows = self.read(&self.cql.read_claim_head, primary_key(key)).await?;
         let row = rows.maybe_first_row::<Row>().map_err(|error| Failed::malformed(error.to_string()))?;
-        row.as_ref().map(Found::read).transpose()
+        row.as_ref().map(ClaimHead::read).transpose()
     }
 }
 

@@ -10,8 +10,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, options::Options, place::Places,
-    prepared::Prepared, settings::Settings, time::Time,
+    attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, options::Options, prepared::Prepared,
+    settings::Settings, sharding::Sharding, time::Time,
 };
 use crate::{domain::Timestamp, telemetry::names};
 
@@ -28,7 +28,7 @@ pub struct Core {
     /// The constants of the keyspace.
     pub settings: Settings,
     /// Shards and slots.
-    pub places: Places,
+    pub sharding: Sharding,
     /// The process's time, held against the database's.
     pub time: Time,
     /// Rows that were told as unreadable.

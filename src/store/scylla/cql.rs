@@ -68,7 +68,7 @@ statements! {
                          VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS USING TTL ?";
     /// Claims with their contents after a token, in the order of tokens.
     export_claims: Read "SELECT org_id, env, message_sid, attempt_id, accepted_at, message, \
-                         token(org_id, env, message_sid) AS place FROM $ks.messages \
+                         token(org_id, env, message_sid) AS position FROM $ks.messages \
                          WHERE token(org_id, env, message_sid) > ? LIMIT ?";
     /// The claim of a key, with its contents.
     read_claim: Read "SELECT attempt_id, accepted_at, from_id, fingerprint, message FROM $ks.messages \

@@ -1,10 +1,10 @@
-//! The places that callers hold.
+//! The positions that callers hold.
 //!
 //! A cursor is 18 bytes: version u8 (2), kind u8, when the store was made (i64, big endian, microseconds; it tells one store
 //! from another), a point in attempt time (i64, big endian, ticks). Of kind `a` it stands after that point: every message
 //! whose attempt is not later was delivered. Of kind `s` it stands before whatever is oldest when it is used. Of kind
 //! `t` a second point follows: of what lies between the two, nothing is wanted. A page token is of kind `l`, and the id of an
-//! attempt (16 bytes) is in the place of the point: the page goes on before it.
+//! attempt (16 bytes) stands in place of the point: the page goes on before it.
 
 use uuid::Uuid;
 
@@ -20,9 +20,9 @@ const START: u8 = b's';
 const TIME: u8 = b't';
 const BEFORE: u8 = b'l';
 
-/// A place in the feed.
+/// A position in the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum FeedPosition {
     /// Before the oldest.
     Start,
     /// After a point in attempt time.
@@ -31,13 +31,13 @@ pub enum Place {
     Time(Ticks, Ticks),
 }
 
-impl Place {
+impl FeedPosition {
     /// As callers hold it.
     pub fn to_cursor(self, store: Timestamp) -> Cursor {
         let (kind, first, second) = match self {
-            Place::Start => (START, 0, None),
-            Place::After(point) => (AFTER, point, None),
-            Place::Time(point, until) => (TIME, point, Some(until)),
+            FeedPosition::Start => (START, 0, None),
+            FeedPosition::After(point) => (AFTER, point, None),
+            FeedPosition::Time(point, until) => (TIME, point, Some(until)),
         };
         let mut bytes = vec![VERSION, kind];
         bytes.extend(store.as_micros().to_be_bytes());
@@ -46,21 +46,21 @@ impl Place {
         Cursor(bytes.into())
     }
 
-    /// Reads what [`Place::to_cursor`] gave.
+    /// Reads what [`FeedPosition::to_cursor`] gave.
     ///
     /// # Errors
     /// [`crate::domain::Kind::InvalidArgument`] for anything else.
     pub fn read(cursor: &Cursor, store: Timestamp) -> Result<Self, Error> {
-        let place = parts(&cursor.0, store).and_then(|(kind, rest)| match kind {
-            START => (int(rest)? == 0).then_some(Place::Start),
-            AFTER => Some(Place::After(int(rest)?)),
+        let position = parts(&cursor.0, store).and_then(|(kind, rest)| match kind {
+            START => (int(rest)? == 0).then_some(FeedPosition::Start),
+            AFTER => Some(FeedPosition::After(int(rest)?)),
             TIME => {
                 let (first, second) = rest.split_at_checked(8)?;
-                Some(Place::Time(int(first)?, int(second)?))
+                Some(FeedPosition::Time(int(first)?, int(second)?))
             }
             _ => None,
         });
-        place.filter(|place| place.is_in_time()).ok_or_else(|| {
+        position.filter(|position| position.is_in_time()).ok_or_else(|| {
             Error::invalid_argument(
                 "cursor",
                 ViolationCode::InvalidValue,
@@ -71,9 +71,9 @@ impl Place {
 
     fn is_in_time(&self) -> bool {
         match *self {
-            Place::Start => true,
-            Place::After(point) => point >= 0,
-            Place::Time(point, until) => 0 <= point && point <= until,
+            FeedPosition::Start => true,
+            FeedPosition::After(point) => point >= 0,
+            FeedPosition::Time(point, until) => 0 <= point && point <= until,
         }
     }
 }
@@ -128,13 +128,17 @@ mod tests {
 
     #[test]
     fn a_place_comes_back_as_it_went_and_is_short() {
-        for place in
-            [Place::Start, Place::After(0), Place::After(i64::MAX), Place::Time(5, 5), Place::Time(5, i64::MAX)]
-        {
-            let cursor = place.to_cursor(store(1));
-            assert_eq!(Place::read(&cursor, store(1)).expect("valid"), place);
+        for position in [
+            FeedPosition::Start,
+            FeedPosition::After(0),
+            FeedPosition::After(i64::MAX),
+            FeedPosition::Time(5, 5),
+            FeedPosition::Time(5, i64::MAX),
+        ] {
+            let cursor = position.to_cursor(store(1));
+            assert_eq!(FeedPosition::read(&cursor, store(1)).expect("valid"), position);
             assert!(cursor.to_string().len() <= 64, "{cursor}");
-            assert!(Place::read(&cursor, store(2)).is_err());
+            assert!(FeedPosition::read(&cursor, store(2)).is_err());
             assert!(read_token(&PageToken(cursor.0), store(1)).is_err());
         }
     }
@@ -145,7 +149,7 @@ mod tests {
         let given = token(attempt, store(1));
         assert_eq!(read_token(&given, store(1)).expect("valid"), attempt);
         assert!(read_token(&given, store(2)).is_err());
-        assert!(Place::read(&Cursor(given.0), store(1)).is_err());
+        assert!(FeedPosition::read(&Cursor(given.0), store(1)).is_err());
     }
 
     proptest! {
@@ -161,8 +165,8 @@ mod tests {
                 made.copy_from_slice(&store(1).as_micros().to_be_bytes());
             }
             let cursor = Cursor(bytes.into());
-            if let Ok(place) = Place::read(&cursor, store(1)) {
-                prop_assert_eq!(place.to_cursor(store(1)), cursor);
+            if let Ok(position) = FeedPosition::read(&cursor, store(1)) {
+                prop_assert_eq!(position.to_cursor(store(1)), cursor);
             }
         }
     }

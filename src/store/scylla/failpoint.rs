@@ -1,4 +1,4 @@
-//! Places where tests stop, end or hold up the process; nothing of it is in a build without the feature `failpoints`.
+//! Points where tests stop, end or hold up the process; nothing of it is in a build without the feature `failpoints`.
 //!
 //! `FAILPOINTS="before-claim=3*off->1*return(kill)"` in the environment, in the words of the crate `fail`. `return(…)` says
 //! what happens: `kill` ends the process as SIGKILL does, `stop` halts it as SIGSTOP does, `hold` holds this one
@@ -6,7 +6,7 @@
 //!
 //! `FAILPOINTS="no-check=return"` has the store break a promise, to see that tests find that out.
 
-/// A place between two steps.
+/// A point between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Nothing is written yet.

@@ -11,13 +11,13 @@ use uuid::{Builder, Uuid};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    claim::{Claim, Found},
+    claim::{Claim, ClaimHead},
     core::Core,
     error::Failed,
-    flight::Tower,
     lwt::Decision,
     repeat,
     schema::CLAIMS_LONGER,
+    submit_pipeline::SubmitPipeline,
     ticks::{self, Ticks},
 };
 use crate::{
@@ -36,13 +36,13 @@ const ATTEMPTS: usize = 2;
 /// When it is not clear what became of one of them.
 pub async fn import(
     core: &Arc<Core>,
-    tower: &Tower,
+    pipeline: &SubmitPipeline,
     messages: Vec<Message>,
     into: ImportInto,
 ) -> Result<Vec<Imported>, Error> {
     let mut shards = BTreeMap::<i32, Vec<(usize, Message)>>::new();
     for (number, message) in messages.into_iter().enumerate() {
-        shards.entry(core.places.shard_of(&message.sender())).or_default().push((number, message));
+        shards.entry(core.sharding.shard_of(&message.sender())).or_default().push((number, message));
     }
     let importing = shards.into_iter().map(|(shard, messages)| async move {
         let mut imported = Vec::with_capacity(messages.len());
@@ -57,7 +57,7 @@ pub async fn import(
                     Way::Silent(last)
                 }
             };
-            imported.push((number, import_one(core, tower, shard, message, way).await?));
+            imported.push((number, import_one(core, pipeline, shard, message, way).await?));
         }
         Ok::<_, Failed>(imported)
     });
@@ -75,7 +75,13 @@ enum Way {
     Silent(Ticks),
 }
 
-async fn import_one(core: &Core, tower: &Tower, shard: i32, message: Message, way: Way) -> Result<Imported, Failed> {
+async fn import_one(
+    core: &Core,
+    pipeline: &SubmitPipeline,
+    shard: i32,
+    message: Message,
+    way: Way,
+) -> Result<Imported, Failed> {
     let Message { key, content, accepted_at, traceparent } = message;
     if core.is_past(accepted_at) {
         return Ok(Imported::Expired);
@@ -99,8 +105,8 @@ async fn import_one(core: &Core, tower: &Tower, shard: i32, message: Message, wa
             for _ in 0..ATTEMPTS {
                 let claim = Claim::imported(&message, core.attempt()?, accepted_at);
                 mine.push(claim.attempt);
-                tower.refer(&claim, shard, deadline).await?;
-                if tower.resolving_upto(shard, deadline).await? < ticks::of(claim.attempt) {
+                pipeline.refer(&claim, shard, deadline).await?;
+                if pipeline.resolving_upto(shard, deadline).await? < ticks::of(claim.attempt) {
                     return decide(core, &claim, &mine, &message, deadline).await;
                 }
             }
@@ -140,7 +146,7 @@ async fn decide(
     match repeat::until(deadline, || core.decide(&core.cql.import_claim, &values), |_| {}).await? {
         Decision::Applied => Ok(Imported::Taken),
         Decision::Refused(row) => {
-            let found = Found::read(&row)?;
+            let found = ClaimHead::read(&row)?;
             // An earlier try that seemed lost, or the resolver, which found the references: ours all the same.
             let is_mine = mine.contains(&found.attempt);
             Ok(if is_mine { Imported::Taken } else { compare(&found, message, claim.accepted_at) })
@@ -148,7 +154,7 @@ async fn decide(
     }
 }
 
-fn compare(found: &Found, message: &NewMessage, accepted_at: Timestamp) -> Imported {
+fn compare(found: &ClaimHead, message: &NewMessage, accepted_at: Timestamp) -> Imported {
     let is_same = found.accepted_at == accepted_at
         && found.fingerprint.is_some_and(|fingerprint| fingerprint.matches(message.fingerprint()));
     if is_same { Imported::Present } else { Imported::Conflict }

@@ -27,12 +27,11 @@ use super::{
     error::{Failed, Fate, full_text, is_invalid},
     lwt::{Decision, Row},
     options::Options,
-    place,
     prepared::Prepared,
     schema::{self, MIGRATIONS},
     session::{Connection, Profiles},
     settings::{self, Settings},
-    ticks,
+    sharding, ticks,
 };
 use crate::domain::{Clock, Timestamp};
 
@@ -47,14 +46,14 @@ pub struct Plan {
     /// The keyspace.
     pub keyspace: String,
     /// What is to be done, or was done, in this order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<MigrationStep>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum MigrationStep {
     /// The statement that makes the keyspace.
     Keyspace(String),
     /// A statement that makes a table.
@@ -137,7 +136,7 @@ impl<'a> Migrator<'a> {
                 ));
             }
             let tablets = self.engine.needs_no_tablets();
-            plan.steps.push(Step::Keyspace(schema::keyspace(
+            plan.steps.push(MigrationStep::Keyspace(schema::keyspace(
                 &keyspace,
                 &self.connection.datacenter,
                 replicas,
@@ -155,21 +154,21 @@ impl<'a> Migrator<'a> {
             .collect();
         for table in MIGRATIONS.iter().flat_map(|migration| (migration.statements)(self.options)) {
             if !tables.iter().any(|known| *known == table.name) {
-                plan.steps.push(Step::Table(in_keyspace(&table.cql, &keyspace)));
+                plan.steps.push(MigrationStep::Table(in_keyspace(&table.cql, &keyspace)));
             }
         }
         let has = |name: &str| tables.iter().any(|known| known == name);
         let settings = if has("settings") { self.settings().await? } else { None };
         let missing = if has("leases") { self.missing_leases().await? } else { self.options.slots.into() };
         if missing > 0 {
-            plan.steps.push(Step::Leases(missing));
+            plan.steps.push(MigrationStep::Leases(missing));
         }
         match settings {
-            None => plan.steps.push(Step::Settings),
+            None => plan.steps.push(MigrationStep::Settings),
             Some(settings) => {
                 self.check(&settings)?;
                 if settings.schema_version < schema::VERSION {
-                    plan.steps.push(Step::Version { from: settings.schema_version, to: schema::VERSION });
+                    plan.steps.push(MigrationStep::Version { from: settings.schema_version, to: schema::VERSION });
                 }
             }
         }
@@ -189,12 +188,12 @@ impl<'a> Migrator<'a> {
     async fn carry_out(&self, plan: &Plan, clock: &dyn Clock) -> Result<(), ConnectError> {
         for step in &plan.steps {
             match step {
-                Step::Keyspace(cql) => {
+                MigrationStep::Keyspace(cql) => {
                     self.check_nodes()?;
                     self.change_schema(cql).await?;
                 }
-                Step::Table(cql) => self.change_schema(cql).await?,
-                Step::Settings | Step::Leases(_) | Step::Version { .. } => {}
+                MigrationStep::Table(cql) => self.change_schema(cql).await?,
+                MigrationStep::Settings | MigrationStep::Leases(_) | MigrationStep::Version { .. } => {}
             }
         }
         self.agree().await?;
@@ -205,7 +204,7 @@ impl<'a> Migrator<'a> {
         // Of one that another run made, its own begin holds.
         let mark = self.settings().await?.unwrap_or_else(|| new.clone()).first_mark();
         for slot in 0..i32::from(self.options.slots) {
-            let values = (place::RESOLVER, slot, "", 0_i64, 0_i64, mark, mark);
+            let values = (sharding::RESOLVER, slot, "", 0_i64, 0_i64, mark, mark);
             self.decide("write the leases", migration::INSERT_LEASE, values).await?;
         }
         // Last: a keyspace with settings has everything else, and servers start on it.
@@ -341,7 +340,7 @@ impl<'a> Migrator<'a> {
         let prepared = self.session().prepare(statement).await.map_err(|error| failed(&error))?;
         let mut missing = 0;
         for slot in 0..i32::from(self.options.slots) {
-            let result = self.session().execute_unpaged(&prepared, (place::RESOLVER, slot)).await;
+            let result = self.session().execute_unpaged(&prepared, (sharding::RESOLVER, slot)).await;
             let rows = result.map_err(|error| failed(&error))?.into_rows_result().map_err(|error| failed(&error))?;
             missing += usize::from(rows.rows_num() == 0);
         }
@@ -385,13 +384,13 @@ async fn pause(attempt: usize) {
     tokio::time::sleep(Duration::from_millis(100 * tenths)).await;
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for MigrationStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Keyspace(cql) | Step::Table(cql) => write!(f, "{cql};"),
-            Step::Settings => f.write_str("-- write the settings that all processes share"),
-            Step::Leases(count) => write!(f, "-- write {count} leases of the resolver"),
-            Step::Version { from, to } => write!(f, "-- move the schema's version from {from} to {to}"),
+            MigrationStep::Keyspace(cql) | MigrationStep::Table(cql) => write!(f, "{cql};"),
+            MigrationStep::Settings => f.write_str("-- write the settings that all processes share"),
+            MigrationStep::Leases(count) => write!(f, "-- write {count} leases of the resolver"),
+            MigrationStep::Version { from, to } => write!(f, "-- move the schema's version from {from} to {to}"),
         }
     }
 }

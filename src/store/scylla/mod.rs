@@ -5,12 +5,12 @@
 //! find it are durable. A reference counts only when the claim of its key has the same attempt. Whatever a process leaves
 //! half done, the resolver of its slot finishes.
 //!
-//! Where to read on: `submit` (one flight a key and process), `flight` (from the references to the claim), `barrier` (the
-//! check between them), `memory` (what is known without the database), `attempt`, `ticks` and `time` (the time that everything
-//! is ordered by), `place` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables), `settings` (the
+//! Where to read on: `submit` (one flight a key and process), `submit_pipeline` (from the references to the claim), `barrier` (the
+//! check between them), `dedup_cache` (what is known without the database), `attempt`, `ticks` and `time` (the time that everything
+//! is ordered by), `sharding` (shards and slots), `cql` (all statements), `schema` and `migrate` (the tables), `settings` (the
 //! constants that all processes share), `resolver` (a slot's rounds), `progress` (how far they
-//! came), `lease` (who goes round), `roll` (what it finishes),
-//! `feed` (what readers follow), `list`, `cursor` (places that callers hold), `scan` (reading references), `clock` and
+//! came), `lease` (who goes round), `roll_forward` (what it finishes),
+//! `feed` (what readers follow), `list`, `cursor` (positions that callers hold), `scan` (reading references), `clock` and
 //! `database_clock` (how far ours is off), `error` (what the driver's errors mean), `connect_error` (why there is no
 //! store), `lwt` (answers to conditional writes), `session` and `engine` (the
 //! connection, and what is at its other end), `failpoint` (where tests kill the process or break a promise).
@@ -30,31 +30,31 @@ mod core;
 mod cql;
 mod cursor;
 mod database_clock;
+mod dedup_cache;
 mod engine;
 mod error;
 mod export;
 mod failpoint;
 mod feed;
-mod flight;
 mod import;
 mod keys;
 mod lease;
 mod list;
 mod lwt;
-mod memory;
 pub mod migrate;
 mod options;
-mod place;
 mod prepared;
 mod progress;
 mod repeat;
 mod resolver;
-mod roll;
+mod roll_forward;
 mod scan;
 mod schema;
 mod session;
 mod settings;
+mod sharding;
 mod submit;
+mod submit_pipeline;
 mod ticks;
 mod time;
 
@@ -75,9 +75,9 @@ use self::{
     engine::Engine,
     error::Fate,
     feed::{Follower, Tail},
-    place::Places,
     resolver::Resolver,
     session::Connection,
+    sharding::Sharding,
     submit::Submissions,
     time::Time,
 };
@@ -160,7 +160,7 @@ impl ScyllaStore {
             session: connection.session,
             datacenter: connection.datacenter,
             cql,
-            places: Places { shards: options.shards, slots: options.slots },
+            sharding: Sharding { shards: options.shards, slots: options.slots },
             options,
             settings,
             time,
@@ -285,7 +285,7 @@ impl TransferStore for ScyllaStore {
     }
 
     async fn import(&self, messages: Vec<Message>, into: ImportInto) -> Result<Vec<Imported>, Error> {
-        import::import(self.open()?, self.submissions.tower(), messages, into).await
+        import::import(self.open()?, self.submissions.pipeline(), messages, into).await
     }
 }
 
@@ -295,7 +295,7 @@ impl Lifecycle for ScyllaStore {
         let core = self.open()?;
         core.time.for_attempts()?;
         // A quorum answers for a row that is always there.
-        core.read(&core.cql.read_upto, (place::RESOLVER, 0)).await?;
+        core.read(&core.cql.read_upto, (sharding::RESOLVER, 0)).await?;
         Ok(())
     }
 

@@ -27,11 +27,11 @@ use super::{
     error::{Failed, Fate},
     lease::{Held, Lease, Taking, Watch},
     lwt::Decision,
-    place,
     progress::Progress,
     repeat::{self, UNCLEAR},
-    roll::Rolled,
+    roll_forward::RollForward,
     scan::{CONCURRENT, Reference, side_by_side},
+    sharding,
     ticks::{self, Ticks},
 };
 use crate::telemetry::names;
@@ -100,14 +100,14 @@ impl Resolver {
         ] {
             metrics::counter!(name).increment(0);
         }
-        for slot in 0..i32::from(core.places.slots) {
+        for slot in 0..i32::from(core.sharding.slots) {
             let resolver = Arc::clone(&resolver);
             core.tasks.spawn(async move { resolver.run(slot).await });
         }
     }
 
     async fn run(&self, slot: i32) {
-        let shards: Vec<i32> = self.core.places.shards_of(slot).collect();
+        let shards: Vec<i32> = self.core.sharding.shards_of(slot).collect();
         let cycle = self.core.options.cycle;
         let mut watch = Watch::default();
         // From the beginning, so that a slot which no process ever took is seen.
@@ -177,7 +177,7 @@ impl Resolver {
         let (taking, begun) = (Taking::of(&lease), Instant::now());
         let (expected_epoch, expected_beat) = (taking.expected_epoch, taking.expected_beat);
         let set = (self.me.as_str(), taking.epoch(), taking.beat());
-        let values = (set.0, set.1, set.2, place::RESOLVER, slot, expected_epoch, expected_beat);
+        let values = (set.0, set.1, set.2, sharding::RESOLVER, slot, expected_epoch, expected_beat);
         let is_taken = match self.core.decide(&self.core.cql.take_lease, values).await {
             Ok(Decision::Applied) => true,
             Ok(Decision::Refused(_)) => false,
@@ -192,7 +192,7 @@ impl Resolver {
 
     async fn give_back(&self, slot: i32, held: &Held) {
         let (epoch, beat, me) = (held.epoch(), held.beat(), self.me.as_str());
-        let values = ("", epoch, beat.saturating_add(1), place::RESOLVER, slot, epoch, me, beat);
+        let values = ("", epoch, beat.saturating_add(1), sharding::RESOLVER, slot, epoch, me, beat);
         if let Err(failed) = self.core.decide(&self.core.cql.give_lease, values).await {
             tracing::debug!(slot, %failed, "a lease was not given back; others take it when it stood still");
         }
@@ -216,16 +216,16 @@ impl Resolver {
         held.finish(progress.finished());
         let upto = held.resolving_upto();
         while progress.scanned() < upto {
-            let stretch = core.stretch(shards, progress.scanned(), upto).await?;
-            for (bucket, shards) in stretch.buckets {
-                let end = stretch.upto.min(ticks::bucket_end(bucket));
+            let scan_plan = core.scan_plan(shards, progress.scanned(), upto).await?;
+            for (bucket, shards) in scan_plan.buckets {
+                let end = scan_plan.upto.min(ticks::bucket_end(bucket));
                 for shard in shards {
                     rolled += self.resolve(slot, shard, bucket, end, held, progress).await?;
                 }
                 progress.scan_to(end);
                 held.finish(progress.finished());
             }
-            progress.scan_to(stretch.upto);
+            progress.scan_to(scan_plan.upto);
             held.finish(progress.finished());
         }
         let stuck = progress.count_stuck();
@@ -340,8 +340,8 @@ impl Resolver {
             let rolled: Vec<_> = side_by_side(rolling).collect().await;
             for (reference, rolled) in rolled {
                 match rolled {
-                    Ok(Rolled::Claimed) => claimed += 1,
-                    Ok(Rolled::Orphan) => orphans += 1,
+                    Ok(RollForward::Claimed) => claimed += 1,
+                    Ok(RollForward::Orphan) => orphans += 1,
                     // No claim of it can be written, by whomever; and its absence was read since the last try.
                     Err(failed) if failed.fate == Fate::Bug && progress.is_stuck(reference) => {
                         core.found_unreadable("messages", &reference.key.fingerprint());
@@ -419,7 +419,7 @@ impl Resolver {
             renewal.beat,
             renewal.resolving_upto,
             renewal.resolved_upto,
-            place::RESOLVER,
+            sharding::RESOLVER,
             slot,
             renewal.expected_epoch,
             self.me.as_str(),

@@ -12,8 +12,8 @@ use super::{
     error::Failed,
     lease::Lease,
     lwt::Row,
-    place,
     prepared::Prepared,
+    sharding,
     ticks::{self, Ticks},
 };
 use crate::domain::{Error, Message, MessageKey, MessageSid, OrgId};
@@ -93,24 +93,24 @@ pub enum Standing {
 
 /// Buckets that a scan must look into, and how far that brings it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct ScanPlan {
     /// The shards that may have rows, by bucket, in the order of time.
     pub buckets: BTreeMap<i32, Vec<i32>>,
-    /// Where the stretch ends: there the next one begins.
+    /// Where the plan ends: there the next one begins.
     pub upto: Ticks,
 }
 
 impl Core {
-    /// The first stretch of a scan of `shards` from `from` (excluded) to `upto` (included). Whatever was acknowledged
+    /// The first plan of a scan of `shards` from `from` (excluded) to `upto` (included). Whatever was acknowledged
     /// before the call is in its buckets.
     ///
     /// # Errors
     /// As the driver's errors are classified.
-    pub async fn stretch(&self, shards: &[i32], from: Ticks, upto: Ticks) -> Result<Stretch, Failed> {
+    pub async fn scan_plan(&self, shards: &[i32], from: Ticks, upto: Ticks) -> Result<ScanPlan, Failed> {
         let (first, last) = (ticks::bucket(from.saturating_add(1)), ticks::bucket(upto));
         if last.saturating_sub(first) < UNASKED {
             let buckets = (first..=last).map(|bucket| (bucket, shards.to_vec())).collect();
-            return Ok(Stretch { buckets, upto });
+            return Ok(ScanPlan { buckets, upto });
         }
         let day = ticks::day(first);
         let wanted: BTreeSet<i32> = shards.iter().copied().collect();
@@ -130,7 +130,7 @@ impl Core {
                 break;
             }
         }
-        Ok(Stretch { buckets, upto: upto.min(ticks::day_end(day) - 1) })
+        Ok(ScanPlan { buckets, upto: upto.min(ticks::day_end(day) - 1) })
     }
 
     /// The references of a shard's bucket after `after` and up to `upto`, of at most [`PAGE`] rows, in their order. Rows that
@@ -201,7 +201,7 @@ impl Core {
     }
 
     async fn lease_by(&self, statement: &Prepared, slot: i32) -> Result<Lease, Failed> {
-        let rows = self.read(statement, (place::RESOLVER, slot)).await?;
+        let rows = self.read(statement, (sharding::RESOLVER, slot)).await?;
         let row = rows.maybe_first_row::<Row>().map_err(malformed)?;
         row.as_ref().and_then(Lease::read).ok_or_else(|| Failed::malformed("the row of a lease"))
     }
@@ -211,7 +211,7 @@ impl Core {
     /// # Errors
     /// As the driver's errors are classified; a lease that is missing.
     pub async fn resolved_upto(&self) -> Result<Ticks, Failed> {
-        let leases = concurrently((0..i32::from(self.places.slots)).map(|slot| self.lease(slot))).await?;
+        let leases = concurrently((0..i32::from(self.sharding.slots)).map(|slot| self.lease(slot))).await?;
         leases.into_iter().map(|lease| lease.resolved_upto).min().ok_or_else(|| Failed::malformed("there is no lease"))
     }
 }

@@ -8,7 +8,7 @@ use message_webhook::{
         Lifecycle, MessageStore,
         scylla::{
             ConnectError, Options, ScyllaStore,
-            migrate::{self, Plan, Step},
+            migrate::{self, MigrationStep, Plan},
         },
     },
 };
@@ -52,7 +52,7 @@ async fn plan(options: &Options) -> Plan {
 }
 
 fn makes_tables(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| matches!(step, Step::Keyspace(_) | Step::Table(_)))
+    plan.steps.iter().any(|step| matches!(step, MigrationStep::Keyspace(_) | MigrationStep::Table(_)))
 }
 
 /// A server starts on the keyspace when it lacks nothing, and then accepts.

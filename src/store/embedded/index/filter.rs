@@ -47,8 +47,8 @@ impl Filter {
     /// From now on this hash may be there.
     pub fn insert(&mut self, hash: &Hash) {
         let bits = self.bits(hash);
-        let place = self.place(hash);
-        if let Some(block) = self.blocks.get_mut(place) {
+        let block = self.block_of(hash);
+        if let Some(block) = self.blocks.get_mut(block) {
             for (word, bit) in block.0.iter_mut().zip(bits) {
                 *word |= bit;
             }
@@ -60,7 +60,7 @@ impl Filter {
         let bits = self.bits(hash);
         // All words, and no branch between them: which one lacks its bit cannot be foretold.
         let lacking = |block: &Block| block.0.iter().zip(bits).fold(0, |lacking, (word, bit)| lacking | (bit & !word));
-        self.blocks.get(self.place(hash)).is_some_and(|block| lacking(block) == 0)
+        self.blocks.get(self.block_of(hash)).is_some_and(|block| lacking(block) == 0)
     }
 
     /// Bytes in memory.
@@ -68,7 +68,7 @@ impl Filter {
         self.blocks.len() * size_of::<Block>()
     }
 
-    fn place(&self, hash: &Hash) -> usize {
+    fn block_of(&self, hash: &Hash) -> usize {
         // Below the number of blocks.
         ((u128::from(prefix(hash)) * self.blocks.len() as u128) >> 64) as usize
     }

@@ -78,7 +78,7 @@ pub fn seal(out: &mut Vec<u8>, seed: u64, number: u32, part: Part, payload: &[u8
 }
 
 /// Where the page `number` begins.
-pub fn place(number: u32) -> u64 {
+pub fn offset(number: u32) -> u64 {
     u64::from(number) * PAGE as u64
 }
 
@@ -127,7 +127,7 @@ impl Reader {
     /// [`RunError`].
     pub fn words(mut self, part: Part) -> Result<Vec<u64>, RunError> {
         // Not more than the file may have, whatever a header says.
-        let size = self.file.size()?.min(place(self.pages.end).saturating_sub(place(self.pages.start)));
+        let size = self.file.size()?.min(offset(self.pages.end).saturating_sub(offset(self.pages.start)));
         let mut words = Vec::with_capacity(size as usize / 8);
         while let Some(page) = self.next_page() {
             match page? {
@@ -148,7 +148,7 @@ impl Reader {
     fn fill(&mut self, number: u32, pages: usize) -> Result<(), RunError> {
         self.at = 0;
         self.chunk.resize(pages * PAGE, 0);
-        let read = self.file.read_at(&mut self.chunk, place(number));
+        let read = self.file.read_at(&mut self.chunk, offset(number));
         self.chunk.truncate(*read.as_ref().unwrap_or(&0));
         Ok(read.map(drop)?)
     }
@@ -171,7 +171,7 @@ impl Writer {
     /// Into `file`, from its page 1 on.
     pub fn new(file: Arc<dyn DiskFile>, seed: u64) -> Self {
         let chunk = Vec::with_capacity(CHUNK * PAGE);
-        Self { file, seed, number: 1, payload: Vec::with_capacity(PAYLOAD), chunk, at: place(1), unsynced: 0 }
+        Self { file, seed, number: 1, payload: Vec::with_capacity(PAYLOAD), chunk, at: offset(1), unsynced: 0 }
     }
 
     /// Adds an item, at most [`PAYLOAD`] bytes, to the page, or begins a new one for it.

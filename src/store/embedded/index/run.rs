@@ -114,7 +114,7 @@ impl Run {
             let [pages, _, directory_pages] = header.layout()?;
             writer.finish(&header.encode(identity, kind, span))?;
             disk.rename(&temporary, &name)?;
-            let bytes = page::place(directory_pages.end);
+            let bytes = page::offset(directory_pages.end);
             Ok(Self { file, kind, span, seed, end, entries: written, pages, bytes, filter, directory, damage: None })
         };
         let made = make();
@@ -138,7 +138,7 @@ impl Run {
         let header = Header::read(file.as_ref(), identity, seed)?;
         let [pages, filter, directory] = header.layout()?;
         let Header { entries, filter_words, end } = header;
-        let bytes = page::place(directory.end);
+        let bytes = page::offset(directory.end);
         let words = |pages, part| Reader::new(Arc::clone(&file), seed, pages).words(part).ok();
         let filter = words(filter, Part::Filter).filter(|words| words.len() as u64 == filter_words);
         let directory = words(directory, Part::Directory).filter(|words| words.len() == pages.len());
@@ -296,7 +296,7 @@ impl Run {
     fn page(&self, index: u32) -> Result<Page, RunError> {
         let number = self.pages.start.saturating_add(index);
         let mut bytes = [0; PAGE];
-        let length = self.file.read_at(&mut bytes, page::place(number))?;
+        let length = self.file.read_at(&mut bytes, page::offset(number))?;
         match page::check(bytes.get(..length).unwrap_or_default(), self.seed, number)? {
             (Part::Entries, payload) if payload.len() >= ENTRY => Ok(payload.as_chunks().0.to_vec()),
             _ => Err(RunError::Damaged("a page is of another part")),

@@ -212,7 +212,7 @@ impl Window {
 
 /// What reading forward meets.
 #[derive(Debug)]
-pub enum Step {
+pub enum WalkStep {
     /// A record, and the checksum of its frame.
     Record(Record, u64),
     /// Acknowledged records are missing or unreadable from one place to the other.
@@ -297,7 +297,7 @@ impl Walker {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn step(&mut self) -> Result<Option<Step>, ReadError> {
+    pub fn step(&mut self) -> Result<Option<WalkStep>, ReadError> {
         while !self.is_done {
             if let Some(frame) = self.frame {
                 if self.at < frame.end() {
@@ -317,13 +317,13 @@ impl Walker {
         Ok(None)
     }
 
-    fn record(&mut self, frame: &FrameHeader) -> Result<Step, ReadError> {
+    fn record(&mut self, frame: &FrameHeader) -> Result<WalkStep, ReadError> {
         let at = self.at;
         let position = Position::new(self.number, at);
         if let Some((head, _)) = self.window.head(frame, at)? {
             let body = self.window.body(&head, at)?.map(<[u8]>::to_vec);
             self.at = at.saturating_add(head.span() as u32);
-            return Ok(Step::Record(Record { position, head, body }, frame.checksum));
+            return Ok(WalkStep::Record(Record { position, head, body }, frame.checksum));
         }
         // Heads verify alone, so what is whole behind the damage is found.
         let mut next = at.saturating_add(ALIGN as u32);
@@ -331,11 +331,11 @@ impl Walker {
             next = next.saturating_add(ALIGN as u32);
         }
         self.at = next.min(frame.end());
-        Ok(Step::Lost(position, Position::new(self.number, self.at)))
+        Ok(WalkStep::Lost(position, Position::new(self.number, self.at)))
     }
 
     /// Goes on to the next frame; gives what is lost before it.
-    fn next_frame(&mut self) -> Result<Option<Step>, ReadError> {
+    fn next_frame(&mut self) -> Result<Option<WalkStep>, ReadError> {
         let from = Position::new(self.number, self.at);
         // What a later program wrote is not read: the opening has refused it.
         let found = self.window.next_header(self.at)?.unwrap_or(None);
@@ -348,7 +348,7 @@ impl Walker {
                 _ => false,
             };
             let is_short = is_short || (self.ends_in_gap && self.extent.is_sealed);
-            return Ok(is_short.then(|| Step::Lost(from, Position::new(self.number.saturating_add(1), 0))));
+            return Ok(is_short.then(|| WalkStep::Lost(from, Position::new(self.number.saturating_add(1), 0))));
         };
         let lost = match self.previous {
             Some((previous, ordinal)) if found.previous != previous => Some(found.ordinal.saturating_sub(ordinal)),
@@ -357,6 +357,6 @@ impl Walker {
         self.at = found.position.offset().saturating_add(FRAME_HEADER as u32);
         self.frame = Some(found);
         // Where the ordinals meet, only a frame without records was damaged.
-        Ok(lost.filter(|lost| *lost > 0).map(|_| Step::Lost(from, found.position)))
+        Ok(lost.filter(|lost| *lost > 0).map(|_| WalkStep::Lost(from, found.position)))
     }
 }

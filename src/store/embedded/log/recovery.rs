@@ -26,7 +26,7 @@ use crate::store::embedded::{
 };
 
 /// A log that was read and judged. Nothing is written yet.
-pub struct Found {
+pub struct RecoveredLog {
     /// What all segments have in common.
     pub identity: Identity,
     /// The headers by number; a damaged one is made up from its neighbours.
@@ -183,7 +183,7 @@ impl Finder {
     ///
     /// # Errors
     /// [`FindError`].
-    pub fn judge(mut self, is_covered: impl Fn(u32) -> bool) -> Result<Found, FindError> {
+    pub fn judge(mut self, is_covered: impl Fn(u32) -> bool) -> Result<RecoveredLog, FindError> {
         let newest = self.newest;
         let accepted = self.headers.get(&newest).map(|header| header.gaps.clone()).unwrap_or_default();
         let (mut state, base) = self.snapshot(newest)?;
@@ -317,7 +317,7 @@ impl Finder {
         mut recents: Vec<Recent>,
         mut state: State,
         mut told: Vec<String>,
-    ) -> Result<Found, FindError> {
+    ) -> Result<RecoveredLog, FindError> {
         let newest = self.newest;
         let missing = || FindError::Io(io::ErrorKind::NotFound.into());
         let header = self.headers.get(&newest).cloned().ok_or_else(missing)?;
@@ -364,7 +364,7 @@ impl Finder {
         };
         recents.push(scanned.recent);
         state.oldest = state.oldest.max(1);
-        Ok(Found {
+        Ok(RecoveredLog {
             identity: header.identity,
             segments: self.headers,
             recents,

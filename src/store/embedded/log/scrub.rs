@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::gauge;
 
-use super::reader::{ReadError, Step, Walker};
+use super::reader::{ReadError, WalkStep, Walker};
 use crate::{
     domain::Timestamp,
     store::embedded::{background, index::RunKind, shared::Shared},
@@ -47,14 +47,14 @@ impl Scrubber {
                 continue;
             };
             match walker.step() {
-                Ok(Some(Step::Record(record, _))) => {
+                Ok(Some(WalkStep::Record(record, _))) => {
                     read += record.head.span();
                     if record.body.is_none() {
                         self.damaged += 1;
                         shared.found_damage(record.position);
                     }
                 }
-                Ok(Some(Step::Lost(from, ..))) => {
+                Ok(Some(WalkStep::Lost(from, ..))) => {
                     self.damaged += 1;
                     shared.found_damage(from);
                 }

@@ -13,7 +13,7 @@ use crate::{
     domain::{Environment, KeyId, KeyOwner, KeyRecord, OrgId, Scopes, SecretHash},
     store::{
         FeedFrom,
-        embedded::{get, open, options::Mode, queue::Order, report::OpenReport},
+        embedded::{get, open, options::Mode, queue::Command, report::OpenReport},
     },
 };
 
@@ -174,7 +174,7 @@ impl Story {
                     revoked_at: None,
                 };
                 let (reply, mut answer) = oneshot::channel();
-                let _ = shared.queue.order(Order::CreateKey(Box::new(record), reply));
+                let _ = shared.queue.command(Command::CreateKey(Box::new(record), reply));
                 life.write(0);
                 if let Ok(Ok(())) = answer.try_recv() {
                     *key = Key { is_made: true, ..Key::default() };
@@ -184,7 +184,7 @@ impl Story {
             1 => {
                 key.may_be_revoked = true;
                 let (reply, mut answer) = oneshot::channel();
-                let _ = shared.queue.order(Order::RevokeKey(id, now, reply));
+                let _ = shared.queue.command(Command::RevokeKey(id, now, reply));
                 life.write(0);
                 if let Ok(Ok(Some(_))) = answer.try_recv() {
                     key.revoked.get_or_insert(real);
@@ -193,7 +193,7 @@ impl Story {
             }
             _ => {
                 let (reply, _answer) = oneshot::channel();
-                let _ = shared.queue.order(Order::TouchKeys(vec![(id, now)], reply));
+                let _ = shared.queue.command(Command::TouchKeys(vec![(id, now)], reply));
                 life.write(0);
             }
         }
@@ -223,7 +223,7 @@ impl Story {
     pub fn age(&mut self) {
         let Some(life) = &mut self.life else { return };
         let (reply, mut answer) = oneshot::channel();
-        let _ = life.shared.queue.order(Order::Age(Some(reply)));
+        let _ = life.shared.queue.command(Command::Age(Some(reply)));
         life.write(0);
         let aged = answer.try_recv();
         tell!(self, "aged: {:?}", aged.map(|aged| aged.map_err(|error| error.kind())));

@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use self::story::{Story, Tally};
 
 /// Tells the story of a seed; what went wrong in it.
-pub fn tell(seed: u64, steps: u64) -> (Tally, Result<(), String>) {
+pub fn run_story(seed: u64, steps: u64) -> (Tally, Result<(), String>) {
     let mut story = Story::new(seed, false);
     let told = catch_unwind(AssertUnwindSafe(|| story.run(steps)));
     (story.tally, told.unwrap_or_else(|_| Err("a panic".to_owned())))

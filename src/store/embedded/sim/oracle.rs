@@ -74,7 +74,7 @@ pub enum Fed {
 }
 
 /// Where a cursor stands in the log, for the order alone.
-fn place_of(cursor: &Cursor) -> u64 {
+fn position_of(cursor: &Cursor) -> u64 {
     u64::from_be_bytes(cursor.0[2..10].try_into().expect("eight bytes"))
 }
 
@@ -178,7 +178,7 @@ impl Oracle {
             let found = self.feed.get(at..).unwrap_or_default().iter().position(|known| *known == item);
             let Some(skipped) = found else {
                 // A crash sets the age clock back: what was expired when the feed was first read may be there again.
-                let place = self.places.partition_point(|place| *place < place_of(cursor));
+                let place = self.places.partition_point(|place| *place < position_of(cursor));
                 if place < at {
                     return Err(format!("the feed gives m{number} out of order or twice"));
                 }
@@ -226,7 +226,7 @@ impl Oracle {
             return Err(format!("GAP: the feed gave what is behind m{number} before"));
         }
         self.feed.insert(place, (number, at));
-        self.places.insert(place, place_of(cursor));
+        self.places.insert(place, position_of(cursor));
         Ok(())
     }
 

@@ -36,7 +36,7 @@ fn small_store(seed: u64) -> Story {
         story.with(|life, _| life.ahead(20));
         story.hear().expect("heard");
     }
-    story.keep_house();
+    story.maintain();
     let life = story.life.take().expect("it is open");
     let fed = life.feed_from_start(&story.oracle).expect("the feed");
     story.oracle.read(0, &fed, &mut Vec::new()).expect("right");

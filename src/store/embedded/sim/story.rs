@@ -206,7 +206,7 @@ impl Story {
             48..50 => self.refuse_and_vouch(),
             50..56 => self.with(|life, _| life.quiet()),
             56..65 => self.with(|life, rng| life.ahead(1 + rng.below(6))),
-            65..70 => self.keep_house(),
+            65..70 => self.maintain(),
             70..73 => self.age(),
             73..76 => self.change_keys(),
             76..78 => self.import(),
@@ -297,7 +297,7 @@ impl Story {
         self.end_life(is_cut);
     }
 
-    pub fn keep_house(&mut self) {
+    pub fn maintain(&mut self) {
         let done = self.life.as_mut().map_or(Ok(()), Life::house);
         if let Err(why) = done {
             tell!(self, "house: {why}");

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{lines, story::Tally, tell};
+use super::{lines, run_story, story::Tally};
 use crate::store::embedded::sabotage::{Sabotage, plant};
 
 const STEPS: u64 = 300;
@@ -20,7 +20,7 @@ fn steps() -> u64 {
 fn stories(seed: u64, time: Duration) -> (Tally, Option<(u64, String)>) {
     let (begun, mut tally, mut at) = (Instant::now(), Tally::default(), seed);
     while begun.elapsed() < time {
-        let (told, result) = tell(at, steps());
+        let (told, result) = run_story(at, steps());
         tally.add(&told);
         if let Err(why) = result {
             return (tally, Some((at, why)));
@@ -58,7 +58,7 @@ fn is_found(sabotage: Sabotage) {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     while taken < 100_000 && found.is_none() {
-        let (tally, result) = tell(seed, STEPS);
+        let (tally, result) = run_story(seed, STEPS);
         taken += tally.steps;
         found = result.err();
         seed += 1;

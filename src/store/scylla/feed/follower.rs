@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    leg::{Found, Leg},
-    log::Entry,
-    seen::Seen,
+    delivered::Delivered,
+    log::LogEntry,
+    range_scan::{RangeScan, ScannedMessage},
     tail::{Membership, Tail},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     store::{
         Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart, PageLimit,
         scylla::{
-            cursor::Place,
+            cursor::FeedPosition,
             scan::Attempt,
             ticks::{self, Ticks},
         },
@@ -36,7 +36,7 @@ pub struct Follower {
     order: FeedOrder,
     /// Rung when a log has grown.
     grown: watch::Receiver<()>,
-    seen: Seen,
+    delivered: Delivered,
     /// Nothing up to here is wanted.
     not_upto: Ticks,
     /// Begun at the oldest, and nothing was given yet: what expires meanwhile is no loss.
@@ -46,12 +46,12 @@ pub struct Follower {
     _membership: Membership,
 }
 
-/// Where a reader is. A leg is taken out while it is used: after an interruption another begins at the mark.
+/// Where a reader is. A scan is taken out while it is used: after an interruption another begins at the mark.
 enum Phase {
     /// In the database, below the tail's position.
-    Behind(Option<Leg>),
+    Behind(Option<RangeScan>),
     /// In the database, above that position; after it in the log, from this number on.
-    Joining { leg: Option<Leg>, position: Ticks, next: u64 },
+    Joining { scan: Option<RangeScan>, position: Ticks, next: u64 },
     /// In the log, at this number.
     Live { next: u64 },
 }
@@ -64,7 +64,7 @@ impl Follower {
     pub async fn begin(tail: &Arc<Tail>, from: FeedFrom, order: FeedOrder) -> Result<Self, Error> {
         let core = &tail.core;
         let from = match from {
-            FeedFrom::Cursor(cursor) => Ok(Place::read(&cursor, core.settings.created_at)?),
+            FeedFrom::Cursor(cursor) => Ok(FeedPosition::read(&cursor, core.settings.created_at)?),
             FeedFrom::Start(start) => Err(start),
         };
         let membership = tail.join(order);
@@ -75,9 +75,9 @@ impl Follower {
         };
         let oldest = core.oldest().max(core.settings.first_mark());
         let (mark, not_upto, is_at_start) = match &from {
-            Ok(Place::Start) | Err(FeedStart::Start) => (oldest, 0, true),
-            Ok(Place::After(point)) => (*point, 0, false),
-            Ok(Place::Time(point, until)) => (*point, *until, false),
+            Ok(FeedPosition::Start) | Err(FeedStart::Start) => (oldest, 0, true),
+            Ok(FeedPosition::After(point)) => (*point, 0, false),
+            Ok(FeedPosition::Time(point, until)) => (*point, *until, false),
             Err(FeedStart::Time(time)) => {
                 let before = ticks::at(*time) - 1;
                 (before.min(position).max(oldest), before, before <= oldest)
@@ -88,7 +88,7 @@ impl Follower {
             tail: Arc::clone(tail),
             order,
             grown: tail.grown.subscribe(),
-            seen: Seen::upto(mark),
+            delivered: Delivered::upto(mark),
             not_upto,
             is_at_start,
             phase: Phase::Behind(None),
@@ -105,11 +105,11 @@ impl Follower {
     /// accepted later is in the log behind the place where the reader joins it.
     async fn pass_over_present(&mut self) -> Result<(), Error> {
         let (next, position) = self.tail.look(self.order, |log, position| (log.end(), position));
-        self.seen.advance(position.unwrap_or_default());
-        let mut leg = Leg::new(self.seen.mark(), self.tail.edge());
-        while !leg.is_done() {
-            for found in leg.page(&self.tail.core, PRESENT, |_| true).await? {
-                self.seen.note(found.attempt);
+        self.delivered.advance(position.unwrap_or_default());
+        let mut scan = RangeScan::new(self.delivered.mark(), self.tail.edge());
+        while !scan.is_done() {
+            for found in scan.page(&self.tail.core, PRESENT, |_| true).await? {
+                self.delivered.note(found.attempt);
             }
         }
         self.phase = Phase::Live { next };
@@ -120,73 +120,73 @@ impl Follower {
     fn join(&mut self) {
         let (next, position) = self.tail.look(self.order, |log, position| (log.end(), position));
         let position = position.unwrap_or_default();
-        if position > self.seen.mark() {
+        if position > self.delivered.mark() {
             return;
         }
         self.is_at_start = false;
         self.phase = match self.order {
-            FeedOrder::Fast => Phase::Joining { leg: None, position, next },
+            FeedOrder::Fast => Phase::Joining { scan: None, position, next },
             FeedOrder::Ordered => Phase::Live { next },
         };
     }
 
     /// The next messages below the tail's position.
-    async fn page_behind(&mut self, leg: Option<Leg>, limit: PageLimit) -> Result<Vec<FeedItem>, Error> {
-        let mut leg = match leg {
-            Some(leg) => leg,
+    async fn page_behind(&mut self, scan: Option<RangeScan>, limit: PageLimit) -> Result<Vec<FeedItem>, Error> {
+        let mut scan = match scan {
+            Some(scan) => scan,
             None => {
                 let position = self.tail.position().await?;
-                if self.seen.mark() >= position {
+                if self.delivered.mark() >= position {
                     self.join();
                     return Ok(Vec::new());
                 }
-                Leg::new(self.seen.mark(), position)
+                RangeScan::new(self.delivered.mark(), position)
             }
         };
-        let found = leg.page(&self.tail.core, limit, |attempt| self.wants(attempt)).await?;
+        let found = scan.page(&self.tail.core, limit, |attempt| self.wants(attempt)).await?;
         // It may have expired under the reader.
         self.check_expiry()?;
         self.is_at_start &= found.is_empty();
         let mut items = Vec::with_capacity(found.len());
-        for Found { attempt, message, mark } in found {
-            self.seen.advance(mark);
-            self.seen.note(attempt);
+        for ScannedMessage { attempt, message, mark } in found {
+            self.delivered.advance(mark);
+            self.delivered.note(attempt);
             match message {
                 Ok(message) => items.push(FeedItem { message, cursor: self.cursor() }),
                 // It comes alone.
                 Err(key) => {
-                    self.phase = Phase::Behind((!leg.is_done()).then_some(leg));
+                    self.phase = Phase::Behind((!scan.is_done()).then_some(scan));
                     return Err(self.lost_at(key, mark));
                 }
             }
         }
-        self.seen.advance(leg.mark());
-        self.phase = Phase::Behind((!leg.is_done()).then_some(leg));
+        self.delivered.advance(scan.mark());
+        self.phase = Phase::Behind((!scan.is_done()).then_some(scan));
         Ok(items)
     }
 
     /// The next messages above the position at which the reader joins.
     async fn page_joining(
         &mut self,
-        leg: Option<Leg>,
+        scan: Option<RangeScan>,
         position: Ticks,
         next: u64,
         limit: PageLimit,
     ) -> Result<Vec<FeedItem>, Error> {
-        let mut leg = leg.unwrap_or_else(|| Leg::new(self.seen.mark(), self.tail.edge()));
-        let found = leg.page(&self.tail.core, limit, |attempt| self.wants(attempt)).await?;
-        let items = found.into_iter().filter_map(|Found { attempt, message, .. }| {
+        let mut scan = scan.unwrap_or_else(|| RangeScan::new(self.delivered.mark(), self.tail.edge()));
+        let found = scan.page(&self.tail.core, limit, |attempt| self.wants(attempt)).await?;
+        let items = found.into_iter().filter_map(|ScannedMessage { attempt, message, .. }| {
             // One that cannot be read is told when the position moves over it: there is no place behind it before.
             let message = message.ok()?;
-            self.seen.note(attempt);
+            self.delivered.note(attempt);
             Some(FeedItem { message, cursor: self.cursor() })
         });
         let items = items.collect();
-        self.phase = if leg.is_done() {
-            self.seen.advance(position);
+        self.phase = if scan.is_done() {
+            self.delivered.advance(position);
             Phase::Live { next }
         } else {
-            Phase::Joining { leg: Some(leg), position, next }
+            Phase::Joining { scan: Some(scan), position, next }
         };
         Ok(items)
     }
@@ -199,8 +199,8 @@ impl Follower {
             let mut entries = log.read(next)?.peekable();
             while let Some(entry) = entries.next() {
                 match entry {
-                    Entry::Mark(mark) => self.seen.advance(*mark),
-                    Entry::Message { attempt, message, bytes: more } if self.wants(attempt) => {
+                    LogEntry::Mark(mark) => self.delivered.advance(*mark),
+                    LogEntry::Message { attempt, message, bytes: more } if self.wants(attempt) => {
                         bytes += more;
                         if items.len() >= limit.messages || (bytes > limit.bytes && !items.is_empty()) {
                             break;
@@ -209,27 +209,27 @@ impl Follower {
                             // Two at one time: the place between them is before both.
                             let is_last = !matches!(
                                 entries.peek(),
-                                Some(Entry::Message { attempt: next, .. } | Entry::Lost { attempt: next, .. })
+                                Some(LogEntry::Message { attempt: next, .. } | LogEntry::Lost { attempt: next, .. })
                                     if next.ticks == attempt.ticks
                             );
-                            self.seen.advance(attempt.ticks - i64::from(!is_last));
+                            self.delivered.advance(attempt.ticks - i64::from(!is_last));
                         }
-                        self.seen.note(*attempt);
+                        self.delivered.note(*attempt);
                         items.push(FeedItem {
                             message: Arc::unwrap_or_clone(Arc::clone(message)),
                             cursor: self.cursor(),
                         });
                     }
-                    Entry::Lost { attempt, .. } if self.wants(attempt) && !items.is_empty() => break,
-                    Entry::Lost { attempt, key, behind } if self.wants(attempt) => {
-                        self.seen.note(*attempt);
+                    LogEntry::Lost { attempt, .. } if self.wants(attempt) && !items.is_empty() => break,
+                    LogEntry::Lost { attempt, key, behind } if self.wants(attempt) => {
+                        self.delivered.note(*attempt);
                         if self.order == FeedOrder::Ordered {
-                            self.seen.advance(*behind);
+                            self.delivered.advance(*behind);
                         }
                         self.phase = Phase::Live { next: next + 1 };
                         return Some(Err(self.lost_at(key.clone(), *behind)));
                     }
-                    Entry::Message { .. } | Entry::Lost { .. } => {}
+                    LogEntry::Message { .. } | LogEntry::Lost { .. } => {}
                 }
                 next += 1;
             }
@@ -240,17 +240,17 @@ impl Follower {
 
     /// What is told at a message that nobody can read; the reader is behind it.
     fn lost_at(&self, key: MessageKey, behind: Ticks) -> Error {
-        let cursor = Place::After(behind).to_cursor(self.tail.core.settings.created_at);
+        let cursor = FeedPosition::After(behind).to_cursor(self.tail.core.settings.created_at);
         let text = format!("A message here cannot be read; to go on behind it, begin with cursor '{cursor}'");
         Error::new(Kind::DataLoss, text).about(key.fingerprint()).concerning(key.org, key.env)
     }
 
     fn wants(&self, attempt: &Attempt) -> bool {
-        attempt.ticks > self.not_upto && self.seen.is_new(attempt)
+        attempt.ticks > self.not_upto && self.delivered.is_new(attempt)
     }
 
     fn check_expiry(&self) -> Result<(), Error> {
-        if !self.is_at_start && self.seen.mark() < self.tail.core.oldest() {
+        if !self.is_at_start && self.delivered.mark() < self.tail.core.oldest() {
             return Err(Error::cursor_expired());
         }
         Ok(())
@@ -265,13 +265,13 @@ impl Follower {
 
     /// Where the follower stands: after what it gave.
     fn cursor(&self) -> Cursor {
-        let mark = self.seen.mark();
+        let mark = self.delivered.mark();
         let place = if self.is_at_start {
-            Place::Start
+            FeedPosition::Start
         } else if self.not_upto > mark {
-            Place::Time(mark, self.not_upto)
+            FeedPosition::Time(mark, self.not_upto)
         } else {
-            Place::After(mark)
+            FeedPosition::After(mark)
         };
         place.to_cursor(self.tail.core.settings.created_at)
     }
@@ -287,13 +287,13 @@ impl FeedFollower for Follower {
         }
         loop {
             let items = match &mut self.phase {
-                Phase::Behind(leg) => {
-                    let leg = leg.take();
-                    self.page_behind(leg, limit).await?
+                Phase::Behind(scan) => {
+                    let scan = scan.take();
+                    self.page_behind(scan, limit).await?
                 }
-                Phase::Joining { leg, position, next } => {
-                    let (leg, position, next) = (leg.take(), *position, *next);
-                    self.page_joining(leg, position, next, limit).await?
+                Phase::Joining { scan, position, next } => {
+                    let (scan, position, next) = (scan.take(), *position, *next);
+                    self.page_joining(scan, position, next, limit).await?
                 }
                 Phase::Live { next } => {
                     let next = *next;

@@ -18,7 +18,7 @@ const OVERHEAD: usize = 64;
 
 /// One entry.
 #[derive(Debug, Clone)]
-pub enum Entry {
+pub enum LogEntry {
     /// A message that was accepted.
     Message {
         /// By which attempt.
@@ -41,16 +41,16 @@ pub enum Entry {
     Mark(Ticks),
 }
 
-impl Entry {
+impl LogEntry {
     fn weight(&self) -> usize {
-        OVERHEAD + if let Entry::Message { bytes, .. } = self { *bytes } else { 0 }
+        OVERHEAD + if let LogEntry::Message { bytes, .. } = self { *bytes } else { 0 }
     }
 }
 
 /// The latest entries.
 #[derive(Debug, Default)]
 pub struct Log {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<LogEntry>,
     /// The number of the first entry that is kept.
     first: u64,
     bytes: usize,
@@ -63,7 +63,7 @@ impl Log {
     }
 
     /// Appends an entry, and forgets the oldest where there are too many.
-    pub fn push(&mut self, entry: Entry) {
+    pub fn push(&mut self, entry: LogEntry) {
         self.bytes += entry.weight();
         self.entries.push_back(entry);
         // The newest stays, however large.
@@ -75,7 +75,7 @@ impl Log {
     }
 
     /// The entries from number `from` on; `None` when it is forgotten.
-    pub fn read(&self, from: u64) -> Option<impl Iterator<Item = &Entry>> {
+    pub fn read(&self, from: u64) -> Option<impl Iterator<Item = &LogEntry>> {
         let skipped = usize::try_from(from.checked_sub(self.first)?).ok()?;
         Some(self.entries.iter().skip(skipped))
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn marks(log: &Log, from: u64) -> Option<Vec<Ticks>> {
-        let mark = |entry: &Entry| if let Entry::Mark(ticks) = entry { Some(*ticks) } else { None };
+        let mark = |entry: &LogEntry| if let LogEntry::Mark(ticks) = entry { Some(*ticks) } else { None };
         Some(log.read(from)?.filter_map(mark).collect())
     }
 
@@ -94,11 +94,11 @@ mod tests {
     fn a_reader_goes_on_where_it_was_and_is_told_when_that_is_forgotten() {
         let mut log = Log::default();
         for ticks in 0..MOST_ENTRIES as i64 {
-            log.push(Entry::Mark(ticks));
+            log.push(LogEntry::Mark(ticks));
         }
         assert_eq!(marks(&log, 0).map(|marks| marks.len()), Some(MOST_ENTRIES));
         assert_eq!(marks(&log, log.end()), Some(Vec::new()));
-        log.push(Entry::Mark(-1));
+        log.push(LogEntry::Mark(-1));
         assert_eq!(marks(&log, 0), None);
         assert_eq!(marks(&log, 1).map(|marks| marks.len()), Some(MOST_ENTRIES));
         assert_eq!(marks(&log, log.end() - 1), Some(vec![-1]));
@@ -118,11 +118,11 @@ mod tests {
         let mut log = Log::default();
         for number in 0..100 {
             let (attempt, message) = (Attempt::after(number), Arc::clone(&message));
-            log.push(Entry::Message { attempt, message, bytes: MOST_BYTES / 10 });
+            log.push(LogEntry::Message { attempt, message, bytes: MOST_BYTES / 10 });
         }
         assert_eq!(log.entries.len(), 9);
         assert!(log.bytes <= MOST_BYTES);
-        log.push(Entry::Message { attempt: Attempt::after(100), message, bytes: MOST_BYTES * 2 });
+        log.push(LogEntry::Message { attempt: Attempt::after(100), message, bytes: MOST_BYTES * 2 });
         assert_eq!((log.entries.len(), log.end()), (1, 101));
     }
 }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    log::{Entry, Log},
-    window::Window,
+    log::{Log, LogEntry},
+    pending::Pending,
 };
 use crate::{
     domain::{Error, Message, MessageKey, NewMessage},
@@ -61,7 +61,7 @@ pub(super) struct State {
     ordered: usize,
     /// Everything up to here is in both logs, or was before the run began.
     pub(super) position: Option<Ticks>,
-    pub(super) window: Window,
+    pub(super) pending: Pending,
     fast_log: Log,
     ordered_log: Log,
     /// The newest attempt that was met, by shard; or a point up to which the shard was read.
@@ -105,7 +105,7 @@ impl Tail {
             let (run, stop) = (state.run + 1, self.core.stop.child_token());
             let mut fresh = State { run, stop: Some(stop.clone()), ..State::default() };
             (fresh.fast, fresh.ordered) = (state.fast, state.ordered);
-            fresh.newest = vec![0; usize::from(self.core.places.shards)];
+            fresh.newest = vec![0; usize::from(self.core.sharding.shards)];
             *state = fresh;
             let run = Run { tail: Arc::clone(self), number: run };
             self.core.tasks.spawn(async move { stop.run_until_cancelled(run.work()).await });
@@ -165,7 +165,7 @@ impl Tail {
             return;
         }
         // Of what lies beyond the edge a reader that joins could not know that the others have it already.
-        if attempt.ticks > self.edge() || state.window.is_full() {
+        if attempt.ticks > self.edge() || state.pending.is_full() {
             return;
         }
         let content = message.content();
@@ -225,9 +225,9 @@ impl State {
         self.ordered > 0
     }
 
-    /// Takes in references of a shard; whether any of them is news. Up to `must` they are taken in though the window be
-    /// full.
-    pub(super) fn absorb(
+    /// Takes in references of a shard; whether any of them is news. Up to `must` they are taken in however many are pending
+    /// already.
+    pub(super) fn take_in(
         &mut self,
         shard: i32,
         references: Vec<Reference>,
@@ -244,7 +244,7 @@ impl State {
             if let Some(newest) = usize::try_from(shard).ok().and_then(|shard| self.newest.get_mut(shard)) {
                 *newest = at.max(*newest);
             }
-            is_news |= self.window.absorb(reference, now, at <= must);
+            is_news |= self.pending.insert(reference, now, at <= must);
         }
         if is_news {
             self.busy.insert(shard);
@@ -273,15 +273,15 @@ impl State {
         }
         match standing {
             Standing::Undecided => {
-                self.window.postpone(attempt, now);
+                self.pending.postpone(attempt, now);
                 false
             }
             Standing::Orphan | Standing::Erased => {
-                self.window.bury(attempt);
+                self.pending.discard(attempt);
                 false
             }
             Standing::Lost => {
-                self.window.lose(attempt, key);
+                self.pending.lose(attempt, key);
                 false
             }
             Standing::Accepted { message, bytes } => self.accept(attempt, &Arc::new(message), bytes),
@@ -289,35 +289,35 @@ impl State {
     }
 
     fn accept(&mut self, attempt: Attempt, message: &Arc<Message>, bytes: usize) -> bool {
-        let is_news = self.window.accept(attempt, message, bytes, self.ordered > 0) && self.fast > 0;
+        let is_news = self.pending.accept(attempt, message, bytes, self.ordered > 0) && self.fast > 0;
         if is_news {
-            self.fast_log.push(Entry::Message { attempt, message: Arc::clone(message), bytes });
+            self.fast_log.push(LogEntry::Message { attempt, message: Arc::clone(message), bytes });
         }
         is_news
     }
 
     /// Everything up to `upto` is known, and `messages` are those of it in order: the position moves there.
     pub(super) fn advance(&mut self, upto: Ticks, messages: Vec<(Attempt, Arc<Message>, usize)>) {
-        let lost = self.window.lost_upto(upto);
+        let lost = self.pending.lost_upto(upto);
         let mut in_order: Vec<_> = messages
             .into_iter()
-            .map(|(attempt, message, bytes)| ((attempt.ticks, false), Entry::Message { attempt, message, bytes }))
+            .map(|(attempt, message, bytes)| ((attempt.ticks, false), LogEntry::Message { attempt, message, bytes }))
             .collect();
         for (attempt, key) in lost {
             // A fast reader's place behind it is the mark that follows: what it was given up to there is before that.
-            self.fast_log.push(Entry::Lost { attempt, key: key.clone(), behind: upto });
+            self.fast_log.push(LogEntry::Lost { attempt, key: key.clone(), behind: upto });
             // Behind whatever is of the same time, so that no message lies between it and the place behind it.
-            in_order.push(((attempt.ticks, true), Entry::Lost { attempt, key, behind: attempt.ticks }));
+            in_order.push(((attempt.ticks, true), LogEntry::Lost { attempt, key, behind: attempt.ticks }));
         }
         // Stable: of one time, messages stay in their order.
         in_order.sort_by_key(|(place, _)| *place);
         for (_, entry) in in_order {
             self.ordered_log.push(entry);
         }
-        self.window.advance(upto);
+        self.pending.advance(upto);
         self.position = Some(upto);
-        self.fast_log.push(Entry::Mark(upto));
-        self.ordered_log.push(Entry::Mark(upto));
+        self.fast_log.push(LogEntry::Mark(upto));
+        self.ordered_log.push(LogEntry::Mark(upto));
     }
 }
 

@@ -92,12 +92,12 @@ impl Run {
         Ok(())
     }
 
-    /// Moves the position over a stretch that lies below `upto`, as after an outage of the resolver; where it then is. Buckets
+    /// Moves the position over a range that lies below `upto`, as after an outage of the resolver; where it then is. Buckets
     /// without rows are passed over: which have some is read after the mark was.
     async fn catch_up(&self, mut position: Ticks, upto: Ticks) -> Result<Ticks, Error> {
-        let stretch = self.tail.core.stretch(&self.shards(), position, upto).await?;
-        for (bucket, shards) in stretch.buckets {
-            let end = stretch.upto.min(ticks::bucket_end(bucket));
+        let scan_plan = self.tail.core.scan_plan(&self.shards(), position, upto).await?;
+        for (bucket, shards) in scan_plan.buckets {
+            let end = scan_plan.upto.min(ticks::bucket_end(bucket));
             position = position.max(ticks::bucket_start(bucket) - 1);
             while position < end {
                 let next = end.min(ticks::after(position, STEP));
@@ -107,15 +107,15 @@ impl Run {
                 position = next;
             }
         }
-        if position < stretch.upto {
-            self.settle(stretch.upto).await?;
+        if position < scan_plan.upto {
+            self.settle(scan_plan.upto).await?;
         }
-        Ok(stretch.upto)
+        Ok(scan_plan.upto)
     }
 
     /// All shards.
     fn shards(&self) -> Vec<i32> {
-        (0..i32::from(self.tail.core.places.shards)).collect()
+        (0..i32::from(self.tail.core.sharding.shards)).collect()
     }
 
     /// Takes in every reference in (`from`, `upto`].
@@ -123,11 +123,11 @@ impl Run {
         let (core, all) = (&*self.tail.core, self.shards());
         let mut from = from;
         while from < upto {
-            let stretch = core.stretch(&all, from, upto).await?;
-            for (bucket, shards) in stretch.buckets {
+            let scan_plan = core.scan_plan(&all, from, upto).await?;
+            for (bucket, shards) in scan_plan.buckets {
                 concurrently(shards.into_iter().map(|shard| self.read_bucket(shard, bucket, from, upto, must))).await?;
             }
-            from = stretch.upto;
+            from = scan_plan.upto;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Run {
             let page = self.tail.core.references(shard, bucket, after, upto).await?;
             let Some(last) = page.last else { return Ok(()) };
             after = last;
-            if self.with(|state| state.absorb(shard, page.references, Instant::now(), must)).unwrap_or_default() {
+            if self.with(|state| state.take_in(shard, page.references, Instant::now(), must)).unwrap_or_default() {
                 self.tail.absorbed.notify_one();
             }
             if !page.is_full {
@@ -149,7 +149,7 @@ impl Run {
 
     /// Finds out what every reference up to `upto` is worth, and moves the position there.
     async fn settle(&self, upto: Ticks) -> Result<(), Error> {
-        let undecided = self.with(|state| state.window.undecided_upto(upto)).unwrap_or_default();
+        let undecided = self.with(|state| state.pending.undecided_upto(upto)).unwrap_or_default();
         for batch in undecided.chunks(LOOKS) {
             let found = self.stand(batch).await?;
             let has_grown = self.with(|state| {
@@ -169,7 +169,7 @@ impl Run {
         }
         loop {
             let next =
-                self.with(|state| if state.has_ordered() { state.window.within(upto, READ_AGAIN) } else { upto });
+                self.with(|state| if state.has_ordered() { state.pending.within(upto, READ_AGAIN) } else { upto });
             let next = next.unwrap_or(upto);
             self.move_to(next).await?;
             if next >= upto {
@@ -184,7 +184,7 @@ impl Run {
         let mut read = BTreeMap::<Attempt, (Arc<Message>, usize)>::new();
         loop {
             let missing = self.with(|state| {
-                let settled = if state.has_ordered() { state.window.settled_upto(upto) } else { Vec::new() };
+                let settled = if state.has_ordered() { state.pending.settled_upto(upto) } else { Vec::new() };
                 let (mut messages, mut missing) = (Vec::with_capacity(settled.len()), Vec::new());
                 for settled in settled {
                     match settled.message.or_else(|| read.get(&settled.attempt).cloned()) {
@@ -205,11 +205,11 @@ impl Run {
                                 read.insert(attempt, (Arc::new(message), bytes));
                             }
                             Standing::Lost => {
-                                self.with(|state| state.window.lose(attempt, key));
+                                self.with(|state| state.pending.lose(attempt, key));
                             }
                             // Erased since: there is nothing to deliver any more.
                             Standing::Undecided | Standing::Orphan | Standing::Erased => {
-                                self.with(|state| state.window.forget(attempt));
+                                self.with(|state| state.pending.forget(attempt));
                             }
                         }
                     }
@@ -243,7 +243,7 @@ impl Run {
                 if !state.has_fast() {
                     return (Vec::new(), None);
                 }
-                (state.window.take_due(Instant::now(), room), state.window.next_due())
+                (state.pending.take_due(Instant::now(), room), state.pending.next_due())
             });
             let Some((due, next)) = taken else { return };
             for (attempt, key) in due {
@@ -278,7 +278,7 @@ impl Run {
         let mut polling = FuturesUnordered::new();
         loop {
             let Some(wanted) =
-                self.with(|state| state.has_fast() && state.position.is_some() && !state.window.is_full())
+                self.with(|state| state.has_fast() && state.position.is_some() && !state.pending.is_full())
             else {
                 return;
             };
@@ -316,7 +316,7 @@ impl Run {
 
     /// All shards, one after the other in the time between two polls, so that the database is not asked everything at once.
     fn spread(&self) -> BTreeSet<(Instant, i32)> {
-        let (now, shards) = (Instant::now(), self.tail.core.places.shards);
+        let (now, shards) = (Instant::now(), self.tail.core.sharding.shards);
         (0..shards).map(|shard| (now + IDLE * u32::from(shard) / u32::from(shards.max(1)), i32::from(shard))).collect()
     }
 

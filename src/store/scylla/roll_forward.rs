@@ -19,7 +19,7 @@ use crate::domain::{Fingerprint, FromId, Timestamp};
 
 /// What became of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rolled {
+pub enum RollForward {
     /// Its message is accepted by it.
     Claimed,
     /// The message was accepted by another attempt.
@@ -54,15 +54,15 @@ impl Core {
     ///
     /// # Errors
     /// When it is not clear by then, and for bugs.
-    pub async fn roll_forward(&self, claim: &Claim, until: Instant, unclear: impl Fn()) -> Result<Rolled, Failed> {
+    pub async fn roll_forward(&self, claim: &Claim, until: Instant, unclear: impl Fn()) -> Result<RollForward, Failed> {
         let values = claim.values();
         let claiming = repeat::until(until, || self.decide(&self.cql.claim, &values), |_| unclear());
         match claiming.await? {
-            Decision::Applied => Ok(Rolled::Claimed),
+            Decision::Applied => Ok(RollForward::Claimed),
             Decision::Refused(row) => {
                 // An earlier try of ours, or of the submission itself.
                 let is_mine = row.timeuuid("attempt_id") == Some(claim.attempt);
-                Ok(if is_mine { Rolled::Claimed } else { Rolled::Orphan })
+                Ok(if is_mine { RollForward::Claimed } else { RollForward::Orphan })
             }
         }
     }

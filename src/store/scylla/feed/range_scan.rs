@@ -1,4 +1,4 @@
-//! Reading a stretch of attempt time from the database: the references of all shards merged in the order of their time,
+//! Reading a range of attempt time from the database: the references of all shards merged in the order of their time,
 //! and the messages of those that count.
 
 use std::{
@@ -29,13 +29,13 @@ const LONG_ENOUGH: Duration = Duration::from_millis(200);
 
 /// The way from one point in attempt time (excluded) to another (included).
 #[derive(Debug)]
-pub struct Leg {
+pub struct RangeScan {
     /// Everything up to here was given.
     mark: Ticks,
     upto: Ticks,
-    /// Buckets that are to be read, with their shards, and how far they bring the leg.
+    /// Buckets that are to be read, with their shards, and how far they bring the scan.
     buckets: BTreeMap<i32, Vec<i32>>,
-    stretch: Ticks,
+    scan_plan: Ticks,
     /// The shards of the bucket that is being read.
     streams: Vec<Stream>,
     /// Where that bucket, or what of it is wanted, ends.
@@ -55,9 +55,9 @@ struct Stream {
     is_done: bool,
 }
 
-/// Messages of a leg, in order.
+/// Messages of a scan, in order.
 #[derive(Debug)]
-pub struct Found {
+pub struct ScannedMessage {
     /// The attempt.
     pub attempt: Attempt,
     /// The message; where nobody can read it, its key.
@@ -66,14 +66,14 @@ pub struct Found {
     pub mark: Ticks,
 }
 
-impl Leg {
+impl RangeScan {
     /// The way from `from` to `upto`.
     pub fn new(from: Ticks, upto: Ticks) -> Self {
         Self {
             mark: from,
             upto: upto.max(from),
             buckets: BTreeMap::new(),
-            stretch: from,
+            scan_plan: from,
             streams: Vec::new(),
             end: from,
             size: 0,
@@ -90,9 +90,9 @@ impl Leg {
         self.mark >= self.upto
     }
 
-    /// The next messages within `limit`, of the attempts that `wants`; none when the leg is done. One that cannot be read comes
+    /// The next messages within `limit`, of the attempts that `wants`; none when the scan is done. One that cannot be read comes
     /// alone. After an error, and when
-    /// the future was dropped, the leg is of no use any more.
+    /// the future was dropped, the scan is of no use any more.
     ///
     /// # Errors
     /// As reading the database has them.
@@ -101,7 +101,7 @@ impl Leg {
         core: &Core,
         limit: PageLimit,
         wants: impl Fn(&Attempt) -> bool,
-    ) -> Result<Vec<Found>, Error> {
+    ) -> Result<Vec<ScannedMessage>, Error> {
         let begun = Instant::now();
         let (mut found, mut bytes) = (Vec::new(), 0);
         while !self.is_done() {
@@ -127,11 +127,11 @@ impl Leg {
                             self.unpop(std::iter::once(reference).chain(batch.map(|((reference, _), _)| reference)));
                             return Ok(found);
                         }
-                        found.push(Found { attempt, message: Ok(message), mark });
+                        found.push(ScannedMessage { attempt, message: Ok(message), mark });
                     }
                     Standing::Lost if found.is_empty() => {
                         self.mark = self.mark.max(mark);
-                        found.push(Found { attempt, message: Err(reference.key), mark });
+                        found.push(ScannedMessage { attempt, message: Err(reference.key), mark });
                         self.unpop(batch.map(|((reference, _), _)| reference));
                         return Ok(found);
                     }
@@ -164,18 +164,18 @@ impl Leg {
                 let after = ticks::last(self.mark);
                 let stream = |shard| Stream { shard, bucket, after, read: VecDeque::new(), is_done: false };
                 self.streams = shards.into_iter().map(stream).collect();
-                self.end = ticks::bucket_end(bucket).min(self.stretch);
+                self.end = ticks::bucket_end(bucket).min(self.scan_plan);
                 break;
             }
             self.streams.clear();
-            self.end = self.stretch;
-            self.mark = self.mark.max(self.stretch);
+            self.end = self.scan_plan;
+            self.mark = self.mark.max(self.scan_plan);
             if self.is_done() {
                 return Ok(());
             }
-            let all: Vec<i32> = (0..i32::from(core.places.shards)).collect();
-            let stretch = core.stretch(&all, self.mark, self.upto).await?;
-            (self.buckets, self.stretch) = (stretch.buckets, stretch.upto);
+            let all: Vec<i32> = (0..i32::from(core.sharding.shards)).collect();
+            let scan_plan = core.scan_plan(&all, self.mark, self.upto).await?;
+            (self.buckets, self.scan_plan) = (scan_plan.buckets, scan_plan.upto);
         }
         let end = self.end;
         let empty = self.streams.iter_mut().filter(|stream| stream.read.is_empty() && !stream.is_done);
@@ -249,18 +249,18 @@ mod tests {
         Reference { shard, attempt: Uuid::from_u128(low | shard as u128).into(), key }
     }
 
-    /// A leg whose streams are read as far as they go.
-    fn leg(shards: &[Vec<Ticks>], is_done: bool) -> Leg {
-        let mut leg = Leg::new(0, 1000);
-        leg.end = 1000;
+    /// A scan whose streams are read as far as they go.
+    fn scan(shards: &[Vec<Ticks>], is_done: bool) -> RangeScan {
+        let mut scan = RangeScan::new(0, 1000);
+        scan.end = 1000;
         for (shard, ticks) in (0..).zip(shards) {
             let mut ticks = ticks.clone();
             ticks.sort_unstable();
             let read: VecDeque<_> = ticks.iter().map(|ticks| reference(shard, *ticks)).collect();
             let after = read.back().map_or(ticks::last(0), |last| last.attempt.id);
-            leg.streams.push(Stream { shard, bucket: 0, after, read, is_done });
+            scan.streams.push(Stream { shard, bucket: 0, after, read, is_done });
         }
-        leg
+        scan
     }
 
     proptest! {
@@ -269,10 +269,10 @@ mod tests {
             shards in proptest::collection::vec(proptest::collection::vec(1..50i64, 0..12), 1..5),
             is_done: bool, step in 1..7usize, back in 0..7usize,
         ) {
-            let mut leg = leg(&shards, is_done);
+            let mut scan = scan(&shards, is_done);
             let mut popped = Vec::new();
             loop {
-                let mut batch = leg.pop(step);
+                let mut batch = scan.pop(step);
                 if batch.is_empty() {
                     break;
                 }
@@ -283,7 +283,7 @@ mod tests {
                 }
                 let kept = batch.len().saturating_sub(back).max(1);
                 let rest = batch.split_off(kept);
-                leg.unpop(rest.into_iter().map(|(reference, _)| reference));
+                scan.unpop(rest.into_iter().map(|(reference, _)| reference));
                 popped.extend(batch);
             }
             prop_assert!(popped.is_sorted_by_key(|(reference, _)| reference.attempt));

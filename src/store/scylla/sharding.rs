@@ -9,14 +9,14 @@ pub const RESOLVER: &str = "resolver";
 
 /// How many shards and slots there are; a constant of the keyspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Places {
+pub struct Sharding {
     /// Shards of the feed, at least 1.
     pub shards: u16,
     /// Groups of shards, at least 1.
     pub slots: u16,
 }
 
-impl Places {
+impl Sharding {
     /// The shard of a sender. Stored for ever: another hash would part a sender's messages.
     pub fn shard(self, org: &str, env: Environment, from_id: &str) -> i32 {
         let mut hasher = Xxh3::new();
@@ -51,18 +51,19 @@ mod tests {
 
     #[test]
     fn a_sender_stays_in_the_shard_where_it_was() {
-        let places = Places { shards: 64, slots: 8 };
-        let shards = ["user_abc123", "user_äöü", "1"].map(|from| places.shard("acme", Environment::Prod, from));
+        let sharding = Sharding { shards: 64, slots: 8 };
+        let shards = ["user_abc123", "user_äöü", "1"].map(|from| sharding.shard("acme", Environment::Prod, from));
         assert_eq!(shards, [53, 59, 5]);
-        assert_ne!(places.shard("acme", Environment::Dev, "user_abc123"), shards[0]);
+        assert_ne!(sharding.shard("acme", Environment::Dev, "user_abc123"), shards[0]);
     }
 
     #[test]
     fn every_shard_is_in_one_slot() {
-        let places = Places { shards: 10, slots: 4 };
-        let mut all: Vec<_> = (0..4).flat_map(|slot| places.shards_of(slot).map(move |shard| (shard, slot))).collect();
+        let sharding = Sharding { shards: 10, slots: 4 };
+        let mut all: Vec<_> =
+            (0..4).flat_map(|slot| sharding.shards_of(slot).map(move |shard| (shard, slot))).collect();
         all.sort_unstable();
         assert_eq!(all.len(), 10);
-        assert!(all.iter().all(|(shard, slot)| places.slot(*shard) == *slot));
+        assert!(all.iter().all(|(shard, slot)| sharding.slot(*shard) == *slot));
     }
 }

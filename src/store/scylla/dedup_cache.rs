@@ -9,11 +9,11 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::{Fingerprint, MessageKey, Timestamp};
 
 /// Stands for a key. SHA-256, for two keys with one digest would be one message.
-pub type Digest = [u8; 32];
+pub type KeyDigest = [u8; 32];
 
 /// A clear outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct ClaimSummary {
     /// When the message was accepted.
     pub accepted_at: Timestamp,
     /// The fingerprint of what was accepted; `None` where it was erased.
@@ -21,8 +21,8 @@ pub struct Known {
 }
 
 /// Keys that were accepted, the most wanted of them, and how often the database is asked about such.
-pub struct Memory {
-    known: Cache<Digest, Known>,
+pub struct DedupCache {
+    known: Cache<KeyDigest, ClaimSummary>,
     /// The share of duplicates among recent flights; [`WHOLE`] is all.
     duplicates: AtomicU32,
 }
@@ -34,7 +34,7 @@ const LATEST: u32 = 64;
 const MANY: u32 = WHOLE / 20;
 
 /// The digest of `key`.
-pub fn digest(key: &MessageKey) -> Digest {
+pub fn key_digest(key: &MessageKey) -> KeyDigest {
     let mut hasher = Sha256::new();
     for part in [key.org.as_str(), key.env.as_str(), key.sid.as_str()] {
         hasher.update((part.len() as u64).to_be_bytes());
@@ -43,24 +43,24 @@ pub fn digest(key: &MessageKey) -> Digest {
     hasher.finalize().into()
 }
 
-impl Memory {
+impl DedupCache {
     /// Remembers up to `capacity` keys.
     pub fn new(capacity: usize) -> Self {
         Self { known: Cache::new(capacity), duplicates: AtomicU32::new(0) }
     }
 
     /// What is remembered.
-    pub fn get(&self, digest: &Digest) -> Option<Known> {
+    pub fn get(&self, digest: &KeyDigest) -> Option<ClaimSummary> {
         self.known.get(digest)
     }
 
     /// Remembers a clear outcome.
-    pub fn keep(&self, digest: Digest, known: Known) {
+    pub fn keep(&self, digest: KeyDigest, known: ClaimSummary) {
         self.known.insert(digest, known);
     }
 
     /// Forgets what has lived as long as a claim does.
-    pub fn forget(&self, digest: &Digest) {
+    pub fn forget(&self, digest: &KeyDigest) {
         self.known.remove(digest);
     }
 
@@ -90,19 +90,19 @@ mod tests {
     #[test]
     fn keys_that_read_alike_when_joined_have_different_digests() {
         let digests = [
-            digest(&key("ab", Environment::Dev, "c")),
-            digest(&key("a", Environment::Dev, "bc")),
-            digest(&key("ab", Environment::Prod, "c")),
+            key_digest(&key("ab", Environment::Dev, "c")),
+            key_digest(&key("a", Environment::Dev, "bc")),
+            key_digest(&key("ab", Environment::Prod, "c")),
         ];
         assert!(digests[0] != digests[1] && digests[0] != digests[2]);
     }
 
     #[test]
     fn it_holds_no_more_than_it_may() {
-        let memory = Memory::new(100);
-        let known = Known { accepted_at: Timestamp::EPOCH, fingerprint: None };
+        let memory = DedupCache::new(100);
+        let known = ClaimSummary { accepted_at: Timestamp::EPOCH, fingerprint: None };
         for number in 0..10_000 {
-            memory.keep(digest(&key("a", Environment::Dev, &number.to_string())), known);
+            memory.keep(key_digest(&key("a", Environment::Dev, &number.to_string())), known);
         }
         assert!(memory.known.len() <= 100);
     }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn one_duplicate_in_ten_is_many_and_one_in_a_hundred_is_not() {
         for (every, many) in [(10, true), (100, false)] {
-            let memory = Memory::new(1);
+            let memory = DedupCache::new(1);
             let seen: Vec<_> = (1..2000)
                 .map(|number| {
                     memory.count(number % every == 0);
@@ -119,7 +119,7 @@ mod tests {
                 .collect();
             assert_eq!(seen.iter().filter(|seen| **seen).count() > 1500, many, "one in {every}");
         }
-        let memory = Memory::new(1);
+        let memory = DedupCache::new(1);
         (0..1_000_000).for_each(|_| memory.count(true));
         (0..1_000).for_each(|_| memory.count(false));
         assert!(!memory.has_many_duplicates());

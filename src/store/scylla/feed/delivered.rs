@@ -10,12 +10,12 @@ const MOST: usize = 500_000;
 
 /// Delivers once what lies above the mark, however often it is offered; below the mark, nothing.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Delivered {
     mark: Ticks,
     above: BTreeSet<Attempt>,
 }
 
-impl Seen {
+impl Delivered {
     /// Everything up to `mark` is delivered.
     pub fn upto(mark: Ticks) -> Self {
         Self { mark, above: BTreeSet::new() }
@@ -69,7 +69,7 @@ mod tests {
                 1 => (0..40i64).prop_map(Err),
             ], 0..200)
         ) {
-            let (mut seen, mut delivered, mut mark) = (Seen::upto(5), BTreeSet::new(), 5);
+            let (mut seen, mut delivered, mut mark) = (Delivered::upto(5), BTreeSet::new(), 5);
             for step in steps {
                 match step {
                     Ok(offered) => {

@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of a reference.
 #[derive(Debug)]
-enum Known {
+enum State {
     /// Nothing: its claim was looked for so many times. Without a time, it is being looked for.
     Undecided { key: MessageKey, tries: u32, due: Option<Instant> },
     /// It is the message's. The message is kept where readers in order wait for it and there is room.
@@ -39,13 +39,13 @@ enum Known {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Window {
-    known: BTreeMap<Attempt, Known>,
+pub struct Pending {
+    known: BTreeMap<Attempt, State>,
     due: BTreeSet<(Instant, Attempt)>,
     bytes: usize,
 }
 
-/// A message that lies in the window.
+/// A message among them.
 #[derive(Debug, Clone)]
 pub struct Settled {
     /// Its attempt.
@@ -56,13 +56,13 @@ pub struct Settled {
     pub message: Option<(Arc<Message>, usize)>,
 }
 
-impl Window {
+impl Pending {
     /// Takes in a reference; whether it was unknown. Where `must` is not set and there is no room, it is not taken in.
-    pub fn absorb(&mut self, reference: Reference, now: Instant, must: bool) -> bool {
+    pub fn insert(&mut self, reference: Reference, now: Instant, must: bool) -> bool {
         if self.known.contains_key(&reference.attempt) || (!must && self.is_full()) {
             return false;
         }
-        let known = Known::Undecided { key: reference.key, tries: 0, due: Some(now) };
+        let known = State::Undecided { key: reference.key, tries: 0, due: Some(now) };
         self.due.insert((now, reference.attempt));
         self.known.insert(reference.attempt, known);
         true
@@ -78,14 +78,14 @@ impl Window {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Up to `most` references whose claims should be looked for now. Each must be handed to [`Window::accept`],
-    /// [`Window::bury`] or [`Window::postpone`].
+    /// Up to `most` references whose claims should be looked for now. Each must be handed to [`Pending::accept`],
+    /// [`Pending::discard`] or [`Pending::postpone`].
     pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<(Attempt, MessageKey)> {
         let mut taken = Vec::new();
         while taken.len() < most {
             let Some((due, attempt)) = self.due.first().copied().filter(|(due, _)| *due <= now) else { break };
             self.due.remove(&(due, attempt));
-            if let Some(Known::Undecided { key, due, .. }) = self.known.get_mut(&attempt) {
+            if let Some(State::Undecided { key, due, .. }) = self.known.get_mut(&attempt) {
                 *due = None;
                 taken.push((attempt, key.clone()));
             }
@@ -95,7 +95,7 @@ impl Window {
 
     /// The reference has no claim yet, or none was found out: look again later.
     pub fn postpone(&mut self, attempt: Attempt, now: Instant) {
-        if let Some(Known::Undecided { tries, due, .. }) = self.known.get_mut(&attempt)
+        if let Some(State::Undecided { tries, due, .. }) = self.known.get_mut(&attempt)
             && due.is_none()
         {
             let next = now + FIRST_PAUSE.saturating_mul(1 << (*tries).min(16)).min(LONGEST_PAUSE);
@@ -108,23 +108,23 @@ impl Window {
     /// The reference is its message's; whether that is news. The message is kept if `keep` and there is room.
     pub fn accept(&mut self, attempt: Attempt, message: &Arc<Message>, bytes: usize, keep: bool) -> bool {
         match self.known.get(&attempt) {
-            Some(Known::Accepted { .. } | Known::Lost(_)) => return false,
-            Some(Known::Undecided { due: Some(due), .. }) => {
+            Some(State::Accepted { .. } | State::Lost(_)) => return false,
+            Some(State::Undecided { due: Some(due), .. }) => {
                 self.due.remove(&(*due, attempt));
             }
-            Some(Known::Undecided { due: None, .. } | Known::Dead) | None => {}
+            Some(State::Undecided { due: None, .. } | State::Dead) | None => {}
         }
         let keep = keep && self.bytes < MOST_BYTES;
         self.bytes += if keep { bytes } else { 0 };
         let (key, message) = (message.key.clone(), keep.then(|| Arc::clone(message)));
-        self.known.insert(attempt, Known::Accepted { key, message, bytes });
+        self.known.insert(attempt, State::Accepted { key, message, bytes });
         true
     }
 
     /// The reference is nobody's, or its message was erased.
-    pub fn bury(&mut self, attempt: Attempt) {
-        if let Some(known @ Known::Undecided { .. }) = self.known.get_mut(&attempt)
-            && let Known::Undecided { due, .. } = std::mem::replace(known, Known::Dead)
+    pub fn discard(&mut self, attempt: Attempt) {
+        if let Some(known @ State::Undecided { .. }) = self.known.get_mut(&attempt)
+            && let State::Undecided { due, .. } = std::mem::replace(known, State::Dead)
             && let Some(due) = due
         {
             self.due.remove(&(due, attempt));
@@ -133,16 +133,16 @@ impl Window {
 
     /// The reference is its message's, which nobody can read.
     pub fn lose(&mut self, attempt: Attempt, key: &MessageKey) {
-        match self.known.insert(attempt, Known::Lost(key.clone())) {
-            Some(Known::Undecided { due: Some(due), .. }) => {
+        match self.known.insert(attempt, State::Lost(key.clone())) {
+            Some(State::Undecided { due: Some(due), .. }) => {
                 self.due.remove(&(due, attempt));
             }
-            Some(Known::Accepted { message: Some(_), bytes, .. }) => self.bytes = self.bytes.saturating_sub(bytes),
+            Some(State::Accepted { message: Some(_), bytes, .. }) => self.bytes = self.bytes.saturating_sub(bytes),
             Some(
-                Known::Undecided { due: None, .. }
-                | Known::Accepted { message: None, .. }
-                | Known::Lost(_)
-                | Known::Dead,
+                State::Undecided { due: None, .. }
+                | State::Accepted { message: None, .. }
+                | State::Lost(_)
+                | State::Dead,
             )
             | None => {}
         }
@@ -150,17 +150,17 @@ impl Window {
 
     /// What nobody can read of the messages up to `upto`, in order.
     pub fn lost_upto(&self, upto: Ticks) -> Vec<(Attempt, MessageKey)> {
-        let lost = |(attempt, known): (&Attempt, &Known)| match known {
-            Known::Lost(key) => Some((*attempt, key.clone())),
-            Known::Undecided { .. } | Known::Accepted { .. } | Known::Dead => None,
+        let lost = |(attempt, known): (&Attempt, &State)| match known {
+            State::Lost(key) => Some((*attempt, key.clone())),
+            State::Undecided { .. } | State::Accepted { .. } | State::Dead => None,
         };
         self.known.range(..Attempt::after(upto)).filter_map(lost).collect()
     }
 
     /// A message was erased that was accepted before.
     pub fn forget(&mut self, attempt: Attempt) {
-        if let Some(known @ Known::Accepted { .. }) = self.known.get_mut(&attempt)
-            && let Known::Accepted { message: Some(_), bytes, .. } = std::mem::replace(known, Known::Dead)
+        if let Some(known @ State::Accepted { .. }) = self.known.get_mut(&attempt)
+            && let State::Accepted { message: Some(_), bytes, .. } = std::mem::replace(known, State::Dead)
         {
             self.bytes = self.bytes.saturating_sub(bytes);
         }
@@ -168,22 +168,22 @@ impl Window {
 
     /// The references up to `upto` of which nothing is known.
     pub fn undecided_upto(&self, upto: Ticks) -> Vec<(Attempt, MessageKey)> {
-        let undecided = |(attempt, known): (&Attempt, &Known)| match known {
-            Known::Undecided { key, .. } => Some((*attempt, key.clone())),
-            Known::Accepted { .. } | Known::Lost(_) | Known::Dead => None,
+        let undecided = |(attempt, known): (&Attempt, &State)| match known {
+            State::Undecided { key, .. } => Some((*attempt, key.clone())),
+            State::Accepted { .. } | State::Lost(_) | State::Dead => None,
         };
         self.known.range(..Attempt::after(upto)).filter_map(undecided).collect()
     }
 
     /// The messages up to `upto`, in order.
     pub fn settled_upto(&self, upto: Ticks) -> Vec<Settled> {
-        let settled = |(attempt, known): (&Attempt, &Known)| match known {
-            Known::Accepted { key, message, bytes } => Some(Settled {
+        let settled = |(attempt, known): (&Attempt, &State)| match known {
+            State::Accepted { key, message, bytes } => Some(Settled {
                 attempt: *attempt,
                 key: key.clone(),
                 message: message.as_ref().map(|message| (Arc::clone(message), *bytes)),
             }),
-            Known::Undecided { .. } | Known::Lost(_) | Known::Dead => None,
+            State::Undecided { .. } | State::Lost(_) | State::Dead => None,
         };
         self.known.range(..Attempt::after(upto)).filter_map(settled).collect()
     }
@@ -193,7 +193,7 @@ impl Window {
     pub fn within(&self, upto: Ticks, room: usize) -> Ticks {
         let (mut bytes, mut before) = (0_usize, None);
         for (attempt, known) in self.known.range(..Attempt::after(upto)) {
-            if let Known::Accepted { message: None, bytes: more, .. } = known {
+            if let State::Accepted { message: None, bytes: more, .. } = known {
                 bytes = bytes.saturating_add(*more);
                 // Not between two of one time; and one at least.
                 if bytes > room
@@ -212,14 +212,14 @@ impl Window {
         let rest = self.known.split_off(&Attempt::after(upto));
         for (attempt, known) in std::mem::replace(&mut self.known, rest) {
             match known {
-                Known::Undecided { due: Some(due), .. } => {
+                State::Undecided { due: Some(due), .. } => {
                     self.due.remove(&(due, attempt));
                 }
-                Known::Accepted { message: Some(_), bytes, .. } => self.bytes = self.bytes.saturating_sub(bytes),
-                Known::Undecided { due: None, .. }
-                | Known::Accepted { message: None, .. }
-                | Known::Lost(_)
-                | Known::Dead => {}
+                State::Accepted { message: Some(_), bytes, .. } => self.bytes = self.bytes.saturating_sub(bytes),
+                State::Undecided { due: None, .. }
+                | State::Accepted { message: None, .. }
+                | State::Lost(_)
+                | State::Dead => {}
             }
         }
     }
@@ -257,15 +257,15 @@ mod tests {
 
     #[test]
     fn a_claim_is_looked_for_at_once_and_then_ever_more_rarely() {
-        let (mut window, mut now) = (Window::default(), Instant::now());
-        assert!(window.absorb(reference(1), now, false));
-        assert!(!window.absorb(reference(1), now, false));
+        let (mut pending, mut now) = (Pending::default(), Instant::now());
+        assert!(pending.insert(reference(1), now, false));
+        assert!(!pending.insert(reference(1), now, false));
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            assert_eq!(window.take_due(now, 10), [(attempt(1), key(1))]);
-            assert_eq!((window.take_due(now, 10), window.next_due()), (Vec::new(), None));
-            window.postpone(attempt(1), now);
-            let due = window.next_due().expect("to be looked for");
+            assert_eq!(pending.take_due(now, 10), [(attempt(1), key(1))]);
+            assert_eq!((pending.take_due(now, 10), pending.next_due()), (Vec::new(), None));
+            pending.postpone(attempt(1), now);
+            let due = pending.next_due().expect("to be looked for");
             pauses.push((due - now).as_millis());
             now = due;
         }
@@ -274,54 +274,54 @@ mod tests {
 
     #[test]
     fn when_it_is_full_only_what_must_be_known_is_taken_in() {
-        let (mut window, now) = (Window::default(), Instant::now());
+        let (mut pending, now) = (Pending::default(), Instant::now());
         for ticks in 0..MOST as i64 {
-            assert!(window.absorb(reference(ticks), now, false));
+            assert!(pending.insert(reference(ticks), now, false));
         }
-        assert!(!window.absorb(reference(-1), now, false));
-        assert!(window.absorb(reference(-1), now, true));
-        window.advance(0);
-        assert!(window.absorb(reference(MOST as i64), now, false));
+        assert!(!pending.insert(reference(-1), now, false));
+        assert!(pending.insert(reference(-1), now, true));
+        pending.advance(0);
+        assert!(pending.insert(reference(MOST as i64), now, false));
     }
 
     #[test]
     fn the_position_moves_by_as_much_as_there_is_room_for_and_by_one_message_at_least() {
-        let mut window = Window::default();
+        let mut pending = Pending::default();
         for ticks in [1, 2, 2, 3, 9] {
-            window.accept(
-                Attempt { id: Uuid::from_u128(window.known.len() as u128), ..attempt(ticks) },
+            pending.accept(
+                Attempt { id: Uuid::from_u128(pending.known.len() as u128), ..attempt(ticks) },
                 &message(ticks),
                 100,
                 false,
             );
         }
-        window.accept(attempt(5), &message(5), 1_000, true);
+        pending.accept(attempt(5), &message(5), 1_000, true);
         // Those of one time are not parted, and what is kept is not counted.
         assert_eq!(
-            [0, 99, 100, 200, 300, 399, 400, 500].map(|room| window.within(20, room)),
+            [0, 99, 100, 200, 300, 399, 400, 500].map(|room| pending.within(20, room)),
             [1, 1, 1, 2, 2, 2, 5, 20]
         );
-        assert_eq!(window.within(4, 400), 4);
+        assert_eq!(pending.within(4, 400), 4);
     }
 
     #[derive(Debug, Clone)]
     enum Step {
-        Absorb(Ticks),
+        Insert(Ticks),
         Take,
         Postpone(Ticks),
         Accept(Ticks, bool),
-        Bury(Ticks),
+        Discard(Ticks),
         Lose(Ticks),
         Advance(Ticks),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => (0..30i64).prop_map(Step::Absorb),
+            3 => (0..30i64).prop_map(Step::Insert),
             1 => Just(Step::Take),
             2 => (0..30i64).prop_map(Step::Postpone),
             2 => (0..30i64, any::<bool>()).prop_map(|(ticks, keep)| Step::Accept(ticks, keep)),
-            1 => (0..30i64).prop_map(Step::Bury),
+            1 => (0..30i64).prop_map(Step::Discard),
             1 => (0..30i64).prop_map(Step::Lose),
             1 => (0..30i64).prop_map(Step::Advance),
         ]
@@ -332,49 +332,49 @@ mod tests {
         fn each_message_is_news_once_and_nothing_is_lost_or_counted_twice(
             steps in proptest::collection::vec(step(), 0..150)
         ) {
-            let (mut window, mut now) = (Window::default(), Instant::now());
+            let (mut pending, mut now) = (Pending::default(), Instant::now());
             let (mut accepted, mut lost) = (BTreeSet::new(), BTreeSet::new());
             for step in steps {
                 now += Duration::from_millis(30);
                 match step {
-                    Step::Absorb(ticks) => {
-                        window.absorb(reference(ticks), now, false);
+                    Step::Insert(ticks) => {
+                        pending.insert(reference(ticks), now, false);
                     }
-                    Step::Take => drop(window.take_due(now, 2)),
-                    Step::Postpone(ticks) => window.postpone(attempt(ticks), now),
+                    Step::Take => drop(pending.take_due(now, 2)),
+                    Step::Postpone(ticks) => pending.postpone(attempt(ticks), now),
                     Step::Accept(ticks, keep) => {
-                        let news = window.accept(attempt(ticks), &message(ticks), 100, keep);
+                        let news = pending.accept(attempt(ticks), &message(ticks), 100, keep);
                         prop_assert_eq!(news, !lost.contains(&ticks) && accepted.insert(ticks));
                     }
-                    Step::Bury(ticks) => window.bury(attempt(ticks)),
+                    Step::Discard(ticks) => pending.discard(attempt(ticks)),
                     Step::Lose(ticks) => {
-                        window.lose(attempt(ticks), &key(ticks));
+                        pending.lose(attempt(ticks), &key(ticks));
                         accepted.remove(&ticks);
                         lost.insert(ticks);
                     }
                     Step::Advance(upto) => {
-                        window.advance(upto);
+                        pending.advance(upto);
                         accepted = accepted.split_off(&(upto + 1));
                         lost = lost.split_off(&(upto + 1));
                     }
                 }
-                let settled = window.settled_upto(100);
+                let settled = pending.settled_upto(100);
                 prop_assert_eq!(
                     settled.iter().map(|settled| settled.attempt.ticks).collect::<Vec<_>>(),
                     accepted.iter().copied().collect::<Vec<_>>()
                 );
                 prop_assert_eq!(
-                    window.lost_upto(100).into_iter().map(|(attempt, _)| attempt.ticks).collect::<BTreeSet<_>>(),
+                    pending.lost_upto(100).into_iter().map(|(attempt, _)| attempt.ticks).collect::<BTreeSet<_>>(),
                     lost.clone()
                 );
                 let kept = settled.iter().filter(|settled| settled.message.is_some()).count();
-                prop_assert_eq!(window.bytes, kept * 100);
+                prop_assert_eq!(pending.bytes, kept * 100);
                 // Whatever waits to be looked for is undecided, and is there once.
                 let undecided: BTreeSet<_> =
-                    window.undecided_upto(100).into_iter().map(|(attempt, _)| attempt).collect();
-                prop_assert!(window.due.iter().all(|(_, attempt)| undecided.contains(attempt)));
-                let waiting = window.known.values().filter(|known| matches!(known, Known::Undecided { due: Some(_), .. }));
-                prop_assert_eq!(waiting.count(), window.due.len());
+                    pending.undecided_upto(100).into_iter().map(|(attempt, _)| attempt).collect();
+                prop_assert!(pending.due.iter().all(|(_, attempt)| undecided.contains(attempt)));
+                let waiting = pending.known.values().filter(|known| matches!(known, State::Undecided { due: Some(_), .. }));
+                prop_assert_eq!(waiting.count(), pending.due.len());
             }
         }
     }

@@ -12,33 +12,33 @@ use uuid::Uuid;
 
 use super::{
     barrier::Barrier,
-    claim::{Claim, Found},
+    claim::{Claim, ClaimHead},
     core::Core,
+    dedup_cache::ClaimSummary,
     error::{Failed, Fate},
     failpoint::{Breach, Step, breaks, reach},
     feed::Tail,
     lwt::Decision,
-    memory::Known,
-    place::RESOLVER,
     repeat::{self, UNCLEAR},
+    sharding::RESOLVER,
     ticks::{self, Ticks},
 };
 use crate::{domain::NewMessage, telemetry::names};
 
 /// How a flight ended clearly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Landed {
+pub enum Claimed {
     /// The message of this flight was accepted.
-    Accepted(Known),
+    Accepted(ClaimSummary),
     /// Another was before.
-    Duplicate(Known),
+    Duplicate(ClaimSummary),
 }
 
 /// An attempt that came too late is followed by one more.
 const ATTEMPTS: usize = 2;
 
 /// What flights share.
-pub struct Tower {
+pub struct SubmitPipeline {
     core: Arc<Core>,
     /// Told of what was accepted, for the readers of this process.
     tail: Arc<Tail>,
@@ -48,10 +48,10 @@ pub struct Tower {
     buckets: Mutex<HashSet<(i32, i32)>>,
 }
 
-impl Tower {
+impl SubmitPipeline {
     /// For the keyspace of `core`.
     pub fn new(core: Arc<Core>, tail: Arc<Tail>) -> Self {
-        let barriers = (0..core.places.slots).map(|_| Arc::default()).collect();
+        let barriers = (0..core.sharding.slots).map(|_| Arc::default()).collect();
         Self { core, tail, barriers, buckets: Mutex::default() }
     }
 
@@ -59,17 +59,17 @@ impl Tower {
     ///
     /// # Errors
     /// Of whatever kind, the message may be accepted or not.
-    pub async fn fly(&self, message: &NewMessage, read_first: bool) -> Result<Landed, Failed> {
+    pub async fn submit(&self, message: &NewMessage, read_first: bool) -> Result<Claimed, Failed> {
         let core = &*self.core;
         let deadline = Instant::now() + core.options.deadline;
         if read_first {
             // Absence or failure says nothing; then the claim decides.
             if let Ok(Ok(Some(found))) = timeout_at(deadline, core.claim_head(message.key())).await {
-                return Ok(Landed::Duplicate(known(&found)));
+                return Ok(Claimed::Duplicate(known(&found)));
             }
         }
         let content = message.content();
-        let shard = core.places.shard(message.key().org.as_str(), message.key().env, content.from_id.as_str());
+        let shard = core.sharding.shard(message.key().org.as_str(), message.key().env, content.from_id.as_str());
         let mut mine = Vec::with_capacity(ATTEMPTS);
         let mut last = Failed::unclear("the references came too late");
         for attempt in 0..ATTEMPTS {
@@ -92,9 +92,9 @@ impl Tower {
             let is_in_time = self.resolving_upto(shard, deadline).await? < ticks::of(claim.attempt);
             if is_in_time || breaks(Breach::NoCheck) {
                 reach(Step::BeforeClaim).await;
-                let landed = self.claim(message, &claim, &mine, deadline).await;
+                let claimed = self.claim(message, &claim, &mine, deadline).await;
                 reach(Step::AfterClaim).await;
-                return landed;
+                return claimed;
             }
         }
         Err(last)
@@ -141,7 +141,7 @@ impl Tower {
     /// # Errors
     /// As the driver's error is classified.
     pub async fn resolving_upto(&self, shard: i32, deadline: Instant) -> Result<Ticks, Failed> {
-        let slot = self.core.places.slot(shard);
+        let slot = self.core.sharding.slot(shard);
         let barrier = usize::try_from(slot).ok().and_then(|slot| self.barriers.get(slot));
         let barrier = barrier.ok_or_else(|| Failed::malformed("a slot that is none"))?;
         let read = || {
@@ -161,7 +161,7 @@ impl Tower {
         claim: &Claim,
         mine: &[Uuid],
         deadline: Instant,
-    ) -> Result<Landed, Failed> {
+    ) -> Result<Claimed, Failed> {
         let core = &*self.core;
         let values = claim.values();
         let until = deadline.min(Instant::now() + UNCLEAR);
@@ -173,20 +173,23 @@ impl Tower {
         match decided.await? {
             Decision::Applied => {
                 self.tail.accepted(claim.attempt, message);
-                Ok(Landed::Accepted(Known { accepted_at: claim.accepted_at, fingerprint: Some(claim.fingerprint) }))
+                Ok(Claimed::Accepted(ClaimSummary {
+                    accepted_at: claim.accepted_at,
+                    fingerprint: Some(claim.fingerprint),
+                }))
             }
             Decision::Refused(row) => {
-                let found = Found::read(&row)?;
+                let found = ClaimHead::read(&row)?;
                 // An earlier try that seemed lost, or the resolver, which found the references: ours all the same.
-                let landed = if mine.contains(&found.attempt) { Landed::Accepted } else { Landed::Duplicate };
-                Ok(landed(known(&found)))
+                let claimed = if mine.contains(&found.attempt) { Claimed::Accepted } else { Claimed::Duplicate };
+                Ok(claimed(known(&found)))
             }
         }
     }
 }
 
-fn known(found: &Found) -> Known {
-    Known { accepted_at: found.accepted_at, fingerprint: found.fingerprint }
+fn known(found: &ClaimHead) -> ClaimSummary {
+    ClaimSummary { accepted_at: found.accepted_at, fingerprint: found.fingerprint }
 }
 
 async fn read_upto(core: &Core, slot: i32) -> Result<Ticks, Failed> {

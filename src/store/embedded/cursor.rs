@@ -33,14 +33,14 @@ const HISTORY: u64 = 0x6869_7374_6f72_7921;
 
 /// Where a reader of the log stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum FeedPosition {
     /// Before the oldest.
     Start,
     /// At a place in one history of the log.
     At(Anchor, Position, u64),
 }
 
-/// What a [`Place`] is relative to.
+/// What a [`FeedPosition`] is relative to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
     /// After the record there.
@@ -71,41 +71,41 @@ impl Purpose {
     }
 }
 
-impl Place {
+impl FeedPosition {
     /// After the record at `position`, in the frame with `checksum`.
     pub fn after(log: &Log, position: Position, checksum: u64) -> Self {
-        Place::At(Anchor::AfterRecord, position, history(log, checksum))
+        FeedPosition::At(Anchor::AfterRecord, position, history(log, checksum))
     }
 
     /// Before the record at `position`, in the frame with `checksum`.
     pub fn before(log: &Log, position: Position, checksum: u64) -> Self {
-        Place::At(Anchor::BeforeRecord, position, history(log, checksum))
+        FeedPosition::At(Anchor::BeforeRecord, position, history(log, checksum))
     }
 
     /// Before the records of `frame`.
     pub fn at_frame(log: &Log, frame: &FrameHeader) -> Self {
-        Place::At(Anchor::AtFrame, frame.position, history(log, frame.checksum))
+        FeedPosition::At(Anchor::AtFrame, frame.position, history(log, frame.checksum))
     }
 
     /// Before the frames of the segment whose predecessor ended with `previous`.
     pub fn at_segment(log: &Log, number: u32, previous: Link) -> Self {
-        Place::At(Anchor::AtSegment, Position::new(number, 0), history(log, previous.checksum))
+        FeedPosition::At(Anchor::AtSegment, Position::new(number, 0), history(log, previous.checksum))
     }
 
     /// As callers hold it.
     pub fn to_bytes(self, log: &Log, purpose: Purpose) -> Box<[u8]> {
         let [start, after, before, frame, segment] = purpose.letters();
         let (kind, position, history) = match self {
-            Place::Start => (start, Position::default(), 0),
-            Place::At(Anchor::AfterRecord, position, history) => (after, position, history),
-            Place::At(Anchor::BeforeRecord, position, history) => (before, position, history),
-            Place::At(Anchor::AtFrame, position, history) => (frame, position, history),
-            Place::At(Anchor::AtSegment, position, history) => (segment, position, history),
+            FeedPosition::Start => (start, Position::default(), 0),
+            FeedPosition::At(Anchor::AfterRecord, position, history) => (after, position, history),
+            FeedPosition::At(Anchor::BeforeRecord, position, history) => (before, position, history),
+            FeedPosition::At(Anchor::AtFrame, position, history) => (frame, position, history),
+            FeedPosition::At(Anchor::AtSegment, position, history) => (segment, position, history),
         };
         [[VERSION, kind].as_slice(), &position.0.to_be_bytes(), &history.to_be_bytes(), &store(log)].concat().into()
     }
 
-    /// Reads what [`Place::to_bytes`] gave; `None` for anything else.
+    /// Reads what [`FeedPosition::to_bytes`] gave; `None` for anything else.
     pub fn read(log: &Log, purpose: Purpose, bytes: &[u8]) -> Option<Self> {
         let [start, after, before, frame, segment] = purpose.letters();
         let mut reader = Reader(bytes);
@@ -116,11 +116,11 @@ impl Place {
             return None;
         }
         Some(match kind {
-            _ if kind == start => Place::Start,
-            _ if kind == after => Place::At(Anchor::AfterRecord, position, history),
-            _ if kind == before => Place::At(Anchor::BeforeRecord, position, history),
-            _ if kind == frame => Place::At(Anchor::AtFrame, position, history),
-            _ if kind == segment => Place::At(Anchor::AtSegment, position, history),
+            _ if kind == start => FeedPosition::Start,
+            _ if kind == after => FeedPosition::At(Anchor::AfterRecord, position, history),
+            _ if kind == before => FeedPosition::At(Anchor::BeforeRecord, position, history),
+            _ if kind == frame => FeedPosition::At(Anchor::AtFrame, position, history),
+            _ if kind == segment => FeedPosition::At(Anchor::AtSegment, position, history),
             _ => return None,
         })
     }
@@ -144,7 +144,7 @@ pub enum Begin {
     /// A reader there.
     Walk(Box<Walker>),
     /// What is right behind the place is lost, up to this one.
-    Lost(Place),
+    Lost(FeedPosition),
 }
 
 impl Begin {
@@ -159,9 +159,9 @@ impl Begin {
 /// # Errors
 /// [`Kind::CursorExpired`] where something after the place was removed, or the place is of a history that a restore has
 /// left.
-pub fn begin(shared: &Shared, place: Place) -> Result<Begin, Error> {
+pub fn begin(shared: &Shared, place: FeedPosition) -> Result<Begin, Error> {
     let log = &shared.log;
-    let Place::At(kind, position, history) = place else {
+    let FeedPosition::At(kind, position, history) = place else {
         return first_live(shared);
     };
     let (oldest, _) = log.bounds();
@@ -214,7 +214,7 @@ fn behind_damage(shared: &Shared, position: Position, is_ours: impl Fn(u64) -> b
         window.next_header(position.offset().saturating_add(1)).map_err(|error| unreadable(shared, error.into()))?;
     if let Ok(Some(next)) = next {
         return if is_ours(next.previous.checksum) {
-            Ok(Begin::Lost(Place::at_frame(log, &next)))
+            Ok(Begin::Lost(FeedPosition::at_frame(log, &next)))
         } else {
             Err(left())
         };
@@ -246,7 +246,7 @@ fn first_live(shared: &Shared) -> Result<Begin, Error> {
     let dead = headers.iter().skip(1).take_while(|next| next.newest_expiry <= age).count();
     let first = headers.get(dead).ok_or_else(left)?;
     if dead == 0 && first.number > shared.oldest() {
-        return Ok(Begin::Lost(Place::at_segment(&shared.log, first.number, first.previous)));
+        return Ok(Begin::Lost(FeedPosition::at_segment(&shared.log, first.number, first.previous)));
     }
     Walker::new(&shared.log, first).map(Begin::walk).map_err(|error| unreadable(shared, error))
 }
