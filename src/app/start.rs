@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Addresses, App, Stop, StopError, StoreSource,
     background::{self, Background},
+    connection_limits::ConnectionLimits,
     control::ControlSocket,
     keys_file,
-    shares::Shares,
     store::{self, OpenError, OpenedStore},
 };
 use crate::{
@@ -100,7 +100,7 @@ impl App {
         let Self { config, store, clock, readiness, metrics, certificates, http, grpc, admin, addresses } = self;
         let begun = Instant::now();
         background::show(&readiness);
-        let shares = Shares::of_this_process(config.max_connections);
+        let shares = ConnectionLimits::of_this_process(config.max_connections);
         let mut admin_task = JoinSet::new();
         let admin_router = admin::router(readiness.clone(), {
             let metrics = metrics.clone();
@@ -150,7 +150,8 @@ impl App {
             keys_file::follow(&mut background, path, text, &keys, &clock);
         }
         let stop_edges = CancellationToken::new();
-        let service = Arc::new(MessageService::new(Arc::clone(&store), limits(&config), stop_edges.clone()));
+        let service =
+            Arc::new(MessageService::new(Arc::clone(&store), Arc::clone(&clock), limits(&config), stop_edges.clone()));
         background.check_store(Arc::clone(&store) as Arc<dyn Lifecycle>, &readiness, config.store_deadline);
         background.save_uses(&keys);
         background.upkeep(&metrics, &service);

@@ -1,7 +1,7 @@
 //! Following the feed: who sees what, heartbeats, the end at shutdown. One reader is one caller's position; it holds no
 //! more than one page, so a slow caller slows only itself.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::{Follow, PAGE_BYTES, Permit, note_messaging};
 use crate::{
-    domain::{Clock as _, Environment, Error, OrgId, SystemClock},
+    domain::{Clock, Environment, Error, OrgId},
     store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, PageLimit},
     telemetry::{names, spans, trace},
 };
@@ -47,6 +47,7 @@ struct Meters {
     deliveries: Counter,
     lag: Histogram,
     streams: Gauge,
+    clock: Arc<dyn Clock>,
 }
 
 /// What a reader is handed at once.
@@ -68,7 +69,7 @@ impl Permit<'_, Follow> {
         let span = trace::child(spans::STREAM, "internal");
         trace::note(&span, spans::FEED_ORDER, word(order));
         let follower = service.within_deadline(service.store.follow(from, order)).instrument(span).await?;
-        let (stopping, meters) = (service.stopping.clone(), Meters::new(order));
+        let (stopping, meters) = (service.stopping.clone(), Meters::new(order, Arc::clone(&service.clock)));
         Ok(FeedReader { follower, filter, due: Instant::now(), stopping, meters })
     }
 }
@@ -112,7 +113,7 @@ impl FeedReader {
 }
 
 impl Meters {
-    fn new(order: FeedOrder) -> Self {
+    fn new(order: FeedOrder, clock: Arc<dyn Clock>) -> Self {
         let streams = gauge!(names::STREAMS, "order" => word(order));
         streams.increment(1.0);
         Self {
@@ -120,11 +121,12 @@ impl Meters {
             deliveries: counter!(names::DELIVERIES_TOTAL, "order" => word(order)),
             lag: histogram!(names::DELIVERY_LAG_SECONDS, "order" => word(order)),
             streams,
+            clock,
         }
     }
 
     fn delivered(&self, items: &[FeedItem]) {
-        let now = SystemClock.now();
+        let now = self.clock.now();
         self.deliveries.increment(items.len() as u64);
         for FeedItem { message, .. } in items {
             self.lag.record(now.since(message.accepted_at));

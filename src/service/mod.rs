@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
-    domain::{Error, MediaRules},
+    domain::{Clock, Error, MediaRules},
     store::Store,
     telemetry::{names, spans, trace},
 };
@@ -58,6 +58,7 @@ const PAGE_BYTES: usize = 1024 * 1024;
 /// Submit, get, list and follow messages.
 pub struct MessageService {
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     admission: Admission,
     bodies: Arc<Bodies>,
     limits: Limits,
@@ -84,11 +85,12 @@ pub struct Limits {
 }
 
 impl MessageService {
-    /// A service over `store`. When `stopping` is cancelled, readers of the feed are sent away, for they would never
+    /// A service over `store`; by `clock` it is measured how late messages are delivered. When `stopping` is cancelled, readers of the feed are sent away, for they would never
     /// finish by themselves.
-    pub fn new(store: Arc<dyn Store>, limits: Limits, stopping: CancellationToken) -> Self {
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits, stopping: CancellationToken) -> Self {
         Self {
             store,
+            clock,
             admission: Admission::new(&limits.admission),
             bodies: Bodies::new(limits.bodies),
             stopping,

@@ -84,7 +84,12 @@ impl Edges {
             admission: settings.admission,
         };
         let shutdown = CancellationToken::new();
-        let service = Arc::new(MessageService::new(Arc::clone(&store) as Arc<dyn Store>, limits, shutdown.clone()));
+        let service = Arc::new(MessageService::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::new(SystemClock),
+            limits,
+            shutdown.clone(),
+        ));
         let keys = Arc::new(Keys::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(SystemClock)));
         let readiness = Readiness::starting();
         readiness.set(ReadinessState::Ready);

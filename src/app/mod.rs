@@ -5,10 +5,10 @@
 
 mod background;
 mod clock;
+mod connection_limits;
 mod control;
 mod keys_file;
 mod reload;
-mod shares;
 mod start;
 mod stop;
 mod store;

@@ -6,29 +6,29 @@ const ADMIN: usize = 64;
 
 /// Connections of each listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shares {
+pub(super) struct ConnectionLimits {
     pub(super) http: usize,
     pub(super) grpc: usize,
     pub(super) admin: usize,
 }
 
-impl Shares {
-    /// The shares of this process, where HTTP and gRPC may have `max_connections` each.
+impl ConnectionLimits {
+    /// The limits of this process, where HTTP and gRPC may have `max_connections` each.
     pub(super) fn of_this_process(max_connections: usize) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let files = limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
-        let shares = Self::of(max_connections, files);
-        if shares.http < max_connections {
+        let limits = Self::of(max_connections, files);
+        if limits.http < max_connections {
             // No fault by itself: as a rule nobody asked for as many as the default.
             tracing::info!(
                 open_files = files,
                 max_connections,
-                http = shares.http,
-                grpc = shares.grpc,
+                http = limits.http,
+                grpc = limits.grpc,
                 "the limit of open files allows fewer connections than are set"
             );
         }
-        shares
+        limits
     }
 
     fn of(max_connections: usize, files: usize) -> Self {
@@ -47,18 +47,24 @@ mod tests {
 
     #[test]
     fn with_files_in_plenty_everyone_gets_what_is_set() {
-        assert_eq!(Shares::of(20_000, usize::MAX), Shares { http: 20_000, grpc: 20_000, admin: ADMIN });
-        assert_eq!(Shares::of(20_000, 1 << 20), Shares { http: 20_000, grpc: 20_000, admin: ADMIN });
+        assert_eq!(
+            ConnectionLimits::of(20_000, usize::MAX),
+            ConnectionLimits { http: 20_000, grpc: 20_000, admin: ADMIN }
+        );
+        assert_eq!(
+            ConnectionLimits::of(20_000, 1 << 20),
+            ConnectionLimits { http: 20_000, grpc: 20_000, admin: ADMIN }
+        );
     }
 
     #[test]
-    fn with_fewer_files_all_shares_together_leave_some_for_the_store() {
+    fn with_fewer_files_all_limits_together_leave_some_for_the_store() {
         for files in [512, 1024, 4096, 20_000, 40_000] {
-            let shares = Shares::of(20_000, files);
-            assert!(shares.http > shares.grpc, "{files}: {shares:?}");
-            assert!(shares.http + shares.grpc + shares.admin + 128 <= files, "{files}: {shares:?}");
+            let limits = ConnectionLimits::of(20_000, files);
+            assert!(limits.http > limits.grpc, "{files}: {limits:?}");
+            assert!(limits.http + limits.grpc + limits.admin + 128 <= files, "{files}: {limits:?}");
         }
-        assert!(Shares::of(20_000, 20_000).http > 10_000);
-        assert_eq!(Shares::of(20_000, 0), Shares { http: 1, grpc: 1, admin: ADMIN });
+        assert!(ConnectionLimits::of(20_000, 20_000).http > 10_000);
+        assert_eq!(ConnectionLimits::of(20_000, 0), ConnectionLimits { http: 1, grpc: 1, admin: ADMIN });
     }
 }
