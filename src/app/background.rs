@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    service::{Keys, MessageService, Readiness, ReadinessState},
+    service::{FailedAuth, Keys, MessageService, Readiness, ReadinessState},
     store::Lifecycle,
     telemetry::{Metrics, names},
 };
@@ -90,15 +90,16 @@ impl Background {
     }
 
     /// Keeps the memory of metrics and quotas bounded.
-    pub(super) fn upkeep(&mut self, metrics: &Metrics, service: &Arc<MessageService>) {
+    pub(super) fn upkeep(&mut self, metrics: &Metrics, service: &Arc<MessageService>, failed_auth: &Arc<FailedAuth>) {
         let metrics = metrics.clone();
         self.every(UPKEEP_EVERY, move || {
             metrics.upkeep();
             std::future::ready(())
         });
-        let service = Arc::clone(service);
+        let (service, failed_auth) = (Arc::clone(service), Arc::clone(failed_auth));
         self.every(FORGET_IDLE_EVERY, move || {
             service.forget_idle();
+            failed_auth.forget_idle();
             std::future::ready(())
         });
     }

@@ -24,7 +24,9 @@ use crate::{
     domain::{Clock, Error, HostPolicy, MediaRules, MoreExtensions},
     middleware,
     protocol::{admin, grpc, http, listener},
-    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState},
+    service::{
+        AdmissionLimits, BodyLimits, FailedAuth, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState,
+    },
     store::{KeyStore, Lifecycle, Observed, Store},
 };
 
@@ -154,7 +156,8 @@ impl App {
             Arc::new(MessageService::new(Arc::clone(&store), Arc::clone(&clock), limits(&config), stop_edges.clone()));
         background.check_store(Arc::clone(&store) as Arc<dyn Lifecycle>, &readiness, config.store_deadline);
         background.save_uses(&keys);
-        background.upkeep(&metrics, &service);
+        let failed_auth = Arc::new(FailedAuth::new(config.rate_limit_failed_auth));
+        background.upkeep(&metrics, &service, &failed_auth);
 
         if config.allow_private_media_hosts {
             tracing::warn!("media URLs may name any host: allow_private_media_hosts is for development only");
@@ -172,6 +175,7 @@ impl App {
         let under_way = config.max_in_flight.saturating_mul(2).saturating_add(config.max_connections);
         let entry = |cors| middleware::Entry {
             keys: Arc::clone(&keys),
+            failed_auth: Arc::clone(&failed_auth),
             key_deadline: config.store_deadline,
             max_in_flight: under_way,
             cors,

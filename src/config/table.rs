@@ -184,6 +184,8 @@ settings! {
         rate_limit_per_key: Option<Rate> = "0", any;
         /// The same for one end user (from_id) of an organisation and environment.
         rate_limit_per_sender: Option<Rate> = "0", any;
+        /// Maximum rate of requests without a valid key from one client address, or one /64 of IPv6; further ones are answered with 429 in place of 401. Requests with a valid key always pass and are not counted. 0 disables the limit.
+        rate_limit_failed_auth: Option<Rate> = "10/s burst 100", any;
         /// Further extensions that image URLs may have, e.g. .webp; 'none' allows names without one. Consumers must be able to handle them.
         image_extensions: Vec<Extension> = "", any;
         /// Further extensions that audio URLs may have, e.g. .opus or .m4a; 'none' allows names without one.

@@ -82,6 +82,8 @@ pub enum Limited {
     Key,
     /// One organisation, in one environment.
     Org,
+    /// One client's address, and what fails there.
+    Address,
 }
 
 impl Limited {
@@ -91,6 +93,7 @@ impl Limited {
             Limited::Sender => "sender",
             Limited::Key => "key",
             Limited::Org => "org",
+            Limited::Address => "address",
         }
     }
 }

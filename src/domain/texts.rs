@@ -51,12 +51,18 @@ impl Error {
 
     /// A limit is used up for now.
     pub fn rate_limited(exceeded: RateExceeded) -> Self {
-        let whose = match exceeded.limit {
-            Limited::Sender => "This 'from_id'",
-            Limited::Key => "This API key",
-            Limited::Org => "This organisation",
+        let rate = exceeded.rate;
+        let sends = |who: &str| format!("{who} sends more messages than its limit of {rate}; wait and send again");
+        let text = match exceeded.limit {
+            Limited::Sender => sends("This 'from_id'"),
+            Limited::Key => sends("This API key"),
+            Limited::Org => sends("This organisation"),
+            Limited::Address => {
+                format!(
+                    "From this address requests without a valid API key come faster than {rate}; send one with a valid key"
+                )
+            }
         };
-        let text = format!("{whose} sends more messages than its limit of {}; wait and send again", exceeded.rate);
         let wait = exceeded.wait.max(A_MOMENT);
         Self::new(Kind::RateLimited, text).with_retry_after(wait).with_rate_exceeded(exceeded)
     }

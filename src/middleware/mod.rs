@@ -33,7 +33,7 @@ use follow::{Followed, Unended};
 use crate::{
     domain::Error,
     protocol::call::{Answer, Edge, Failure, Head, Told, authenticate, authenticate_known},
-    service::{Access, Call, Caller, Keys, Route, X_REQUEST_ID},
+    service::{Access, Call, Caller, FailedAuth, Keys, Route, X_REQUEST_ID},
     telemetry::names,
 };
 
@@ -41,6 +41,8 @@ use crate::{
 pub struct Entry {
     /// Who calls.
     pub keys: Arc<Keys>,
+    /// How often that may fail.
+    pub failed_auth: Arc<FailedAuth>,
     /// Within this time a key is checked.
     pub key_deadline: Duration,
     /// So many calls may be under way at once; the next one is answered 503 or UNAVAILABLE.
@@ -85,6 +87,7 @@ where
 struct Gate<E> {
     edge: E,
     keys: Arc<Keys>,
+    failed_auth: Arc<FailedAuth>,
     key_deadline: Duration,
     in_flight: shed::InFlight,
     gauge: Gauge,
@@ -93,9 +96,10 @@ struct Gate<E> {
 
 impl<E: Edge> Gate<E> {
     fn new(edge: E, entry: Entry) -> Self {
-        let Entry { keys, key_deadline, max_in_flight, cors } = entry;
+        let Entry { keys, failed_auth, key_deadline, max_in_flight, cors } = entry;
         let gauge = gauge!(names::REQUESTS_IN_FLIGHT, "protocol" => E::PROTOCOL.as_str());
-        Self { edge, keys, key_deadline, in_flight: shed::InFlight::new(max_in_flight), gauge, cors }
+        let in_flight = shed::InFlight::new(max_in_flight);
+        Self { edge, keys, failed_auth, key_deadline, in_flight, gauge, cors }
     }
 
     /// All that happens to a call, in this order.
@@ -194,13 +198,15 @@ impl<E: Edge> Gate<E> {
             Access::Key => None,
             Access::Scope(scope) => Some(scope),
         };
-        let caller = match authenticate_known(&self.keys, headers, extensions) {
-            Some(known) => known?,
+        let found = match authenticate_known(&self.keys, headers, extensions) {
+            Some(known) => known,
             None => {
                 let asking = pin!(authenticate(&self.keys, headers, self.key_deadline));
-                guarded(&call.span, end, asking).await??
+                guarded(&call.span, end, asking).await?
             }
         };
+        // After the look, so that a good key always passes, whatever others of its address have tried.
+        let caller = found.map_err(|error| self.failed_auth.judge(extensions.get(), error))?;
         scope.map_or(Ok(()), |scope| caller.require(scope))?;
         Ok(Some(caller))
     }

@@ -4,6 +4,7 @@
 mod admission;
 mod bodies;
 mod call;
+mod failed_auth;
 mod feed;
 mod key_manager;
 mod keys;
@@ -22,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 pub use admission::{Admission, AdmissionLimits};
 pub use bodies::{Bodies, BodyLimits, Held};
 pub use call::{Access, Call, Flow, Protocol, Route};
+pub use failed_auth::FailedAuth;
 pub use feed::{FeedFilter, FeedFrame, FeedReader, HEARTBEAT};
 pub use key_manager::{KeyManager, KeyRequest};
 pub use keys::{Caller, Keys};

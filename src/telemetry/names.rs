@@ -79,6 +79,8 @@ metrics! {
         "Connections that ended in the handshake: plain HTTP came (plain), TLS came to a plain port (tls), too slow (timeout), no good client's certificate (certificate), refused by the client (client), left (gone), another failure (handshake)";
     TLS_NOT_AFTER_TIMESTAMP_SECONDS = "message_webhook_tls_not_after_timestamp_seconds", Gauge(), "s", ["listener"],
         "When the certificate of a listener expires, in seconds since 1970";
+    AUTH_FAILURES_TOTAL = "message_webhook_auth_failures_total", Counter(), "{request}", ["code"],
+        "Requests without a valid key, by what they were told: unauthenticated, or rate_limited where too many come from their address";
     KEY_LOOKUPS_TOTAL = "message_webhook_key_lookups_total", Counter(), "{lookup}", ["result"],
         "Look-ups of API keys: hit and refresh are answered from memory, a miss waits for the store";
 

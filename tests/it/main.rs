@@ -21,6 +21,7 @@ mod demo;
 mod docs;
 mod embedded;
 mod extensions;
+mod failed_auth;
 mod faults;
 mod feed;
 mod grpc;

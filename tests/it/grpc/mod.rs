@@ -1,6 +1,6 @@
 //! The gRPC API over real sockets.
 
-mod client;
+pub mod client;
 mod errors;
 mod foreign;
 mod framework;

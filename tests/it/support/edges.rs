@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use message_webhook::{
-    domain::{Clock, Environment, KeyOwner, MediaRules, NewKey, OrgId, Scope, Scopes, SystemClock},
+    domain::{Clock, Environment, KeyOwner, MediaRules, NewKey, OrgId, Rate, Scope, Scopes, SystemClock},
     middleware::{self, Cors, Entry},
     protocol::{
         admin,
@@ -12,7 +12,9 @@ use message_webhook::{
         http::Http,
         listener::{self, ConnectionLimits},
     },
-    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState},
+    service::{
+        AdmissionLimits, BodyLimits, FailedAuth, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState,
+    },
     store::{KeyStore, Store},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -31,6 +33,7 @@ pub struct Settings {
     pub body_timeout: Duration,
     pub store_deadline: Duration,
     pub admission: AdmissionLimits,
+    pub failed_auth: Option<Rate>,
     pub requests_in_flight: usize,
     pub media: MediaRules,
     pub bodies: BodyLimits,
@@ -45,6 +48,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             store_deadline: Duration::from_secs(30),
             admission: AdmissionLimits { in_flight: 4096, rates: RateLimits::default() },
+            failed_auth: None,
             requests_in_flight: 4096,
             media: MediaRules::default(),
             bodies: BodyLimits { bytes: 64 << 20, waiting: 4096 },
@@ -94,8 +98,10 @@ impl Edges {
         let readiness = Readiness::starting();
         readiness.set(ReadinessState::Ready);
 
+        let failed_auth = Arc::new(FailedAuth::new(settings.failed_auth));
         let entry = |cors| Entry {
             keys: Arc::clone(&keys),
+            failed_auth: Arc::clone(&failed_auth),
             key_deadline: settings.store_deadline,
             max_in_flight: settings.requests_in_flight,
             cors,
