@@ -176,7 +176,7 @@ settings! {
         header_timeout: Duration = "10s", |d| positive(*d);
         /// How long a client may take to send a request's body.
         body_timeout: Duration = "30s", |d| positive(*d);
-        /// Maximum number of submissions that wait for the store; further ones are answered with 503.
+        /// Maximum number of calls that wait for the store; further ones are answered with 503. When places run short, reads are refused before submissions, dev before prod, and whoever holds most before the others.
         max_in_flight: usize = "4096", |n| at_least(*n, 1);
         /// Maximum rate of submissions for one organisation and environment: 50/s, 600/min or 1000/h, each with a burst of the same size or, as in '50/s burst 200', of another; 0 disables the limit.
         rate_limit_per_org: Option<Rate> = "0", any;

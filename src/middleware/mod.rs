@@ -174,7 +174,7 @@ impl<E: Edge> Gate<E> {
             return Err(response);
         }
         // Before any work is done for the call.
-        let entered = self.in_flight.enter().ok_or_else(|| self.reject(&Error::overloaded().into(), call))?;
+        let entered = self.in_flight.enter(call.route).ok_or_else(|| self.reject(&Error::overloaded().into(), call))?;
         // Before the key, as the contract has it: 404, 405, 401.
         if call.route == Route::NONE {
             return Err(self.reject(&E::not_found(request.uri().path()), call));

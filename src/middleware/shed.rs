@@ -1,6 +1,11 @@
-//! Refuses calls beyond a number that bounds what all of them together may cost.
+//! Refuses calls beyond a number that bounds what all of them together may cost: reads first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{
+    domain::Scope,
+    service::{Access, Route},
+};
 
 /// How many calls are under way, and how many may be.
 pub(super) struct InFlight {
@@ -16,12 +21,14 @@ impl InFlight {
         Self { count: AtomicUsize::new(0), max }
     }
 
-    /// Lets one more call in, if it fits.
-    pub(super) fn enter(&self) -> Option<Entered<'_>> {
+    /// Lets one more call of `route` in, if it fits. A fifth is kept from reads; what they may have of the store for each tenant
+    /// and environment is decided where these are known.
+    pub(super) fn enter(&self, route: &Route) -> Option<Entered<'_>> {
+        let kept = if route.access == Access::Scope(Scope::Read) { self.max / 5 } else { 0 };
         let entered = Entered(&self.count);
         // Counted before it is known to fit; if not, dropping it takes it back.
         let before = self.count.fetch_add(1, Ordering::Relaxed);
-        (before < self.max).then_some(entered)
+        (before < self.max - kept).then_some(entered)
     }
 }
 

@@ -1,39 +1,37 @@
 //! Back-pressure and quota: how much is let in before the store is asked.
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::rates::{RateLimits, Rates};
+use super::{
+    places::{Placed, Places, Use},
+    rates::{RateLimits, Rates},
+};
 use crate::domain::{Environment, Error, FromId, KeyId, OrgId};
 
 /// What admission lets in.
 #[derive(Debug, Clone)]
 pub struct AdmissionLimits {
-    /// Submissions that may wait for the store at once; one more is answered 503.
+    /// Calls that may wait for the store at once; one more is answered 503. When they run short, reads and dev are refused before
+    /// submissions and prod, and whoever holds most before the others.
     pub in_flight: usize,
     /// What each may submit in a time.
     pub rates: RateLimits,
 }
 
-/// Decides whether a submission may go to the store now.
+/// Decides whether a call may go to the store now.
 pub struct Admission {
-    in_flight: Arc<Semaphore>,
-    places: usize,
+    places: Places,
     rates: Rates,
 }
 
-/// Held while the store works on a submission.
+/// Held while the store works on a call.
 #[derive(Debug)]
 pub struct Admitted {
-    _in_flight: OwnedSemaphorePermit,
+    _place: Placed,
 }
 
 impl Admission {
     /// Admission within `limits`.
     pub fn new(limits: &AdmissionLimits) -> Self {
-        let places = limits.in_flight.min(Semaphore::MAX_PERMITS);
-        Self { in_flight: Arc::new(Semaphore::new(places)), places, rates: Rates::new(&limits.rates) }
+        Self { places: Places::new(limits.in_flight), rates: Rates::new(&limits.rates) }
     }
 
     /// Lets one submission in.
@@ -42,13 +40,20 @@ impl Admission {
     /// `RateLimited` and `Overloaded`, each with the time after which a retry may succeed.
     pub fn admit(&self, key: &KeyId, org: &OrgId, env: Environment, from_id: &FromId) -> Result<Admitted, Error> {
         self.rates.count(key, org, env, from_id)?;
-        let in_flight = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Error::overloaded())?;
-        Ok(Admitted { _in_flight: in_flight })
+        Ok(Admitted { _place: self.places.take(Use::Submission, org, env)? })
+    }
+
+    /// Lets one look-up or list in.
+    ///
+    /// # Errors
+    /// `Overloaded`, with the time after which a retry may succeed.
+    pub fn admit_read(&self, org: &OrgId, env: Environment) -> Result<Admitted, Error> {
+        Ok(Admitted { _place: self.places.take(Use::Read, org, env)? })
     }
 
     /// Whether no submission is let in that has not ended.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.available_permits() == self.places
+        self.places.submissions() == 0
     }
 
     /// Forgets who has been idle; called now and then so that memory stays bounded.

@@ -10,6 +10,7 @@ mod key_manager;
 mod keys;
 mod orgs;
 mod permit;
+mod places;
 mod rates;
 mod readiness;
 mod receipt;

@@ -186,7 +186,7 @@ impl Permit<'_, Read> {
     /// The message with `sid`.
     ///
     /// # Errors
-    /// `MessageNotFound`, also when it is past its retention.
+    /// `MessageNotFound`, also when it is past its retention; `Overloaded`.
     pub async fn get(&self, sid: MessageSid) -> Result<Message, Error> {
         let key = self.target.message_key(&sid);
         let span = trace::child(spans::GET, "internal");
@@ -194,6 +194,7 @@ impl Permit<'_, Read> {
             trace::note(&span, spans::MESSAGE_KEY, key.fingerprint());
             note_target(&span, &self.target);
         }
+        let _admitted = self.service.admission.admit_read(&self.target.org, self.target.env)?;
         let found = self.service.within_deadline(self.service.store.get(&key)).instrument(span).await;
         let message = found.map_err(|error| error.about(key.fingerprint()))?;
         message.ok_or_else(Error::message_not_found)
@@ -203,7 +204,7 @@ impl Permit<'_, Read> {
     /// than [`MAX_PAGE`] counts as that.
     ///
     /// # Errors
-    /// `InvalidArgument` for a page token that this service did not give.
+    /// `InvalidArgument` for a page token that this service did not give; `Overloaded`.
     pub async fn list(
         &self,
         from_id: FromId,
@@ -213,6 +214,7 @@ impl Permit<'_, Read> {
         let sender = Sender { org: self.target.org.clone(), env: self.target.env, from_id };
         let messages = if page_size == 0 { DEFAULT_PAGE } else { page_size.min(MAX_PAGE) };
         let limit = PageLimit { messages, bytes: PAGE_BYTES };
+        let _admitted = self.service.admission.admit_read(&self.target.org, self.target.env)?;
         let span = trace::child(spans::LIST, "internal");
         note_target(&span, &self.target);
         self.service.within_deadline(self.service.store.list(&sender, after, limit)).instrument(span).await

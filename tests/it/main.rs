@@ -37,6 +37,7 @@ mod logs;
 mod model;
 mod operations;
 mod parity;
+mod priority;
 mod remote;
 mod scylla;
 mod shares;

@@ -44,6 +44,8 @@ pub struct FlakyStore {
     pub gate: Semaphore,
     /// Submissions that came to the gate.
     pub submissions: AtomicUsize,
+    /// Calls of `get`.
+    pub reads: AtomicUsize,
     /// Calls of `key`.
     pub key_reads: AtomicUsize,
     /// What `touch_keys` was told.
@@ -79,6 +81,7 @@ impl FlakyStore {
             fails: AtomicBool::new(false),
             gate: Semaphore::new(permits),
             submissions: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
             key_reads: AtomicUsize::new(0),
             touched: Mutex::default(),
         })
@@ -148,6 +151,7 @@ impl MessageStore for FlakyStore {
     }
 
     async fn get(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.in_the_mood(self.inner.get(&self.in_this_world(key))).await
     }
 
