@@ -70,7 +70,7 @@ impl Stop {
         self.now.cancelled().await;
     }
 
-    /// Passes SIGTERM and SIGINT of this process on.
+    /// Passes SIGTERM and SIGINT of this process on. SIGHUP ends it no more.
     ///
     /// The handlers are in place when this returns; as PID 1 a process without them cannot be stopped but by SIGKILL.
     ///
@@ -79,12 +79,18 @@ impl Stop {
     pub fn on_signals(&self) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // By which servers are asked to read files again. Whoever does that to one without files must not end it.
+        let mut hangup = signal(SignalKind::hangup())?;
         let stop = self.clone();
         tokio::spawn(async move {
             loop {
                 let name = tokio::select! {
                     Some(()) = terminate.recv() => "SIGTERM",
                     Some(()) = interrupt.recv() => "SIGINT",
+                    Some(()) = hangup.recv() => {
+                        tracing::info!("SIGHUP: files that have changed are read again, if any are set");
+                        continue;
+                    }
                     else => return,
                 };
                 if stop.is_draining() {

@@ -12,6 +12,15 @@ pub struct IdentityName(Box<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
+/// By what a caller showed who it is; errors call it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// A key.
+    ApiKey,
+    /// The certificate of its connection.
+    Certificate,
+}
+
 /// What the certificate of a client says, after it was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
@@ -72,6 +81,15 @@ impl IdentityRecord {
             expires_at: Some(certificate.not_after),
             revoked_at: None,
         }
+    }
+}
+
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credential::ApiKey => "API key",
+            Credential::Certificate => "client certificate",
+        })
     }
 }
 

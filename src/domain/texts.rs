@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, time::Duration};
 
-use super::{Environment, Error, Kind, Limited, RateExceeded, Scope, ViolationCode, Violations};
+use super::{Credential, Environment, Error, Kind, Limited, RateExceeded, Scope, ViolationCode, Violations};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -94,32 +94,34 @@ impl Error {
         )
     }
 
-    /// The key is of another organisation or environment.
-    pub fn anothers_key() -> Self {
-        Self::new(Kind::PermissionDenied, "This API key belongs to another organisation or environment")
-    }
-
-    /// The key is of the right organisation, and its holder knows of both environments.
-    pub fn other_environment(own: Environment, called: Environment) -> Self {
-        let text =
-            format!("This API key is for '{own}', and the call is for '{called}'; send it with a key for '{called}'");
+    /// The caller is of another organisation or environment.
+    pub fn anothers(credential: Credential) -> Self {
+        let text = format!("This {credential} belongs to another organisation or environment");
         Self::new(Kind::PermissionDenied, text)
     }
 
-    /// The key may not do that.
-    pub fn scope_missing(scope: Scope) -> Self {
-        Self::new(Kind::PermissionDenied, format!("This API key lacks the scope '{scope}'"))
-    }
-
-    /// The key may not let another one do that.
-    pub fn cannot_grant(scope: Scope) -> Self {
-        let text = format!("This API key lacks the scope '{scope}' and so cannot grant it");
+    /// The caller is of the right organisation, and knows of both environments.
+    pub fn other_environment(credential: Credential, own: Environment, called: Environment) -> Self {
+        let text = format!(
+            "This {credential} is for '{own}', and the call is for '{called}'; send it with one for '{called}'"
+        );
         Self::new(Kind::PermissionDenied, text)
     }
 
-    /// The key may not manage another's keys.
-    pub fn manages_only_its_own() -> Self {
-        let text = "This API key manages only the keys of its own organisation and environment";
+    /// The caller may not do that.
+    pub fn scope_missing(credential: Credential, scope: Scope) -> Self {
+        Self::new(Kind::PermissionDenied, format!("This {credential} lacks the scope '{scope}'"))
+    }
+
+    /// The caller may not let another one do that.
+    pub fn cannot_grant(credential: Credential, scope: Scope) -> Self {
+        let text = format!("This {credential} lacks the scope '{scope}' and so cannot grant it");
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// The caller may not manage another's keys.
+    pub fn manages_only_its_own(credential: Credential) -> Self {
+        let text = format!("This {credential} manages only the keys of its own organisation and environment");
         Self::new(Kind::PermissionDenied, text)
     }
 

@@ -121,17 +121,17 @@ impl KeyManager<'_> {
             return Ok(());
         }
         match request.scopes.iter().find(|scope| !caller.scopes().contains(*scope)) {
-            Some(scope) => Err(Error::cannot_grant(scope)),
+            Some(scope) => Err(Error::cannot_grant(caller.credential(), scope)),
             None => Ok(()),
         }
     }
 
     fn require_manages(&self, owner: &KeyOwner) -> Result<(), Error> {
-        let manages = match self.manager {
-            Manager::Operator => true,
-            Manager::Caller(caller) => *caller.owner() == KeyOwner::Platform || caller.owner() == owner,
-        };
-        if manages { Ok(()) } else { Err(Error::manages_only_its_own()) }
+        match self.manager {
+            Manager::Operator => Ok(()),
+            Manager::Caller(caller) if *caller.owner() == KeyOwner::Platform || caller.owner() == owner => Ok(()),
+            Manager::Caller(caller) => Err(Error::manages_only_its_own(caller.credential())),
+        }
     }
 
     fn narrow<'b>(

@@ -15,8 +15,8 @@ use quick_cache::sync::Cache;
 
 use crate::{
     domain::{
-        ClientCertificate, Clock, Environment, Error, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId,
-        PresentedKey, Scope, Scopes, Timestamp,
+        ClientCertificate, Clock, Credential, Environment, Error, IdentityName, IdentityRecord, KeyId, KeyOwner,
+        KeyRecord, OrgId, PresentedKey, Scope, Scopes, Timestamp,
     },
     store::{KeyStore, ListedKey},
     telemetry::names,
@@ -282,6 +282,11 @@ impl Caller {
         self.record.scopes
     }
 
+    /// By what it showed who it is.
+    pub fn credential(&self) -> Credential {
+        if self.certificate.is_some() { Credential::Certificate } else { Credential::ApiKey }
+    }
+
     /// Whether the key belongs to `org` and `env`, or to the platform.
     pub fn owns(&self, org: &OrgId, env: Environment) -> bool {
         match &self.record.owner {
@@ -298,6 +303,6 @@ impl Caller {
         if self.scopes().contains(scope) {
             return Ok(());
         }
-        Err(Error::scope_missing(scope))
+        Err(Error::scope_missing(self.credential(), scope))
     }
 }

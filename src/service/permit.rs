@@ -116,9 +116,9 @@ impl MessageService {
             return Err(match caller.owner() {
                 // Its holder knows of both; of other organisations nothing is told.
                 KeyOwner::Org { org: own_org, env: own_env } if *own_org == org => {
-                    Error::other_environment(*own_env, env)
+                    Error::other_environment(caller.credential(), *own_env, env)
                 }
-                KeyOwner::Org { .. } | KeyOwner::Platform => Error::anothers_key(),
+                KeyOwner::Org { .. } | KeyOwner::Platform => Error::anothers(caller.credential()),
             });
         }
         caller.require(scope)?;

@@ -199,6 +199,17 @@ async fn readiness_follows_the_store_and_the_process_lives_on() {
 }
 
 #[test]
+fn a_server_without_files_lives_through_sighup() {
+    let mut server = ServerProcess::start();
+    server.signal("HUP");
+    server.wait_for_log("SIGHUP");
+    assert!(!server.has_ended());
+    assert_eq!(cli(["health", "--admin-addr", &server.admin.to_string()]).code, Some(0));
+    server.terminate();
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
 fn a_taken_port_is_told_before_a_store_is_made() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();

@@ -84,11 +84,15 @@ async fn a_name_in_a_certificate_stands_for_a_key_with_its_org_env_and_scopes() 
     assert_eq!((message.org_id.as_str(), message.message_sid.as_str()), ("acme", "s"));
 
     // By the same rules as keys: scopes, organisations, environments.
-    assert_eq!(code(writer.get_message(get("s")).await), Code::PermissionDenied);
+    let told = writer.get_message(get("s")).await.map(drop).expect_err("refused");
+    assert_eq!(told.code(), Code::PermissionDenied);
+    assert_eq!(told.message(), "This client certificate lacks the scope 'read'", "it has no key");
     assert_eq!(code(reader.submit_message(submission("u", "t")).await), Code::PermissionDenied);
     let mut elsewhere = submission("u", "t");
     elsewhere.org_id = "other".into();
-    assert_eq!(code(writer.submit_message(elsewhere).await), Code::PermissionDenied);
+    let told = writer.submit_message(elsewhere).await.map(drop).expect_err("refused");
+    assert_eq!(told.code(), Code::PermissionDenied);
+    assert_eq!(told.message(), "This client certificate belongs to another organisation or environment");
     let mut keys =
         KeyServiceClient::new(scene.channel(Some(&scene.clients.pair(&[WRITER], 1))).await.expect("connected"));
     assert_eq!(code(keys.list_keys(ListKeysRequest::default()).await), Code::PermissionDenied);
