@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use crate::{
+    domain::Kind,
     service::{FailedAuth, Keys, MessageService, Readiness, ReadinessState},
     store::Lifecycle,
     telemetry::{Metrics, names},
@@ -107,10 +108,18 @@ impl Background {
 
 /// Sets readiness to what the store says now.
 pub(super) async fn check(store: &dyn Lifecycle, readiness: &Readiness, deadline: Duration) {
-    let failure = match tokio::time::timeout(deadline, store.check()).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.cause().map_or_else(|| error.to_string(), ToString::to_string)),
-        Err(_) => Some(format!("no answer within {}", humantime::format_duration(deadline))),
+    let (now, cause) = match tokio::time::timeout(deadline, store.check()).await {
+        Ok(Ok(())) => (ReadinessState::Ready, None),
+        Ok(Err(error)) => {
+            // Of all that ends acceptance for now, this alone says nothing against what is stored.
+            let is_full = error.kind() == Kind::DiskFull;
+            let now = if is_full { ReadinessState::ReadOnly } else { ReadinessState::StoreUnavailable };
+            (now, Some(error.cause().map_or_else(|| error.to_string(), ToString::to_string)))
+        }
+        Err(_) => {
+            let cause = format!("no answer within {}", humantime::format_duration(deadline));
+            (ReadinessState::StoreUnavailable, Some(cause))
+        }
     };
     let before = readiness.get();
     if let Some(cause) = store.failure() {
@@ -120,18 +129,15 @@ pub(super) async fn check(store: &dyn Lifecycle, readiness: &Readiness, deadline
         }
         return show(readiness);
     }
-    match failure {
-        None if before != ReadinessState::Ready => {
-            readiness.set(ReadinessState::Ready);
-            if before == ReadinessState::StoreUnavailable {
+    if now != before {
+        readiness.set(now);
+        match cause {
+            Some(cause) => tracing::error!(cause, "the store cannot accept now"),
+            None if matches!(before, ReadinessState::StoreUnavailable | ReadinessState::ReadOnly) => {
                 tracing::info!("the store accepts again");
             }
+            None => {}
         }
-        Some(cause) if before != ReadinessState::StoreUnavailable => {
-            readiness.set(ReadinessState::StoreUnavailable);
-            tracing::error!(cause, "the store cannot accept now");
-        }
-        None | Some(_) => {}
     }
     show(readiness);
 }
@@ -146,13 +152,7 @@ pub(super) async fn failed(readiness: &Readiness, patience: Duration) {
 /// Sets the metric of readiness.
 pub(super) fn show(readiness: &Readiness) {
     let now = readiness.get();
-    for state in [
-        ReadinessState::Starting,
-        ReadinessState::Ready,
-        ReadinessState::StoreUnavailable,
-        ReadinessState::StoreFailed,
-        ReadinessState::Draining,
-    ] {
+    for state in ReadinessState::ALL {
         gauge!(names::READINESS, "state" => state.as_str()).set(if state == now { 1.0 } else { 0.0 });
     }
 }

@@ -182,7 +182,7 @@ impl App {
         };
         let proxies = listener::TrustedProxies::new(&config.trusted_proxies);
         let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
-        let edge = http::Http::new(Arc::clone(&service), config.body_timeout);
+        let edge = http::Http::new(Arc::clone(&service), &readiness, config.body_timeout);
         let serving = listener::serve(
             listener::Port::new(http, certificates.http()).trusting(&proxies),
             middleware::http(edge, entry(cors)),

@@ -21,14 +21,16 @@ impl InFlight {
         Self { count: AtomicUsize::new(0), max }
     }
 
-    /// Lets one more call of `route` in, if it fits. A fifth is kept from reads; what they may have of the store for each tenant
+    /// Lets one more call of `route` in, if it fits, or if everybody may call it: it waits for nothing, and probes among them must not
+    /// take a busy process for a dead one. A fifth is kept from reads; what they may have of the store for each tenant
     /// and environment is decided where these are known.
     pub(super) fn enter(&self, route: &Route) -> Option<Entered<'_>> {
+        let is_open = route.access == Access::Open;
         let kept = if route.access == Access::Scope(Scope::Read) { self.max / 5 } else { 0 };
         let entered = Entered(&self.count);
         // Counted before it is known to fit; if not, dropping it takes it back.
         let before = self.count.fetch_add(1, Ordering::Relaxed);
-        (before < self.max - kept).then_some(entered)
+        (is_open || before < self.max - kept).then_some(entered)
     }
 }
 

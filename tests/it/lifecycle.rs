@@ -198,6 +198,26 @@ async fn readiness_follows_the_store_and_the_process_lives_on() {
     assert!(metrics.contains("message_webhook_readiness{state=\"ready\"} "), "{metrics}");
 }
 
+#[tokio::test]
+async fn a_full_disk_takes_the_webhook_away_and_leaves_reads() {
+    let store = FlakyStore::new();
+    let server = TestServer::builder().store(store.clone()).start().await;
+    store.is_full.store(true, Ordering::SeqCst);
+    let full = (503, "read_only\n".to_owned());
+    eventually("unreadiness", async || (get(server.admin, "/readyz").await? == full).then_some(())).await;
+    for (address, path, status) in [
+        (server.admin, "/readyz/grpc", 200),
+        (server.admin, "/livez", 200),
+        (server.http, "/readyz", 503),
+        (server.http, "/readyz/grpc", 200),
+    ] {
+        assert_eq!(get(address, path).await.map(|(status, _)| status), Some(status), "{path}");
+    }
+    store.is_full.store(false, Ordering::SeqCst);
+    eventually("readiness", async || (get(server.http, "/readyz").await? == (200, "ready\n".into())).then_some(()))
+        .await;
+}
+
 #[test]
 fn a_server_without_files_lives_through_sighup() {
     let mut server = ServerProcess::start();

@@ -97,7 +97,7 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if and (eq $balancer "aws-nlb") (ne $values.service.http.type "LoadBalancer") }}
 {{- fail "loadBalancer.kind aws-nlb needs service.http.type LoadBalancer." }}
 {{- end }}
-{{- if and (hasPrefix "aws-" $balancer) $values.networkPolicy.enabled (not $values.loadBalancer.probeRanges) }}
+{{- if and (hasPrefix "aws-" $balancer) (ne (int $values.loadBalancer.healthCheck.port) 8080) $values.networkPolicy.enabled (not $values.loadBalancer.probeRanges) }}
 {{- fail (printf "loadBalancer.kind %s needs loadBalancer.probeRanges, the subnets of the load balancer: networkPolicy closes the port of the health checks to all others." $balancer) }}
 {{- end }}
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) }}

@@ -3,10 +3,12 @@ Load balancers outside of the cluster probe the pods by themselves, by default '
 answers 404. They are told to ask for the readiness instead.
 */}}
 
-{{/* The networks that they probe from. Google's are published, and the same everywhere. */}}
+{{/* The networks that they probe from, where it is not the port that everybody reaches. Google's are published, and the same everywhere. */}}
 {{- define "message-webhook.probeRanges" -}}
 {{- $balancer := .Values.loadBalancer -}}
-{{- if $balancer.probeRanges -}}
+{{- if eq (int $balancer.healthCheck.port) 8080 -}}
+[]
+{{- else if $balancer.probeRanges -}}
 {{ toYaml $balancer.probeRanges }}
 {{- else if hasPrefix "gke-" $balancer.kind -}}
 {{ toYaml (list "130.211.0.0/22" "35.191.0.0/16") }}

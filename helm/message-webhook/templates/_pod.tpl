@@ -106,7 +106,7 @@ spec:
         {{- toYaml .Values.probes.liveness | nindent 8 }}
       readinessProbe:
         httpGet:
-          {{- include "message-webhook.probe" (list . "/readyz") | nindent 10 }}
+          {{- include "message-webhook.probe" (list . "/readyz/grpc") | nindent 10 }}
         {{- toYaml .Values.probes.readiness | nindent 8 }}
       {{- if .Values.drain.delaySeconds }}
       lifecycle:

@@ -1,4 +1,6 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`. For probes and scrapers inside, never for the outside.
+//!
+//! `/readyz` and `/readyz/webhook` say whether messages are taken, `/readyz/grpc` whether they can be read.
 
 use std::sync::Arc;
 
@@ -25,7 +27,9 @@ struct Admin {
 pub fn router(readiness: Readiness, metrics: impl Fn() -> String + Send + Sync + 'static) -> Router {
     Router::new()
         .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+        .route("/readyz", get(ready_to_accept))
+        .route("/readyz/webhook", get(ready_to_accept))
+        .route("/readyz/grpc", get(ready_to_read))
         .route("/metrics", get(render_metrics))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"))
         .fallback(async || (StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n"))
@@ -39,20 +43,24 @@ async fn livez(State(admin): State<Admin>) -> Response {
         ReadinessState::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed\n").into_response(),
         ReadinessState::Starting
         | ReadinessState::Ready
+        | ReadinessState::ReadOnly
         | ReadinessState::StoreUnavailable
         | ReadinessState::Draining => "live\n".into_response(),
     }
 }
 
-async fn readyz(State(admin): State<Admin>) -> Response {
+async fn ready_to_accept(State(admin): State<Admin>) -> Response {
     let state = admin.readiness.get();
-    let status = match state {
-        ReadinessState::Ready => StatusCode::OK,
-        ReadinessState::Starting
-        | ReadinessState::StoreUnavailable
-        | ReadinessState::StoreFailed
-        | ReadinessState::Draining => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    ready(state, state.accepts())
+}
+
+async fn ready_to_read(State(admin): State<Admin>) -> Response {
+    let state = admin.readiness.get();
+    ready(state, state.reads())
+}
+
+fn ready(state: ReadinessState, is_ready: bool) -> Response {
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{}\n", state.as_str())).into_response()
 }
 

@@ -1,4 +1,5 @@
-//! `grpc.health.v1`: shows the process's readiness, the same value as `/readyz`, for each service and for all (`""`).
+//! `grpc.health.v1`: shows the process's readiness, the same value as `/readyz`. The service of messages and the whole (`""`) are
+//! well while messages can be read, so that a full disk takes nobody's reads away; whether they are taken is told apart.
 
 use std::pin::Pin;
 
@@ -15,8 +16,8 @@ use tonic_health::pb::{
 use super::v1::message_service_server;
 use crate::service::{Readiness, ReadinessState};
 
-/// The services that have a health, besides the whole server.
-const SERVICES: &[&str] = &[message_service_server::SERVICE_NAME];
+/// What is asked by who wants to know whether messages are taken.
+const SUBMIT: &str = "messagewebhook.v1.MessageService/SubmitMessage";
 
 pub(super) struct Shown {
     readiness: Readiness,
@@ -31,18 +32,17 @@ pub(super) fn server(readiness: &Readiness, closing: &CancellationToken) -> Heal
 #[tonic::async_trait]
 impl Health for Shown {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        if is_known(&request.get_ref().service) {
-            Ok(Response::new(answer(serving(self.readiness.get()))))
-        } else {
-            Err(Status::not_found("There is no such service"))
-        }
+        let Some(is_well) = health_of(&request.get_ref().service) else {
+            return Err(Status::not_found("There is no such service"));
+        };
+        Ok(Response::new(answer(serving(is_well(self.readiness.get())))))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let statuses = if is_known(&request.get_ref().service) {
-            WatchStream::new(self.readiness.watch()).map(serving).boxed()
+        let statuses = if let Some(is_well) = health_of(&request.get_ref().service) {
+            WatchStream::new(self.readiness.watch()).map(move |state| serving(is_well(state))).boxed()
         } else {
             // The protocol wants this told and the stream kept: a service may become known.
             stream::iter([ServingStatus::ServiceUnknown]).chain(stream::pending()).boxed()
@@ -53,18 +53,17 @@ impl Health for Shown {
     }
 }
 
-fn is_known(service: &str) -> bool {
-    service.is_empty() || SERVICES.contains(&service)
+/// In which states `service` is well; `None` where there is none of that name.
+fn health_of(service: &str) -> Option<fn(ReadinessState) -> bool> {
+    match service {
+        "" | message_service_server::SERVICE_NAME => Some(ReadinessState::reads),
+        SUBMIT => Some(ReadinessState::accepts),
+        _ => None,
+    }
 }
 
-fn serving(state: ReadinessState) -> ServingStatus {
-    match state {
-        ReadinessState::Ready => ServingStatus::Serving,
-        ReadinessState::Starting
-        | ReadinessState::StoreUnavailable
-        | ReadinessState::StoreFailed
-        | ReadinessState::Draining => ServingStatus::NotServing,
-    }
+fn serving(is_well: bool) -> ServingStatus {
+    if is_well { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {

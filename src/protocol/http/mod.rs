@@ -19,10 +19,16 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use futures_util::future::Either;
-use http::{HeaderValue, Request, header::ALLOW};
+use http::{
+    HeaderValue, Request, StatusCode,
+    header::{ALLOW, CACHE_CONTROL},
+};
 
 use self::paths::{Handler, PATHS};
 use crate::{
@@ -30,7 +36,7 @@ use crate::{
         call::{Answer, Edge, Failure, Head, Report},
         status::WireKind,
     },
-    service::{Call, MessageService, Protocol, Route},
+    service::{Call, MessageService, Protocol, Readiness, ReadinessState, Route},
 };
 
 pub use docs::openapi_json;
@@ -38,14 +44,26 @@ pub use docs::openapi_json;
 /// The HTTP edge.
 pub struct Http {
     service: Arc<MessageService>,
+    readiness: Readiness,
     body_timeout: Duration,
     report: Arc<Report>,
 }
 
 impl Http {
-    /// An edge over `service`; a body must be complete within `body_timeout`.
-    pub fn new(service: Arc<MessageService>, body_timeout: Duration) -> Self {
-        Self { service, body_timeout, report: Arc::new(Report::new(Self::PROTOCOL, Self::routes())) }
+    /// An edge over `service`, whose health is `readiness`; a body must be complete within `body_timeout`.
+    pub fn new(service: Arc<MessageService>, readiness: &Readiness, body_timeout: Duration) -> Self {
+        let readiness = readiness.clone();
+        Self { service, readiness, body_timeout, report: Arc::new(Report::new(Self::PROTOCOL, Self::routes())) }
+    }
+}
+
+impl Http {
+    /// In one word, for this port is open to everybody: why not, the admin port tells.
+    fn ready(&self, is_well: fn(ReadinessState) -> bool) -> Response {
+        let is_ready = is_well(self.readiness.get());
+        let (status, word) =
+            if is_ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready\n") };
+        (status, [(CACHE_CONTROL, "no-store")], word).into_response()
     }
 }
 
@@ -54,7 +72,9 @@ impl Edge for Http {
     const PROTOCOL: Protocol = Protocol::Http;
 
     fn routes() -> impl Iterator<Item = &'static Route> {
-        PATHS.iter().map(|path| &path.route).chain([Route::NONE])
+        // Without those for probes, which are no calls of anybody.
+        let counted = PATHS.iter().filter(|path| !matches!(path.handler, Handler::Ready | Handler::ReadyToRead));
+        counted.map(|path| &path.route).chain([Route::NONE])
     }
 
     fn route_of(path: &str) -> &'static Route {
@@ -91,6 +111,8 @@ where
             Some(Handler::Submit) => Either::Right(submit::submit(self, call, request)),
             Some(Handler::OpenApi) => Either::Left(ready(docs::openapi())),
             Some(Handler::Docs) => Either::Left(ready(docs::page())),
+            Some(Handler::Ready) => Either::Left(ready(self.ready(ReadinessState::accepts))),
+            Some(Handler::ReadyToRead) => Either::Left(ready(self.ready(ReadinessState::reads))),
             // The way in refused it.
             None => Either::Left(ready(self.reject(&paths::not_found(request.uri().path()), call))),
         }

@@ -13,7 +13,7 @@ use crate::{
 pub(super) struct Path {
     pub(super) route: Route,
     pub(super) handler: Handler,
-    /// What the API's description says of it; `None` where it is about the description itself.
+    /// What the API's description says of it; `None` where it is about the description itself, or for probes.
     pub(super) described: Option<fn() -> PathItem>,
 }
 
@@ -23,9 +23,13 @@ pub(super) enum Handler {
     Submit,
     OpenApi,
     Docs,
+    /// For load balancers that cannot reach the admin port: whether messages are taken.
+    Ready,
+    /// The same of those behind gRPC: whether messages can be read.
+    ReadyToRead,
 }
 
-pub(super) static PATHS: [Path; 3] = [
+pub(super) static PATHS: [Path; 5] = [
     Path {
         route: path("submit", "/{org_id}/{env}/v1/message-webhook", "POST", Access::Key),
         handler: Handler::Submit,
@@ -37,6 +41,12 @@ pub(super) static PATHS: [Path; 3] = [
         described: None,
     },
     Path { route: path("docs", "/docs", "GET, HEAD", Access::Open), handler: Handler::Docs, described: None },
+    Path { route: path("ready", "/readyz", "GET, HEAD", Access::Open), handler: Handler::Ready, described: None },
+    Path {
+        route: path("ready", "/readyz/grpc", "GET, HEAD", Access::Open),
+        handler: Handler::ReadyToRead,
+        described: None,
+    },
 ];
 
 const fn path(name: &'static str, pattern: &'static str, methods: &'static str, access: Access) -> Route {

@@ -1,13 +1,16 @@
 //! gRPC health and the admin port show one value.
 
+use std::net::SocketAddr;
+
 use message_webhook::service::ReadinessState;
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::client::Refused;
 use crate::support::{
-    edges::Edges,
-    raw::{Client, PATIENCE},
+    edges::{Edges, PATH, Settings},
+    message,
+    raw::{Client, PATIENCE, ask, post},
 };
 
 async fn client(edges: &Edges) -> HealthClient<Channel> {
@@ -16,7 +19,11 @@ async fn client(edges: &Edges) -> HealthClient<Channel> {
 }
 
 async fn admin(edges: &Edges, path: &str) -> (u16, String) {
-    let mut client = Client::connect(edges.admin).await;
+    page(edges.admin, path).await
+}
+
+async fn page(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut client = Client::connect(address).await;
     client.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
     let answer = client.answer().await;
     (answer.status, String::from_utf8(answer.body).expect("UTF-8"))
@@ -30,21 +37,55 @@ fn of(service: &str) -> HealthCheckRequest {
 async fn check_and_readyz_follow_the_readiness_and_livez_does_not() {
     let edges = Edges::start().await;
     let mut client = client(&edges).await;
-    for (state, serving, status) in [
-        (ReadinessState::Ready, ServingStatus::Serving, 200),
-        (ReadinessState::StoreUnavailable, ServingStatus::NotServing, 503),
-        (ReadinessState::Draining, ServingStatus::NotServing, 503),
+    // Whether messages are taken, and whether they can be read.
+    for (state, accepts, reads) in [
+        (ReadinessState::Ready, true, true),
+        (ReadinessState::ReadOnly, false, true),
+        (ReadinessState::StoreUnavailable, false, false),
+        (ReadinessState::StoreFailed, false, true),
+        (ReadinessState::Starting, false, false),
+        (ReadinessState::Draining, false, false),
     ] {
         edges.readiness.set(state);
-        for service in ["", "messagewebhook.v1.MessageService"] {
+        for (service, is_well) in [
+            ("", reads),
+            ("messagewebhook.v1.MessageService", reads),
+            ("messagewebhook.v1.MessageService/SubmitMessage", accepts),
+        ] {
             let answer = client.check(of(service)).await.expect("known").into_inner();
-            assert_eq!(answer.status(), serving, "{state:?}");
+            let serving = if is_well { ServingStatus::Serving } else { ServingStatus::NotServing };
+            assert_eq!(answer.status(), serving, "{state:?} {service}");
         }
-        assert_eq!(admin(&edges, "/readyz").await, (status, format!("{}\n", state.as_str())));
-        assert_eq!(admin(&edges, "/livez").await.0, 200);
+        for (path, is_well) in [("/readyz", accepts), ("/readyz/webhook", accepts), ("/readyz/grpc", reads)] {
+            let status = if is_well { 200 } else { 503 };
+            assert_eq!(admin(&edges, path).await, (status, format!("{}\n", state.as_str())), "{path}");
+        }
+        let alive = state != ReadinessState::StoreFailed;
+        assert_eq!(admin(&edges, "/livez").await.0, if alive { 200 } else { 503 });
+        // On the port that everybody reaches: in one word, and nothing of why.
+        for (path, is_well) in [("/readyz", accepts), ("/readyz/grpc", reads)] {
+            let answer = if is_well { (200, "ready\n") } else { (503, "unready\n") };
+            assert_eq!(page(edges.http, path).await, (answer.0, answer.1.to_owned()), "{state:?} {path}");
+        }
     }
     let status = client.check(of("nobody")).await.refused("unknown");
     assert_eq!(status.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn probes_are_answered_however_much_is_under_way() {
+    let edges = Edges::start_with(Settings { requests_in_flight: 0, ..Settings::default() }).await;
+    for path in ["/readyz", "/readyz/grpc"] {
+        assert_eq!(page(edges.http, path).await.0, 200, "{path}");
+        let mut client = Client::connect(edges.http).await;
+        client.send(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{path}");
+    }
+    let answer = client(&edges).await.check(of("")).await.expect("known").into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
+    let answer = ask(edges.http, post(PATH, &edges.key, message("s"))).await;
+    assert_eq!(answer.error_code(), "overloaded", "where everything else is refused");
 }
 
 #[tokio::test]

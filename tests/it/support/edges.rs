@@ -107,7 +107,7 @@ impl Edges {
             cors,
         };
         let timeout = settings.body_timeout;
-        let http = Http::new(Arc::clone(&service), timeout);
+        let http = Http::new(Arc::clone(&service), &readiness, timeout);
         let http = middleware::http(http, entry(Cors::new([HeaderValue::from_static(ORIGIN)])));
         let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), &readiness, shutdown.clone(), timeout);
         let grpc = middleware::grpc(grpc.expect("descriptors"), entry(Cors::default()));

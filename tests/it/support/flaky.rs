@@ -6,7 +6,9 @@ use std::sync::{
 };
 
 use message_webhook::{
-    domain::{Clock, Error, KeyId, KeyRecord, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp},
+    domain::{
+        Clock, Error, KeyId, KeyRecord, Kind, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp,
+    },
     store::{
         ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStart, FeedStore, ImportInto, Imported, KeyStore, Lifecycle,
         ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken, Store, TransferStore,
@@ -40,6 +42,8 @@ pub struct FlakyStore {
     accepted: AtomicUsize,
     /// `check`, `key` and `touch_keys` fail while this is set.
     pub fails: AtomicBool,
+    /// `check` says that the disk is full while this is set.
+    pub is_full: AtomicBool,
     /// A submission waits for one permit.
     pub gate: Semaphore,
     /// Submissions that came to the gate.
@@ -79,6 +83,7 @@ impl FlakyStore {
             mood: watch::Sender::new(Mood::Fine),
             accepted: AtomicUsize::new(0),
             fails: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             gate: Semaphore::new(permits),
             submissions: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
@@ -208,6 +213,9 @@ impl TransferStore for FlakyStore {
 #[async_trait::async_trait]
 impl Lifecycle for FlakyStore {
     async fn check(&self) -> Result<(), Error> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(Error::new(Kind::DiskFull, "The disk is full"));
+        }
         self.failing()?;
         self.in_the_mood(self.inner.check()).await
     }
