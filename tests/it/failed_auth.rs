@@ -71,5 +71,8 @@ async fn by_default_a_hundred_may_fail_at_once_and_the_setting_0_lets_all_of_the
         assert_eq!(status, 200, "{body}");
         let (_, metrics) = get(server.admin, "/metrics").await.expect("metrics");
         assert!(metrics.contains(r#"message_webhook_auth_failures_total{code="unauthenticated"}"#), "{metrics}");
+        let refused = r#"message_webhook_rejected_total{protocol="http",route="submit",code="unauthenticated"} "#;
+        let refused = metrics.lines().find_map(|line| line.strip_prefix(refused)?.parse().ok());
+        assert!(refused >= Some(100_u32), "{metrics}");
     }
 }

@@ -32,7 +32,6 @@ pub struct Report {
 /// Of one published word of an error.
 struct Rejected {
     code: &'static str,
-    count: Counter,
     lines: Mutex<Lines>,
 }
 
@@ -66,6 +65,8 @@ struct RouteMeters {
     statuses: Vec<(StatusCode, Counter)>,
     codes: Vec<Counter>,
     other: Counter,
+    /// By the published word of the error.
+    rejected: Vec<(&'static str, Counter)>,
 }
 
 /// What an answer says became of its call.
@@ -100,11 +101,7 @@ impl Told {
 impl Report {
     /// A report whose metrics carry `protocol` as a label, and its routes.
     pub fn new(protocol: Protocol, routes: impl Iterator<Item = &'static Route>) -> Self {
-        let label = protocol.as_str();
-        let rejected = |face: status::Status| {
-            let count = counter!(names::REJECTED_TOTAL, "protocol" => label, "code" => face.code);
-            Rejected { code: face.code, count, lines: Mutex::default() }
-        };
+        let rejected = |face: status::Status| Rejected { code: face.code, lines: Mutex::default() };
         Self {
             routes: routes.map(|route| RouteMeters::new(protocol, route)).collect(),
             rejected: status::all().map(rejected).collect(),
@@ -134,8 +131,11 @@ impl Report {
     pub fn failure(&self, failure: &Failure, call: &Call) {
         let face = failure.face();
         let rejected = self.rejected.iter().find(|rejected| rejected.code == face.code);
-        if let Some(rejected) = rejected {
-            rejected.count.increment(1);
+        let counted = self.meters(call).and_then(|meters| meters.rejected.iter().find(|(code, _)| *code == face.code));
+        match counted {
+            Some((_, count)) => count.increment(1),
+            // The control socket's, which are few.
+            None => rejected_total(call.protocol, call.route, face.code).increment(1),
         }
         trace::note(&call.span, spans::ERROR_TYPE, face.code);
         // A macro's level must be a constant, hence three calls.
@@ -187,6 +187,7 @@ impl RouteMeters {
             statuses,
             codes: if is_grpc { GRPC_CODES.map(|code| requests(code.to_owned())).into() } else { Vec::new() },
             other: requests("other".to_owned()),
+            rejected: status::all().map(|face| (face.code, rejected_total(protocol, route, face.code))).collect(),
         }
     }
 
@@ -199,6 +200,10 @@ impl RouteMeters {
         };
         counter.unwrap_or(&self.other)
     }
+}
+
+fn rejected_total(protocol: Protocol, route: &Route, code: &'static str) -> Counter {
+    counter!(names::REJECTED_TOTAL, "protocol" => protocol.as_str(), "route" => route.name, "code" => code)
 }
 
 /// The cause and what caused it, joined by colons.
