@@ -7,6 +7,10 @@ use crate::{
     protocol::status::{self, Status, WireKind},
 };
 
+/// The path of the page that explains errors, on the webhook's port. A path and no whole URL: under which names the service is
+/// reached, those in front of it know.
+pub const ERROR_DOCS: &str = "/docs/errors";
+
 /// See the module.
 #[derive(Debug)]
 pub enum Failure {
@@ -116,6 +120,11 @@ impl Failure {
             Failure::Domain(error) => status::of(error.kind()),
             Failure::Wire(kind, _) => status::of_wire(*kind),
         }
+    }
+
+    /// Where its code is explained.
+    pub fn doc_url(&self) -> String {
+        format!("{ERROR_DOCS}#{}", self.face().code)
     }
 
     /// Whether it is this one of the wire.

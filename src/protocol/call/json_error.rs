@@ -38,6 +38,8 @@ pub struct ErrorBody<'a> {
     errors: Vec<ViolationBody<'a>>,
     /// The id of this call, as in `x-request-id`.
     request_id: &'a str,
+    /// The path, on the webhook's port, of what the code means and what to do.
+    doc_url: String,
 }
 
 /// One broken rule.
@@ -67,6 +69,7 @@ pub fn json_error(failure: &Failure, id: &RequestId) -> Response<Bytes> {
         message: failure.public_message(),
         errors: failure.violations().iter().map(ViolationBody::of).collect(),
         request_id: id.as_str(),
+        doc_url: failure.doc_url(),
     };
     // Texts always have a JSON form.
     let body = serde_json::to_vec(&body).unwrap_or_default();

@@ -18,9 +18,10 @@ const DOMAIN: &str = "messagewebhook";
 /// The status of a call that failed.
 pub(super) fn status(failure: &Failure, id: &RequestId) -> Status {
     let face = failure.face();
-    let metadata = HashMap::from([("request_id".to_owned(), id.as_str().to_owned())]);
+    let metadata = [("request_id", id.as_str().to_owned()), ("doc_url", failure.doc_url())]
+        .map(|(name, text)| (name.to_owned(), text));
     let mut details = ErrorDetails::new();
-    details.set_error_info(face.code.to_ascii_uppercase(), DOMAIN, metadata);
+    details.set_error_info(face.code.to_ascii_uppercase(), DOMAIN, HashMap::from(metadata));
     details.set_request_info(id.as_str(), "");
     if !failure.violations().is_empty() {
         details.set_bad_request(failure.violations().iter().map(field_violation).collect::<Vec<_>>());

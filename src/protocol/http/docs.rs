@@ -1,5 +1,5 @@
-//! The API's own description: the OpenAPI document, and a page to read it that loads nothing from elsewhere. Both are
-//! public, as the API's page is.
+//! The API's own description: the OpenAPI document, a page to read it and one of the errors, which load nothing from elsewhere. All
+//! are public, as the API's page is.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
 };
 
-use super::{error, openapi};
+use super::{error, error_page, openapi};
 
 /// The document as it is served, written to the golden file and printed by the command line.
 pub fn openapi_json() -> String {
@@ -24,15 +24,24 @@ pub(super) fn openapi() -> Response {
     answer(DOCUMENT.clone(), &[(CONTENT_TYPE, error::JSON)])
 }
 
+/// The page of the errors.
+pub(super) fn error_page() -> Response {
+    static PAGE: LazyLock<Bytes> = LazyLock::new(|| error_page::html().into());
+    html(PAGE.clone())
+}
+
 /// The page.
 pub(super) fn page() -> Response {
-    const PAGE: &[u8] = include_bytes!("docs.html");
+    html(Bytes::from_static(include_bytes!("docs.html")))
+}
+
+fn html(page: Bytes) -> Response {
     const POLICY: HeaderValue = HeaderValue::from_static(
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     );
     let html = HeaderValue::from_static("text/html; charset=utf-8");
-    answer(Bytes::from_static(PAGE), &[(CONTENT_TYPE, html), (CONTENT_SECURITY_POLICY, POLICY)])
+    answer(page, &[(CONTENT_TYPE, html), (CONTENT_SECURITY_POLICY, POLICY)])
 }
 
 fn answer(body: Bytes, headers: &[(HeaderName, HeaderValue)]) -> Response {

@@ -6,6 +6,7 @@
 mod body;
 mod docs;
 mod error;
+mod error_page;
 mod foreign;
 mod headers;
 mod message;
@@ -110,6 +111,7 @@ where
         match paths::handler_of(call.route) {
             Some(Handler::Submit) => Either::Right(submit::submit(self, call, request)),
             Some(Handler::OpenApi) => Either::Left(ready(docs::openapi())),
+            Some(Handler::ErrorDocs) => Either::Left(ready(docs::error_page())),
             Some(Handler::Docs) => Either::Left(ready(docs::page())),
             Some(Handler::Ready) => Either::Left(ready(self.ready(ReadinessState::accepts))),
             Some(Handler::ReadyToRead) => Either::Left(ready(self.ready(ReadinessState::reads))),

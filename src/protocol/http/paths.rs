@@ -5,7 +5,7 @@ use utoipa::openapi::PathItem;
 use super::openapi;
 use crate::{
     domain::{Environment, OrgId},
-    protocol::call::Failure,
+    protocol::call::{ERROR_DOCS, Failure},
     service::{Access, Flow, Route},
 };
 
@@ -23,13 +23,15 @@ pub(super) enum Handler {
     Submit,
     OpenApi,
     Docs,
+    /// Where `doc_url` in errors leads.
+    ErrorDocs,
     /// For load balancers that cannot reach the admin port: whether messages are taken.
     Ready,
     /// The same of those behind gRPC: whether messages can be read.
     ReadyToRead,
 }
 
-pub(super) static PATHS: [Path; 5] = [
+pub(super) static PATHS: [Path; 6] = [
     Path {
         route: path("submit", "/{org_id}/{env}/v1/message-webhook", "POST", Access::Key),
         handler: Handler::Submit,
@@ -41,6 +43,7 @@ pub(super) static PATHS: [Path; 5] = [
         described: None,
     },
     Path { route: path("docs", "/docs", "GET, HEAD", Access::Open), handler: Handler::Docs, described: None },
+    Path { route: path("docs", ERROR_DOCS, "GET, HEAD", Access::Open), handler: Handler::ErrorDocs, described: None },
     Path { route: path("ready", "/readyz", "GET, HEAD", Access::Open), handler: Handler::Ready, described: None },
     Path {
         route: path("ready", "/readyz/grpc", "GET, HEAD", Access::Open),

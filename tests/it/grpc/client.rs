@@ -54,6 +54,8 @@ impl Failure {
         assert!(!status.message().is_empty());
         let id = details.request_info().expect("always there").request_id.clone();
         assert_eq!(info.metadata.get("request_id"), Some(&id));
+        let doc_url = format!("/docs/errors#{}", info.reason.to_ascii_lowercase());
+        assert_eq!(info.metadata.get("doc_url"), Some(&doc_url));
         let answered = status.metadata().get("x-request-id").expect("always there");
         assert_eq!(answered.to_str().expect("ASCII"), id);
         let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();

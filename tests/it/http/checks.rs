@@ -119,7 +119,13 @@ async fn a_request_has_one_host_and_no_transfer_encoding_but_chunks() {
 #[tokio::test]
 async fn a_query_string_is_ignored_and_an_absolute_target_is_its_path() {
     let edges = Edges::start().await;
-    for target in [format!("{PATH}?a=b/c&d"), format!("http://elsewhere.example{PATH}"), format!("{PATH}?")] {
+    for target in [
+        format!("{PATH}?a=b/c&d"),
+        format!("http://elsewhere.example{PATH}"),
+        format!("{PATH}?"),
+        format!("{PATH}#a/b"),
+        format!("{PATH}?a#b"),
+    ] {
         assert_eq!(ask(edges.http, post(&target, &edges.key, GOOD)).await.status, 200, "{target}");
     }
 }
@@ -158,7 +164,8 @@ async fn each_path_has_its_own_methods_and_tells_them_to_whoever_tries_another_a
             "{path}"
         );
     }
-    for (path, content_type) in [("/docs", "text/html; charset=utf-8"), ("/openapi.json", "application/json")] {
+    let html = "text/html; charset=utf-8";
+    for (path, content_type) in [("/docs", html), ("/docs/errors", html), ("/openapi.json", "application/json")] {
         let answer = ask(edges.http, request("GET", path, "")).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{path}");
         let length = answer.header("content-length").map(str::to_owned);

@@ -113,7 +113,7 @@ impl Answer {
     pub fn error_code(&self) -> String {
         let body = self.json();
         let fields: Vec<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
-        assert_eq!(fields, ["code", "errors", "message", "request_id", "status"]);
+        assert_eq!(fields, ["code", "doc_url", "errors", "message", "request_id", "status"]);
         assert_eq!(body["status"], "error");
         assert!(!body["message"].as_str().expect("a text").is_empty());
         assert_eq!(body["request_id"].as_str(), self.header("x-request-id"));
