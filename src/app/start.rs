@@ -402,6 +402,7 @@ fn limits(config: &Config) -> Limits {
                 per_org: config.rate_limit_per_org,
             },
         },
+        streams: config.max_streams,
         metrics_per_org: config.metrics_per_org,
     }
 }

@@ -4,7 +4,7 @@ use super::{
     places::{Placed, Places, Use},
     rates::{RateLimits, Rates},
 };
-use crate::domain::{Environment, Error, FromId, KeyId, OrgId};
+use crate::domain::{Environment, Error, FromId, KeyId, KeyOwner, OrgId};
 
 /// What admission lets in.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Admission {
     /// `RateLimited` and `Overloaded`, each with the time after which a retry may succeed.
     pub fn admit(&self, key: &KeyId, org: &OrgId, env: Environment, from_id: &FromId) -> Result<Admitted, Error> {
         self.rates.count(key, org, env, from_id)?;
-        Ok(Admitted { _place: self.places.take(Use::Submission, org, env)? })
+        Ok(Admitted { _place: self.places.take(Use::Submission, KeyOwner::Org { org: org.clone(), env })? })
     }
 
     /// Lets one look-up or list in.
@@ -48,7 +48,7 @@ impl Admission {
     /// # Errors
     /// `Overloaded`, with the time after which a retry may succeed.
     pub fn admit_read(&self, org: &OrgId, env: Environment) -> Result<Admitted, Error> {
-        Ok(Admitted { _place: self.places.take(Use::Read, org, env)? })
+        Ok(Admitted { _place: self.places.take(Use::Read, KeyOwner::Org { org: org.clone(), env })? })
     }
 
     /// Whether no submission is let in that has not ended.

@@ -8,7 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Follow, PAGE_BYTES, Permit, note_messaging};
+use super::{
+    Follow, PAGE_BYTES, Permit, note_messaging,
+    places::{Placed, Use},
+};
 use crate::{
     domain::{Clock, Environment, Error, OrgId},
     store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, PageLimit},
@@ -39,6 +42,7 @@ pub struct FeedReader {
     due: Instant,
     stopping: CancellationToken,
     meters: Meters,
+    _place: Placed,
 }
 
 /// What is measured of one reader's order. Counts the reader as long as it exists.
@@ -63,14 +67,16 @@ impl Permit<'_, Follow> {
     /// A reader of what may be seen, from `from` on.
     ///
     /// # Errors
-    /// `InvalidArgument` for a cursor of another store, `CursorExpired` for one that is too old.
+    /// `InvalidArgument` for a cursor of another store, `CursorExpired` for one that is too old, `Overloaded` where there are too
+    /// many readers.
     pub async fn stream(self, from: FeedFrom, order: FeedOrder) -> Result<FeedReader, Error> {
-        let Self { service, target: filter, .. } = self;
+        let Self { service, target: filter, call } = self;
+        let place = service.feeds.take(Use::Feed, call.caller()?.owner().clone())?;
         let span = trace::child(spans::STREAM, "internal");
         trace::note(&span, spans::FEED_ORDER, word(order));
         let follower = service.within_deadline(service.store.follow(from, order)).instrument(span).await?;
         let (stopping, meters) = (service.stopping.clone(), Meters::new(order, Arc::clone(&service.clock)));
-        Ok(FeedReader { follower, filter, due: Instant::now(), stopping, meters })
+        Ok(FeedReader { follower, filter, due: Instant::now(), stopping, meters, _place: place })
     }
 }
 

@@ -49,6 +49,7 @@ use crate::{
     telemetry::{names, spans, trace},
 };
 
+use places::Places;
 use receipt::Receipts;
 
 /// Messages on a page of a list when the caller names no number.
@@ -63,6 +64,7 @@ pub struct MessageService {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     admission: Admission,
+    feeds: Places,
     bodies: Arc<Bodies>,
     limits: Limits,
     stopping: CancellationToken,
@@ -83,6 +85,8 @@ pub struct Limits {
     pub bodies: BodyLimits,
     /// What admission lets in.
     pub admission: AdmissionLimits,
+    /// Readers of the feed at once.
+    pub streams: usize,
     /// So many organisations are counted by name; 0 for none.
     pub metrics_per_org: usize,
 }
@@ -95,6 +99,7 @@ impl MessageService {
             store,
             clock,
             admission: Admission::new(&limits.admission),
+            feeds: Places::new(limits.streams),
             bodies: Bodies::new(limits.bodies),
             stopping,
             message_age: histogram!(names::MESSAGE_AGE_SECONDS),

@@ -1,17 +1,18 @@
-//! Places for work in the store, and who is refused first when they run short: reads before submissions, dev before prod, and of
-//! all whoever holds most.
+//! Places for what is bounded, work in the store and readers of the feed, and who is refused first when they run short: reads before
+//! submissions, dev before prod, an organisation's readers before the platform's, and of all whoever holds most.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use crate::domain::{Environment, Error, OrgId};
+use crate::domain::{Environment, Error, KeyOwner};
 
 /// For what a place is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     Submission,
     Read,
+    Feed,
 }
 
 /// Counts who holds how many; cheap to clone.
@@ -25,15 +26,15 @@ pub(super) struct Places {
 struct Holders {
     all: usize,
     submissions: usize,
-    /// Of each organisation and environment; nobody without a place is here.
-    of: HashMap<(OrgId, Environment), usize>,
+    /// Of each; nobody without a place is here.
+    of: HashMap<KeyOwner, usize>,
 }
 
 /// One place, given back when it is dropped.
 #[derive(Debug)]
 pub struct Placed {
     places: Places,
-    holder: (OrgId, Environment),
+    holder: KeyOwner,
     purpose: Use,
 }
 
@@ -46,14 +47,13 @@ impl Places {
         Self { all, held: Arc::default() }
     }
 
-    /// A place for `purpose` in `org` and `env`.
+    /// A place for `purpose`, which counts for `holder`.
     ///
     /// # Errors
     /// `Overloaded`.
-    pub(super) fn take(&self, purpose: Use, org: &OrgId, env: Environment) -> Result<Placed, Error> {
-        let holder = (org.clone(), env);
+    pub(super) fn take(&self, purpose: Use, holder: KeyOwner) -> Result<Placed, Error> {
         let mut held = self.held.lock();
-        let free = self.open_to(purpose, env).saturating_sub(held.all);
+        let free = self.open_to(purpose, &holder).saturating_sub(held.all);
         let own = held.of.get(&holder).copied().unwrap_or(0);
         if own >= free.saturating_mul(HELD_FOR_EACH_FREE) {
             return Err(Error::overloaded());
@@ -70,13 +70,17 @@ impl Places {
         self.held.lock().submissions
     }
 
-    /// When so many are held by whomever, there is no place for `purpose` in `env` any more.
-    fn open_to(&self, purpose: Use, env: Environment) -> usize {
+    /// When so many are held by whomever, there is no place for `purpose` of `holder` any more.
+    fn open_to(&self, purpose: Use, holder: &KeyOwner) -> usize {
+        let env = match holder {
+            KeyOwner::Org { env, .. } => Some(*env),
+            KeyOwner::Platform => None,
+        };
         let kept_percent = match (purpose, env) {
-            (Use::Submission, Environment::Prod) => 0,
-            (Use::Submission, Environment::Dev) => 10,
-            (Use::Read, Environment::Prod) => 20,
-            (Use::Read, Environment::Dev) => 30,
+            (_, None) | (Use::Submission, Some(Environment::Prod)) => 0,
+            (Use::Submission, Some(Environment::Dev)) => 10,
+            (Use::Read, Some(Environment::Prod)) | (Use::Feed, Some(_)) => 20,
+            (Use::Read, Some(Environment::Dev)) => 30,
         };
         self.all - self.all / 100 * kept_percent - self.all % 100 * kept_percent / 100
     }
@@ -99,10 +103,11 @@ impl Drop for Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::{Kind, OrgId};
 
     fn take(places: &Places, purpose: Use, org: &str, env: Environment) -> Result<Placed, Kind> {
-        places.take(purpose, &OrgId::new(org).expect("valid"), env).map_err(|error| error.kind())
+        let holder = KeyOwner::Org { org: OrgId::new(org).expect("valid"), env };
+        places.take(purpose, holder).map_err(|error| error.kind())
     }
 
     /// As many as one of `org` gets.
@@ -121,6 +126,10 @@ mod tests {
         let (dev, prod) = (Environment::Dev, Environment::Prod);
         assert_eq!([one_each(Use::Read, dev, 100), one_each(Use::Read, prod, 100)], [70, 80]);
         assert_eq!([one_each(Use::Submission, dev, 100), one_each(Use::Submission, prod, 100)], [90, 100]);
+        let feeds: Vec<_> = std::iter::from_fn(|| places.take(Use::Feed, KeyOwner::Platform).ok()).collect();
+        assert_eq!(feeds.len(), 89, "the platform's own, as far as one holder may go");
+        drop(feeds);
+        assert_eq!(one_each(Use::Feed, prod, 100), 80);
         let few = Places::new(1);
         assert!(take(&few, Use::Read, "o", dev).is_ok(), "a few places are for everybody");
     }

@@ -4,8 +4,8 @@
 use std::sync::atomic::Ordering;
 
 use message_webhook::{
-    domain::Scope,
-    protocol::grpc::v1::{Environment, GetMessageRequest, SubmitMessageRequest},
+    domain::{Environment as Env, Scope},
+    protocol::grpc::v1::{Environment, GetMessageRequest, StreamMessagesRequest, SubmitMessageRequest},
     service::{AdmissionLimits, RateLimits},
 };
 use tokio::task::JoinSet;
@@ -122,4 +122,34 @@ async fn a_tenant_that_takes_all_it_can_get_leaves_places_for_another() {
     assert!(scene.takes("modest", Environment::Prod, false).await);
     assert!(!scene.takes("greedy", Environment::Prod, false).await);
     scene.all_end_well().await;
+}
+
+#[tokio::test]
+async fn readers_of_one_tenant_leave_room_for_those_of_others_and_of_the_platform() {
+    let edges = Edges::start_with(Settings { streams: 20, ..Settings::default() }).await;
+    let greedy = edges.org_key("greedy", Env::Prod, &[Scope::Stream]).await;
+    let modest = edges.org_key("modest", Env::Prod, &[Scope::Stream]).await;
+    let platform = edges.platform_key(&[Scope::Stream]).await;
+    let mut client = client(edges.grpc).await;
+    let mut open = Vec::new();
+    loop {
+        let opened = client.stream_messages(with_key(&greedy, StreamMessagesRequest::default())).await;
+        match opened {
+            Ok(stream) => open.push(stream),
+            Err(status) => {
+                let failure = Failure::of(&status);
+                assert!(failure.is(Code::Unavailable, "OVERLOADED") && failure.retry_after.is_some(), "{failure:?}");
+                break;
+            }
+        }
+    }
+    assert!((12..16).contains(&open.len()), "{}", open.len());
+    for key in [&modest, &platform] {
+        open.push(client.stream_messages(with_key(key, StreamMessagesRequest::default())).await.expect("room"));
+    }
+    drop(open);
+    eventually("room again", async || {
+        client.stream_messages(with_key(&greedy, StreamMessagesRequest::default())).await.ok().map(drop)
+    })
+    .await;
 }

@@ -35,6 +35,7 @@ pub struct Settings {
     pub admission: AdmissionLimits,
     pub failed_auth: Option<Rate>,
     pub requests_in_flight: usize,
+    pub streams: usize,
     pub media: MediaRules,
     pub bodies: BodyLimits,
     /// An embedded one of its own where none is given.
@@ -50,6 +51,7 @@ impl Default for Settings {
             admission: AdmissionLimits { in_flight: 4096, rates: RateLimits::default() },
             failed_auth: None,
             requests_in_flight: 4096,
+            streams: 2048,
             media: MediaRules::default(),
             bodies: BodyLimits { bytes: 64 << 20, waiting: 4096 },
             store: None,
@@ -81,6 +83,7 @@ impl Edges {
         let store = settings.store.unwrap_or_else(FlakyStore::new);
         let limits = Limits {
             metrics_per_org: 0,
+            streams: settings.streams,
             body_bytes: 256 * 1024,
             store_deadline: settings.store_deadline,
             media: settings.media,
