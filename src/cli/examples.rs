@@ -33,6 +33,7 @@ const EXAMPLES: &[(&[&str], [&str; 2])] = &[
     (&["tail"], ["tail --from start --json", "tail --from 2024-12-18T12:00:00Z --order ordered"]),
     (&["health"], ["health", "health --live --admin-addr 127.0.0.1:9465"]),
     (&["config"], ["config", "config --config message-webhook.toml --log-level debug"]),
+    (&["config", "schema"], ["config schema", "config schema > settings.schema.json"]),
     (&["openapi"], ["openapi", "openapi > openapi.json"]),
     (&["completions"], ["completions bash > message-webhook.bash", "completions fish > message-webhook.fish"]),
 ];

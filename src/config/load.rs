@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Config,
     backend::{Secret, StoreKind},
+    bounds::Check,
     table::{EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting},
     text_file::text_of_file,
     value::Value,
@@ -133,10 +134,10 @@ pub(super) fn last<T: Value>(
     name: &'static str,
     default: &'static str,
     given: &[Given],
-    check: impl Fn(&T) -> Result<(), String>,
+    check: &impl Check<T>,
     mistakes: &mut Mistakes,
 ) -> Option<T> {
-    let parse = |text: &str| T::parse(text).and_then(|value| check(&value).map(|()| value));
+    let parse = |text: &str| T::parse(text).and_then(|value| check.check(&value).map(|()| value));
     let mut result = parse(default).map_err(|wrong| mistakes.push(&Source::Default, name, wrong)).ok();
     for given in given.iter().filter(|given| given.name == name) {
         match parse(&given.text) {

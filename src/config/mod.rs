@@ -5,8 +5,10 @@
 //! Besides, OpenTelemetry's own variables are read and checked; they have neither flags nor a place in the file.
 
 mod backend;
+mod bounds;
 mod keys_file;
 mod load;
+mod schema;
 mod show;
 mod table;
 mod text_file;
@@ -15,6 +17,7 @@ mod value;
 pub use backend::{Consistency, Keyspace, Node, Secret, StoreKind};
 pub use keys_file::{KeysFile, entry as keys_file_entry, parse as parse_keys_file};
 pub use load::{ENV_PREFIX, Given, Loaded, Mistakes, SCYLLA_PASSWORD_ENV, Source, load};
+pub use schema::schema;
 pub use show::show;
 pub use table::{Config, EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting};
 pub use text_file::text_of_file;

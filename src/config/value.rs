@@ -302,57 +302,7 @@ impl Origin {
     }
 }
 
-/// Checks for the table.
-pub(super) fn at_least<T: PartialOrd + Shown>(value: T, least: T) -> Result<(), String> {
-    if value >= least { Ok(()) } else { Err(format!("must be at least {}", least.shown())) }
-}
-
-pub(super) fn between<T: PartialOrd + Shown>(value: T, least: T, most: T) -> Result<(), String> {
-    if value >= least && value <= most {
-        return Ok(());
-    }
-    Err(format!("must be {} to {}", least.shown(), most.shown()))
-}
-
-pub(super) fn positive(value: Duration) -> Result<(), String> {
-    between(value, Duration::from_millis(1), Duration::from_secs(86_400))
-}
-
-/// A bound as an error text shows it.
-pub(super) trait Shown {
-    fn shown(&self) -> String;
-}
-
-impl Shown for usize {
-    fn shown(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Shown for u16 {
-    fn shown(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Shown for Duration {
-    fn shown(&self) -> String {
-        let seconds = self.as_secs();
-        if seconds != 0 && seconds.is_multiple_of(86_400) {
-            format!("{}d", seconds / 86_400)
-        } else {
-            humantime::format_duration(*self).to_string()
-        }
-    }
-}
-
-impl Shown for ByteSize {
-    fn shown(&self) -> String {
-        shown_size(*self)
-    }
-}
-
-fn shown_size(size: ByteSize) -> String {
+pub(super) fn shown_size(size: ByteSize) -> String {
     let bytes = size.as_u64();
     let units =
         [(ByteSize::gib(1).as_u64(), "GiB"), (ByteSize::mib(1).as_u64(), "MiB"), (ByteSize::kib(1).as_u64(), "KiB")];

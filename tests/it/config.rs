@@ -222,3 +222,11 @@ proptest! {
         let _ = loaded(Some(&format!("{key} = {value}")), &[], Vec::new());
     }
 }
+
+#[test]
+fn the_command_config_schema_prints_a_schema_that_takes_what_the_program_has_by_itself() {
+    let printed = cli(["config", "schema"]);
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), message_webhook::config::schema().as_str()));
+    // A file is no business of it.
+    assert_eq!(cli(["config", "--log-level", "info", "schema"]).code, Some(2));
+}

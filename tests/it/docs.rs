@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use message_webhook::{config::SETTINGS, domain::ViolationCode, protocol::status};
+use message_webhook::{
+    config::{SETTINGS, schema},
+    domain::ViolationCode,
+    protocol::status,
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -92,6 +96,63 @@ fn settings_tables() -> String {
     }
     text.push('\n');
     text
+}
+
+/// Settings for which the chart has values of its own; tests/chart/settings.py knows that it gives them.
+const OWN_VALUES: &[&str] = &[
+    "http_addr",
+    "grpc_addr",
+    "admin_addr",
+    "http_tls_cert_file",
+    "http_tls_key_file",
+    "grpc_tls_cert_file",
+    "grpc_tls_key_file",
+    "grpc_tls_client_ca_file",
+    "grpc_tls_client_required",
+    "admin_tls_cert_file",
+    "admin_tls_key_file",
+    "store",
+    "data_dir",
+    "scylla_nodes",
+    "scylla_keyspace",
+    "scylla_datacenter",
+    "scylla_replication_factor",
+    "scylla_consistency",
+    "scylla_user",
+    "scylla_password_file",
+    "scylla_ca_file",
+    "scylla_client_cert_file",
+    "scylla_client_key_file",
+    "keys_file",
+    "drain_delay",
+    "shutdown_deadline",
+];
+
+#[test]
+fn the_chart_knows_the_settings_as_the_program_does() {
+    let chart = root().join("helm/message-webhook");
+    let (whole, part) = (chart.join("settings.schema.json"), chart.join("values.schema.json"));
+    let of_program = schema();
+    let mut config: serde_json::Value = of_program.parse().expect("JSON");
+    let wanted = config.as_object_mut().expect("an object");
+    wanted.remove("$schema");
+    wanted.remove("title");
+    let settings = wanted["properties"].as_object_mut().expect("settings");
+    OWN_VALUES.iter().for_each(|name| assert!(settings.remove(*name).is_some(), "{name} is no setting"));
+    let text = fs::read_to_string(&part).expect("the schema of values");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        // The part alone: the rest of the file is written by hand, in an order of its own.
+        let (head, rest) = text.split_once("\n    \"config\": {").expect("the part");
+        let (_, tail) = rest.split_once("\n    },").expect("its end");
+        let made = format!("{config:#}").replace('\n', "\n    ");
+        fs::write(&part, format!("{head}\n    \"config\": {made},{tail}")).expect("a writable schema");
+        fs::write(&whole, of_program).expect("a writable schema");
+    } else {
+        let there: serde_json::Value = text.parse().expect("JSON");
+        let hint = "run: UPDATE_DOCS=1 cargo test --test it docs::";
+        assert!(fs::read_to_string(&whole).expect("the chart's copy") == of_program, "{hint}");
+        assert!(there["properties"]["config"] == config, "{hint}");
+    }
 }
 
 #[test]

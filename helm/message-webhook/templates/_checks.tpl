@@ -182,29 +182,16 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- $config := .Values.config -}}
 {{- $isScylla := include "message-webhook.isScylla" . -}}
 {{- $day := 86400000 -}}
-{{- range list
-    (list "retention" 1000 (mul 36500 $day) "1s to 36500d")
-    (list "store_deadline" 1 $day "1ms to 1d")
-    (list "idle_timeout" 1000 $day "1s to 1d")
-    (list "header_timeout" 1 $day "1ms to 1d")
-    (list "body_timeout" 1 $day "1ms to 1d")
-    (list "scylla_window" 100 600000 "100ms to 10m")
-    (list "scylla_reference_window" 10 600000 "10ms to 10m") }}
-{{- $name := index . 0 }}
-{{- if hasKey $config $name }}
-{{- $value := include "message-webhook.milliseconds" (index $config $name) | int64 }}
-{{- if or (lt $value (index . 1 | int64)) (gt $value (index . 2 | int64)) }}
-{{- fail (printf "config.%s is %s and must be %s." $name (index $config $name) (index . 3)) }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- range list
-    (list "body_limit" 1024 16777216 "1KiB to 16MiB") }}
-{{- $name := index . 0 }}
-{{- if hasKey $config $name }}
-{{- $value := include "message-webhook.bytes" (index $config $name) | int64 }}
-{{- if or (lt $value (index . 1 | int64)) (gt $value (index . 2 | int64)) }}
-{{- fail (printf "config.%s must be %s." $name (index . 3)) }}
+{{- $settings := (.Files.Get "settings.schema.json" | fromJson).properties -}}
+{{- range $name, $value := $config }}
+{{- $setting := index $settings $name }}
+{{- if hasKey $setting "x-minimum" }}
+{{- $least := index $setting "x-minimum" }}
+{{- $most := index $setting "x-maximum" }}
+{{- $measure := ternary "message-webhook.bytes" "message-webhook.milliseconds" (hasSuffix "B" $least) }}
+{{- $given := include $measure $value | int64 }}
+{{- if or (lt $given (include $measure $least | int64)) (gt $given (include $measure $most | int64)) }}
+{{- fail (printf "config.%s is %s and must be %s to %s." $name (include "message-webhook.text" $value) $least $most) }}
 {{- end }}
 {{- end }}
 {{- end }}
