@@ -19,7 +19,7 @@ pub struct Metric {
     pub name: &'static str,
     /// What it is.
     pub kind: MetricKind,
-    /// Its unit, as OTLP has it (UCUM).
+    /// Its unit, as OTLP has it (UCUM); in braces where it says what is counted. Not `1`, of which Prometheus makes a `_ratio`.
     pub unit: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
@@ -97,7 +97,7 @@ metrics! {
     // Every store.
     STORE_DURATION_SECONDS = "message_webhook_store_duration_seconds", Histogram(SECONDS), "s", ["operation", "outcome"],
         "Seconds that the store took for an operation; outcome is ok, error, or cut_off where it was waited for no longer";
-    READINESS = "message_webhook_readiness", Gauge(), "1", ["state"],
+    READINESS = "message_webhook_readiness", Gauge(), "{state}", ["state"],
         "1 in the present state of readiness, 0 in the others";
 
     // The embedded store.
@@ -105,9 +105,9 @@ metrics! {
         "Messages that one sync made durable; embedded store only";
     STORE_SYNC_DURATION_SECONDS = "message_webhook_store_sync_duration_seconds", Histogram(SECONDS), "s", [],
         "Seconds that writing and syncing a group took; embedded store only";
-    STORE_FAILED = "message_webhook_store_failed", Gauge(), "1", [],
+    STORE_FAILED = "message_webhook_store_failed", Gauge(), "{state}", [],
         "1 when the store accepts nothing more until it is restarted, as after a failed sync; embedded store only";
-    STORE_DISK_FULL = "message_webhook_store_disk_full", Gauge(), "1", [],
+    STORE_DISK_FULL = "message_webhook_store_disk_full", Gauge(), "{state}", [],
         "1 while nothing is accepted because the disk is nearly full; embedded store only";
     STORE_WRITTEN_BYTES_TOTAL = "message_webhook_store_written_bytes_total", Counter(), "By", [],
         "Bytes that were written to the data directory: zeros of new segments, the log and its index; embedded store only";
@@ -155,7 +155,7 @@ metrics! {
         "Conditional writes of the resolver that were repeated because their outcome was unclear; ScyllaDB only";
 
     // The process.
-    BUILD_INFO = "message_webhook_build_info", Gauge(), "1", ["version", "rust_version"],
+    BUILD_INFO = "message_webhook_build_info", Gauge(), "{build}", ["version", "rust_version"],
         "Build information; constantly 1";
     UPTIME_SECONDS = "message_webhook_uptime_seconds", Gauge(), "s", [],
         "Seconds since the process began to serve";
@@ -196,5 +196,39 @@ mod tests {
             assert_eq!(metric.buckets.is_empty(), metric.kind != MetricKind::Histogram, "{}", metric.name);
             assert!(metric.buckets.is_sorted());
         }
+    }
+    /// The name that Prometheus' OTLP receiver gives a metric (github.com/prometheus/otlptranslator): units that the name does not
+    /// have are put behind it, and `_total` or `_ratio` behind them; what is in braces is none.
+    fn in_prometheus(metric: &Metric) -> String {
+        let mut words: Vec<_> = metric.name.split('_').collect();
+        let unit = match metric.unit {
+            "s" => "seconds",
+            "By" => "bytes",
+            unit if unit.starts_with('{') || unit == "1" => "",
+            unit => panic!("{unit} has no name here yet"),
+        };
+        let mut put_last = |word: &'static str| {
+            words.retain(|other| *other != word);
+            words.push(word);
+        };
+        if !unit.is_empty() && !metric.name.contains(unit) {
+            put_last(unit);
+        }
+        match metric.kind {
+            MetricKind::Counter => put_last("total"),
+            MetricKind::Gauge if metric.unit == "1" => put_last("ratio"),
+            MetricKind::Gauge | MetricKind::Histogram => {}
+        }
+        words.join("_")
+    }
+
+    #[test]
+    fn a_metric_that_is_pushed_over_otlp_has_the_name_in_prometheus_that_rules_and_dashboards_read() {
+        for metric in METRICS {
+            assert_eq!(in_prometheus(metric), metric.name);
+        }
+        let state =
+            Metric { unit: "1", ..*METRICS.iter().find(|metric| metric.name == READINESS).expect("the metric") };
+        assert_eq!(in_prometheus(&state), "message_webhook_readiness_ratio");
     }
 }
