@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use opentelemetry::{Context, trace::TraceContextExt as _};
 use serde_json::Value;
 use tracing::{
-    Event, Subscriber,
+    Event, Level, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
@@ -31,6 +31,7 @@ where
         let mut line = Line::default();
         line.keep("timestamp", timestamp.into());
         line.keep("level", event.metadata().level().as_str().into());
+        line.keep("severity", severity(*event.metadata().level()).into());
         event.record(&mut line);
         line.keep("target", event.metadata().target().into());
         Context::map_current(|context| {
@@ -42,6 +43,17 @@ where
             }
         });
         writeln!(writer, "{{{}}}", line.0)
+    }
+}
+
+/// The level by the name that Google Cloud Logging reads.
+fn severity(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        Level::INFO => "INFO",
+        // It has nothing below that.
+        Level::DEBUG | Level::TRACE => "DEBUG",
     }
 }
 

@@ -127,6 +127,8 @@ metrics! {
     // The ScyllaDB store.
     CQL_DURATION_SECONDS = "message_webhook_cql_duration_seconds", Histogram(SECONDS), "s", ["operation", "table", "outcome"],
         "Seconds that a CQL statement took, retries of the driver included; outcome is ok, or how it failed; ScyllaDB only";
+    CQL_ATTEMPT_DURATION_SECONDS = "message_webhook_cql_attempt_duration_seconds", Histogram(SECONDS), "s", ["node", "outcome"],
+        "Seconds that an attempt of a CQL statement took at the node that was asked; outcome is ok or error; ScyllaDB only";
     STORE_CLAIMS_TOTAL = "message_webhook_store_claims_total", Counter(), "{message}", ["outcome"],
         "Submissions that the store took: accepted, duplicate, remembered, unclear, failed; ScyllaDB only";
     STORE_UNCLEAR_CLAIMS_TOTAL = "message_webhook_store_unclear_claims_total", Counter(), "{write}", ["cause"],

@@ -34,6 +34,8 @@ attributes! {
     RPC_METHOD = "rpc.method", "The method with its service, as `messagewebhook.v1.MessageService/SubmitMessage`";
     RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code", "gRPC's code by its name, as `UNAVAILABLE`";
     ERROR_TYPE = "error.type", "The published code of the error that the call failed with";
+    SERVER_ADDRESS = "server.address", "The IP address of the node of the database that was asked, of several the last one";
+    SERVER_PORT = "server.port", "Its port";
     DB_SYSTEM_NAME = "db.system.name", "`cassandra`, the language that the statements are of, or `message-webhook-log`";
     DB_NAMESPACE = "db.namespace", "The keyspace";
     DB_OPERATION_NAME = "db.operation.name", "`INSERT`, `SELECT`, `UPDATE` or `DELETE`";
@@ -152,7 +154,15 @@ pub const SPANS: &[Span] = &[
     Span {
         name: CQL,
         kind: "client",
-        attributes: &[DB_SYSTEM_NAME, DB_NAMESPACE, DB_OPERATION_NAME, DB_COLLECTION_NAME, ERROR_TYPE],
+        attributes: &[
+            DB_SYSTEM_NAME,
+            DB_NAMESPACE,
+            DB_OPERATION_NAME,
+            DB_COLLECTION_NAME,
+            SERVER_ADDRESS,
+            SERVER_PORT,
+            ERROR_TYPE,
+        ],
         help: "A CQL statement, from its sending to its answer, retries of the driver included",
     },
 ];
@@ -161,6 +171,7 @@ pub const SPANS: &[Span] = &[
 pub const LOG_FIELDS: &[(&str, &str)] = &[
     ("timestamp", "When"),
     ("level", "`ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`"),
+    ("severity", "The same as Google Cloud Logging has it: `ERROR`, `WARNING`, `INFO` or `DEBUG`; in JSON alone"),
     ("message", "What happened: the name of the event, or of a failed call the text that its caller was told"),
     ("target", "The module"),
     ("trace_id", "The trace in which it happened, where there is one"),

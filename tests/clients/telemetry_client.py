@@ -148,6 +148,8 @@ def checks(server, folder):
         assert found["submit"]["id"] in found["deliver feed"]["links"], found
         for span in ids.values():
             if store_spans(span["name"]):
+                # Of the database's, which node was asked.
+                assert span["name"] == "store.commit" or span["attributes"].get("server.address"), span
                 above = span
                 while above["id"] != found["store.submit"]["id"]:
                     assert above["parent"] in ids, (span, found)

@@ -88,6 +88,12 @@ fn assert_json(log: &str) {
     for line in log.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string());
+        let severity = match line["level"].as_str() {
+            Some("TRACE") => "DEBUG",
+            Some("WARN") => "WARNING",
+            other => other.unwrap_or_default(),
+        };
+        assert_eq!(line["severity"], severity, "{line}");
     }
 }
 

@@ -42,6 +42,7 @@ mod lease;
 mod list;
 mod lwt;
 pub mod migrate;
+mod nodes;
 mod options;
 mod prepared;
 mod progress;

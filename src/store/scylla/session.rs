@@ -14,7 +14,7 @@ use scylla::{
     },
     cluster::metadata::Strategy,
     policies::{
-        load_balancing::DefaultPolicy,
+        load_balancing::{DefaultPolicy, LoadBalancingPolicy},
         retry::{DefaultRetryPolicy, FallthroughRetryPolicy},
     },
     statement::{Consistency, SerialConsistency},
@@ -23,6 +23,7 @@ use tokio::net::lookup_host;
 
 use super::{
     connect_error::ConnectError,
+    nodes::ToldNodes,
     options::{Options, Serial, Tls},
 };
 
@@ -98,11 +99,12 @@ impl Connection {
         };
         // Without preference for a rack: processes in different racks would contend for one key at two coordinators.
         let policy = DefaultPolicy::builder().prefer_datacenter(self.datacenter.clone()).build();
+        let policy = Arc::new(ToldNodes::new(policy));
         let profile = |timeout| {
             ExecutionProfile::builder()
                 .consistency(quorum)
                 .serial_consistency(Some(serial))
-                .load_balancing_policy(Arc::clone(&policy))
+                .load_balancing_policy(Arc::clone(&policy) as Arc<dyn LoadBalancingPolicy>)
                 .speculative_execution_policy(None)
                 .request_timeout(Some(timeout))
         };
