@@ -7,6 +7,7 @@ mod background;
 mod clock;
 mod connection_limits;
 mod control;
+mod database_files;
 mod keys_file;
 mod reload;
 mod start;

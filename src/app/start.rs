@@ -16,6 +16,7 @@ use super::{
     background::{self, Background},
     connection_limits::ConnectionLimits,
     control::ControlSocket,
+    database_files::DatabaseFiles,
     keys_file,
     store::{self, OpenError, OpenedStore},
 };
@@ -120,8 +121,8 @@ impl App {
             CancellationToken::new(),
         ));
 
-        let OpenedStore { store, dir } = match store {
-            StoreSource::Open(store) => OpenedStore { store, dir: None },
+        let OpenedStore { store, dir, files } = match store {
+            StoreSource::Open(store) => OpenedStore { store, dir: None, files: DatabaseFiles::default() },
             StoreSource::Configured { consent } => tokio::select! {
                 opened = store::open_in_time(&config, consent, &clock, stop, || {
                     readiness.set(ReadinessState::StoreUnavailable);
@@ -151,6 +152,7 @@ impl App {
         if let Some((path, text)) = prepared.keys_file {
             keys_file::follow(&mut background, path, text, &keys, &clock);
         }
+        files.follow(&mut background, &clock);
         let stop_edges = CancellationToken::new();
         let service =
             Arc::new(MessageService::new(Arc::clone(&store), Arc::clone(&clock), limits(&config), stop_edges.clone()));

@@ -1,11 +1,16 @@
 //! The configured store, opened.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
 
-use super::{Consent, Stop};
+use super::{Consent, Stop, database_files::DatabaseFiles};
 use crate::{
     config::{Config, Consistency, Node, StoreKind},
     domain::{Clock, SystemClock},
@@ -47,6 +52,8 @@ pub(super) struct OpenedStore {
     pub store: Arc<dyn Store>,
     /// The directory that this process owns with it.
     pub dir: Option<PathBuf>,
+    /// The files by which it is reached.
+    pub files: DatabaseFiles,
 }
 
 /// Opens the store that `config` names and tells in the log what was found.
@@ -57,13 +64,13 @@ async fn open(config: &Config, consent: Consent, clock: Arc<dyn Clock>) -> Resul
             let options = embedded::Options { trust_clock: consent.trust_clock, ..embedded_options(config, mode) };
             let (store, report) = open_embedded(options, clock).await.map_err(OpenError::Embedded)?;
             tracing::info!(data_dir = %config.data_dir.display(), "{report}");
-            Ok(OpenedStore { store, dir: Some(config.data_dir.clone()) })
+            Ok(OpenedStore { store, dir: Some(config.data_dir.clone()), files: DatabaseFiles::default() })
         }
         StoreKind::Scylla => {
-            let options = scylla_options(config).await?;
+            let (options, files) = scylla_options(config).await?;
             let store = ScyllaStore::connect(options, clock).await.map_err(OpenError::Scylla)?;
             tracing::info!(keyspace = config.scylla_keyspace.as_str(), "connected to the database");
-            Ok(OpenedStore { store: Arc::new(store), dir: None })
+            Ok(OpenedStore { store: Arc::new(store), dir: None, files })
         }
     }
 }
@@ -122,7 +129,7 @@ pub(super) async fn open_embedded(
 
 /// Connects to the keyspace that `config` names, for the time of one command.
 pub(super) async fn open_scylla_briefly(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
-    let options = scylla_options(config).await?;
+    let (options, _) = scylla_options(config).await?;
     let store = ScyllaStore::connect_briefly(options, Arc::new(SystemClock)).await.map_err(OpenError::Scylla)?;
     Ok(Arc::new(store))
 }
@@ -136,7 +143,7 @@ pub async fn migrate(config: &Config, apply: bool, waiting: impl Fn(&str)) -> Re
     if config.store == StoreKind::Embedded {
         return Err(OpenError::NoMigration);
     }
-    let options = scylla_options(config).await?;
+    let (options, _) = scylla_options(config).await?;
     if !apply {
         return migrate::plan(&options).await.map_err(OpenError::Scylla);
     }
@@ -155,16 +162,31 @@ pub async fn migrate(config: &Config, apply: bool, waiting: impl Fn(&str)) -> Re
     }
 }
 
-async fn scylla_options(config: &Config) -> Result<scylla::Options, OpenError> {
+/// How the database is reached, by files that can be followed.
+async fn scylla_options(config: &Config) -> Result<(scylla::Options, DatabaseFiles), OpenError> {
+    let mut files = DatabaseFiles::default();
     let password = match (&config.scylla_password, &config.scylla_password_file) {
         (Some(secret), _) => Some(secret.reveal().to_owned()),
-        (None, Some(path)) => Some(first_line(path.clone()).await?),
+        (None, Some(path)) => Some(first_line(path).await?),
         (None, None) => None,
     };
-    let login = config.scylla_user.clone().zip(password).map(|(user, password)| scylla::Login { user, password });
+    let login = config.scylla_user.clone().zip(password).map(|(user, password)| scylla::Login::new(&user, password));
+    if let (Some(login), Some(path)) = (&login, &config.scylla_password_file) {
+        files.password = Some((path.clone(), login.clone()));
+    }
     let client = config.scylla_client_cert_file.clone().zip(config.scylla_client_key_file.clone());
     let nodes = config.scylla_nodes.iter().map(Node::as_str).map(str::to_owned).collect();
-    Ok(scylla::Options {
+    let tls = match config.scylla_ca_file.clone() {
+        Some(ca_file) => {
+            let tls = scylla::Tls { ca_file, client };
+            let contents = tls.read().await.map_err(OpenError::Scylla)?;
+            let encryption = scylla::Encryption::new(tls, &contents).map_err(OpenError::Scylla)?;
+            files.tls = Some((encryption.clone(), contents));
+            Some(encryption)
+        }
+        None => None,
+    };
+    let options = scylla::Options {
         datacenter: config.scylla_datacenter.clone(),
         replication_factor: config.scylla_replication_factor.into(),
         serial: match config.scylla_consistency {
@@ -172,7 +194,7 @@ async fn scylla_options(config: &Config) -> Result<scylla::Options, OpenError> {
             Consistency::LocalSerial => scylla::Serial::Home,
         },
         login,
-        tls: config.scylla_ca_file.clone().map(|ca_file| scylla::Tls { ca_file, client }),
+        tls,
         retention: config.retention,
         shards: config.scylla_shards,
         slots: config.scylla_slots,
@@ -180,19 +202,20 @@ async fn scylla_options(config: &Config) -> Result<scylla::Options, OpenError> {
         reference_window: config.scylla_reference_window,
         deadline: config.store_deadline,
         ..scylla::Options::new(nodes, config.scylla_keyspace.as_str())
-    })
+    };
+    Ok((options, files))
 }
 
 /// Editors end a file with a line break, which is no part of a password.
-async fn first_line(path: PathBuf) -> Result<String, OpenError> {
-    let wrong = match tokio::fs::read_to_string(&path).await {
+pub(super) async fn first_line(path: &Path) -> Result<String, OpenError> {
+    let wrong = match tokio::fs::read_to_string(path).await {
         Ok(text) => match text.lines().next() {
             Some(line) if !line.is_empty() => return Ok(line.to_owned()),
             Some(_) | None => "its first line is empty".to_owned(),
         },
         Err(error) => error.to_string(),
     };
-    Err(OpenError::PasswordFile { path, wrong })
+    Err(OpenError::PasswordFile { path: path.to_path_buf(), wrong })
 }
 
 impl OpenError {

@@ -162,7 +162,7 @@ metrics! {
     UPTIME_SECONDS = "message_webhook_uptime_seconds", Gauge(), "s", [],
         "Seconds since the process began to serve";
     FILE_RELOAD_SUCCESSFUL = "message_webhook_file_reload_successful", Gauge(), "{file}", ["file"],
-        "1 while what a file holds is in use, 0 when it is broken and what was read before stays in use: keys, http_tls, grpc_tls, admin_tls";
+        "1 while what a file holds is in use, 0 when it is broken and what was read before stays in use: keys, http_tls, grpc_tls, admin_tls, scylla_tls, scylla_password";
     FILE_RELOAD_SUCCESS_TIMESTAMP_SECONDS = "message_webhook_file_reload_success_timestamp_seconds", Gauge(), "s", ["file"],
         "When what is in use of a file was read, in seconds since 1970";
     TELEMETRY_EXPORT_FAILURES_TOTAL = "message_webhook_telemetry_export_failures_total", Counter(), "{batch}", ["signal"],

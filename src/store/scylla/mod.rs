@@ -31,6 +31,7 @@ mod cql;
 mod cursor;
 mod database_clock;
 mod dedup_cache;
+mod encryption;
 mod engine;
 mod error;
 mod export;
@@ -40,6 +41,7 @@ mod import;
 mod keys;
 mod lease;
 mod list;
+mod login;
 mod lwt;
 pub mod migrate;
 mod nodes;
@@ -66,7 +68,9 @@ use quick_cache::sync::Cache;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use connect_error::ConnectError;
-pub use options::{Login, Options, Serial, Tls};
+pub use encryption::{Encryption, Tls, TlsContents};
+pub use login::Login;
+pub use options::{Options, Serial};
 
 use self::{
     attempt::Attempts,

@@ -1,6 +1,8 @@
 //! How a store on ScyllaDB is reached and what its keyspace was made with.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::time::Duration;
+
+use super::{encryption::Encryption, login::Login};
 
 /// Where the database is, who we are there, and the constants that every process of one keyspace shares.
 #[derive(Debug, Clone)]
@@ -19,7 +21,7 @@ pub struct Options {
     /// Who logs in, where the database asks.
     pub login: Option<Login>,
     /// Encrypts the connections.
-    pub tls: Option<Tls>,
+    pub tls: Option<Encryption>,
     /// For how long a message and the memory of its key are kept, at least a second.
     pub retention: Duration,
     /// Into how many shards the feed is divided, from 1 to 1024.
@@ -56,24 +58,6 @@ impl Serial {
             Serial::Home => "local-serial",
         }
     }
-}
-
-/// A user of the database.
-#[derive(Clone)]
-pub struct Login {
-    /// The user's name.
-    pub user: String,
-    /// The user's password.
-    pub password: String,
-}
-
-/// What a connection is encrypted and proved with. Servers must have certificates for their IP addresses.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// The certificates, in PEM, of the authorities that sign servers' certificates.
-    pub ca_file: PathBuf,
-    /// A certificate chain and its private key, in PEM, where the database asks for one.
-    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Options {
@@ -137,12 +121,6 @@ fn is_keyspace(name: &str) -> bool {
 }
 
 // The password is shown to nobody.
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +145,7 @@ mod tests {
     #[test]
     fn debug_shows_no_password() {
         let mut options = Options::new(vec!["127.0.0.1:9042".to_owned()], "message_webhook");
-        options.login = Some(Login { user: "webhook".to_owned(), password: "open sesame".to_owned() });
+        options.login = Some(Login::new("webhook", "open sesame".to_owned()));
         let shown = format!("{options:?}");
         assert!(shown.contains("webhook") && !shown.contains("sesame"), "{shown}");
     }

@@ -2,10 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use scylla::{
     client::{
         execution_profile::{ExecutionProfile, ExecutionProfileHandle},
@@ -24,7 +20,7 @@ use tokio::net::lookup_host;
 use super::{
     connect_error::ConnectError,
     nodes::ToldNodes,
-    options::{Options, Serial, Tls},
+    options::{Options, Serial},
 };
 
 /// How long a new connection may take.
@@ -81,10 +77,10 @@ impl Connection {
             .schema_agreement_interval(Duration::from_millis(50))
             .schema_agreement_timeout(AGREEMENT);
         if let Some(login) = &options.login {
-            builder = builder.user(&login.user, &login.password);
+            builder = builder.authenticator_provider(Arc::new(login.clone()));
         }
         if let Some(tls) = &options.tls {
-            builder = builder.tls_context(Some(Arc::new(client_config(tls)?)));
+            builder = builder.tls_context(Some(tls.config()));
         }
         let session = builder.build().await.map_err(|error| ConnectError::unreachable(&options.nodes, &error))?;
         let datacenter = datacenter(&session, options).await?;
@@ -188,34 +184,4 @@ async fn addresses(node: &str) -> Vec<SocketAddr> {
         // Without a port, which the driver adds itself.
         Err(_) => lookup_host((node, 9042)).await.map(Iterator::collect).unwrap_or_default(),
     }
-}
-
-fn client_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
-    let broken = |what: &str, path: &std::path::Path, wrong: String| ConnectError::Tls {
-        file: format!("{what} {}", path.display()),
-        wrong,
-    };
-    let ca = |wrong| broken("the CA file", &tls.ca_file, wrong);
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(&tls.ca_file).map_err(|error| ca(error.to_string()))? {
-        let certificate = certificate.map_err(|error| ca(error.to_string()))?;
-        roots.add(certificate).map_err(|error| ca(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(ca("it has no certificate in PEM".to_owned()));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ca(error.to_string()))?
-        .with_root_certificates(roots);
-    let Some((chain_file, key_file)) = &tls.client else { return Ok(config.with_no_client_auth()) };
-    let chain = CertificateDer::pem_file_iter(chain_file)
-        .and_then(Iterator::collect)
-        .map_err(|error| broken("the client certificate", chain_file, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|error| broken("the client key", key_file, error.to_string()))?;
-    config
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| broken("the client certificate", chain_file, error.to_string()))
 }
