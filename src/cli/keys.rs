@@ -12,7 +12,7 @@ use super::{
 use crate::{
     app::{Control, Purpose},
     config::keys_file_entry,
-    domain::{Clock, Environment, KeyOwner, NewKey, OrgId, Scope, Scopes, SystemClock, Timestamp},
+    domain::{Clock, Environment, KeyOwner, NewKey, OrgId, Rate, Scope, Scopes, SystemClock, Timestamp},
     protocol::grpc::v1::{
         self, CreateKeyRequest, Key, ListKeysRequest, RevokeKeyRequest, key_service_client::KeyServiceClient,
     },
@@ -74,6 +74,12 @@ pub(super) struct Grant {
     /// The key expires after this time, e.g. 90d; never by default.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     expires_in: Option<Duration>,
+    /// How many messages the key may submit: 50/s, 600/min or 1000/h; by default what the server's settings say.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Rate>,
+    /// How many of them may come at once; by default as many as in that time.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(Rate::MOST)), requires = "rate")]
+    burst: Option<u32>,
 }
 
 pub(super) fn run(command: Command) -> Result<(), Failure> {
@@ -95,6 +101,7 @@ fn create(grant: &Grant, store: StoreFlags) -> Result<(), Failure> {
             let (seconds, nanos) = at.as_unix();
             prost_types::Timestamp { seconds, nanos }
         }),
+        rate: grant.rate().map(|rate| rate.to_string()).unwrap_or_default(),
     };
     // Not Create: a directory that is not there is a mistyped one sooner than a new store's.
     let created = with_keys(store, Purpose::Change, async |mut keys| keys.create_key(request).await)?;
@@ -112,7 +119,8 @@ fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: Stor
         return print(&format!("{:#}\n", serde_json::Value::from(keys)));
     }
     let now = SystemClock.now().to_string();
-    let mut rows = vec![["KEY ID", "OWNER", "SCOPES", "STATE", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned)];
+    let mut rows =
+        vec![["KEY ID", "OWNER", "SCOPES", "RATE", "STATE", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned)];
     rows.extend(keys.iter().map(|key| {
         let dash = |at: &Option<prost_types::Timestamp>| instant(at).unwrap_or_else(|| "-".into());
         let state = match (instant(&key.revoked_at), instant(&key.expires_at)) {
@@ -125,6 +133,7 @@ fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: Stor
             key.key_id.clone(),
             owner(key),
             scopes(key).join(","),
+            if key.rate.is_empty() { "-".into() } else { key.rate.clone() },
             state,
             dash(&key.created_at),
             dash(&key.expires_at),
@@ -150,6 +159,8 @@ fn generate(grant: &Grant) -> Result<(), Failure> {
     };
     let scopes: Scopes = grant.scopes.iter().copied().collect();
     let key = NewKey::generate(owner, scopes, SystemClock.now(), grant.expires_at()).map_err(Failure::of)?;
+    let key = key.with_rate(grant.rate());
+    key.record.check().map_err(|violation| Failure::Usage(violation.message.into_owned()))?;
     talk("The first line is the key, for its user. The rest is its entry, for the server's keys file.");
     print(&format!("{}\n\n{}", key.text.reveal(), keys_file_entry(&key.record)))
 }
@@ -175,6 +186,11 @@ impl Grant {
     fn expires_at(&self) -> Option<Timestamp> {
         self.expires_in.map(|duration| SystemClock.now().saturating_add(duration))
     }
+
+    fn rate(&self) -> Option<Rate> {
+        let rate = self.rate?;
+        self.burst.map_or(Some(rate), |burst| rate.with_burst(burst))
+    }
 }
 
 fn org(text: &str) -> Result<OrgId, String> {
@@ -187,6 +203,10 @@ fn env(text: &str) -> Result<Environment, String> {
 
 fn scope(text: &str) -> Result<Scope, String> {
     text.parse::<Scope>().map_err(|violation| violation.message.into_owned())
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    Rate::parse(text).ok_or_else(|| format!("a rate is {}", Rate::NOTATION))
 }
 
 pub(super) fn env_of(env: Option<Environment>) -> v1::Environment {
@@ -236,6 +256,7 @@ fn to_json(key: &Key) -> serde_json::Value {
         "env": (!key.platform).then(|| env_word(key.env())),
         "platform": key.platform,
         "scopes": scopes(key),
+        "rate": (!key.rate.is_empty()).then_some(&key.rate),
         "created_at": instant(&key.created_at),
         "expires_at": instant(&key.expires_at),
         "revoked_at": instant(&key.revoked_at),

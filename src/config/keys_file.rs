@@ -7,10 +7,12 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use toml::{Table, Value};
 
 use crate::domain::{
-    Environment, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId, Scope, Scopes, SecretHash, Timestamp,
+    Environment, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId, Rate, Scope, Scopes, SecretHash,
+    Timestamp,
 };
 
-const FIELDS: &[&str] = &["key_id", "secret_hash", "org", "env", "platform", "scopes", "created_at", "expires_at"];
+const FIELDS: &[&str] =
+    &["key_id", "secret_hash", "org", "env", "platform", "scopes", "rate", "created_at", "expires_at"];
 const IDENTITY_FIELDS: &[&str] = &["name", "org", "env", "platform", "scopes"];
 
 /// What a keys file holds.
@@ -90,6 +92,7 @@ pub fn entry(record: &KeyRecord) -> String {
     }
     let scopes: Vec<_> = record.scopes.iter().map(|scope| format!("\"{scope}\"")).collect();
     lines.push(format!("scopes = [{}]", scopes.join(", ")));
+    lines.extend(record.rate.map(|rate| format!("rate = \"{rate}\"")));
     lines.push(format!("created_at = \"{}\"", record.created_at));
     lines.extend(record.expires_at.map(|at| format!("expires_at = \"{}\"", at)));
     lines.join("\n") + "\n"
@@ -135,21 +138,25 @@ fn record(entry: &Table) -> Result<KeyRecord, Vec<String>> {
     }
     let owner = owner(entry).map_err(&mut keep).ok();
     let scopes = scopes(entry).map_err(&mut keep).ok();
+    let rate = rate(entry).map_err(&mut keep).ok();
     let created_at = instant(entry, "created_at").map_err(&mut keep).ok();
     let expires_at = instant(entry, "expires_at").map_err(&mut keep).ok();
-    match (id, hash, owner, scopes, created_at, expires_at) {
-        (Some(id), Some(secret_hash), Some(owner), Some(scopes), Some(created_at), Some(expires_at))
+    match (id, hash, owner, scopes, rate, created_at, expires_at) {
+        (Some(id), Some(secret_hash), Some(owner), Some(scopes), Some(rate), Some(created_at), Some(expires_at))
             if mistakes.is_empty() =>
         {
-            Ok(KeyRecord {
+            let record = KeyRecord {
                 id,
                 owner,
                 scopes,
+                rate,
                 secret_hash,
                 created_at: created_at.unwrap_or(Timestamp::EPOCH),
                 expires_at,
                 revoked_at: None,
-            })
+            };
+            record.check().map_err(|wrong| vec![wrong.message.into_owned()])?;
+            Ok(record)
         }
         _ => Err(mistakes),
     }
@@ -178,6 +185,14 @@ fn scopes(entry: &Table) -> Result<Scopes, String> {
     let words = entry.get("scopes").and_then(Value::as_array).ok_or_else(wrong)?;
     let scopes: Option<Scopes> = words.iter().map(|word| word.as_str()?.parse::<Scope>().ok()).collect();
     scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(wrong)
+}
+
+fn rate(entry: &Table) -> Result<Option<Rate>, String> {
+    if !entry.contains_key("rate") {
+        return Ok(None);
+    }
+    let rate = string(entry, "rate").and_then(Rate::parse);
+    rate.map(Some).ok_or_else(|| format!("rate must be {}", Rate::NOTATION))
 }
 
 /// A TOML date-time, or a string that is one; without an offset it is UTC.
@@ -212,7 +227,12 @@ mod tests {
     #[test]
     fn an_entry_is_read_to_the_record_it_was_made_of() {
         let platform = NewKey::generate(KeyOwner::Platform, Scopes::from_iter([Scope::Read]), Timestamp::EPOCH, None);
-        let keys = [acme(None), acme(Timestamp::from_seconds(1_900_000_000).ok()), platform.expect("randomness")];
+        let keys = [
+            acme(None),
+            acme(None).with_rate(Rate::parse("50/s burst 100")),
+            acme(Timestamp::from_seconds(1_900_000_000).ok()),
+            platform.expect("randomness"),
+        ];
         let file: String = keys.iter().map(|key| entry(&key.record) + "\n").collect();
         let records: Vec<_> = keys.into_iter().map(|key| key.record).collect();
         assert_eq!(parse(&file).expect("good").keys, records);
@@ -225,7 +245,7 @@ mod tests {
         let secret = key.text.reveal();
         let file = format!(
             "{good}\n{good}\n[[keys]]\nkey_id = \"{secret}\"\nsecret_hash = \"{secret}\"\norg = \"acme\"\nscopes = [\"{secret}\"]\n\
-             expires_at = \"{secret}\"\n{secret} = 1\n"
+             rate = \"{secret}\"\nexpires_at = \"{secret}\"\n{secret} = 1\n"
         );
         let error = parse(&file).expect_err("bad");
         for part in [
@@ -234,6 +254,7 @@ mod tests {
             "secret_hash",
             "needs org and env",
             "scopes",
+            "rate must be",
             "expires_at",
             "has a field",
         ] {

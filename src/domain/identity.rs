@@ -76,6 +76,7 @@ impl IdentityRecord {
             id: KeyId::of_name(self.name.as_str()),
             owner: self.owner.clone(),
             scopes: self.scopes,
+            rate: None,
             secret_hash: SecretHash::from_bytes([0; 32]),
             created_at: Timestamp::EPOCH,
             expires_at: Some(certificate.not_after),

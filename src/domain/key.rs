@@ -6,7 +6,7 @@ use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Environment, Error, OrgId, Timestamp, Violation, ViolationCode};
+use super::{Environment, Error, OrgId, Rate, Timestamp, Violation, ViolationCode};
 
 const PREFIX: &str = "mw";
 const ID_CHARS: usize = 12;
@@ -63,6 +63,8 @@ pub struct KeyRecord {
     pub owner: KeyOwner,
     /// What it may do.
     pub scopes: Scopes,
+    /// How many messages it may submit in a time; `None` where the setting for every key decides.
+    pub rate: Option<Rate>,
     /// What its secret must hash to.
     pub secret_hash: SecretHash,
     /// When it was created.
@@ -124,12 +126,22 @@ impl NewKey {
             id: KeyId(id.into()),
             owner,
             scopes,
+            rate: None,
             secret_hash: SecretHash::of(secret),
             created_at,
             expires_at,
             revoked_at: None,
         };
         Ok(Self { record, text })
+    }
+}
+
+impl NewKey {
+    /// The same key with a rate of its own.
+    #[must_use]
+    pub fn with_rate(mut self, rate: Option<Rate>) -> Self {
+        self.record.rate = rate;
+        self
     }
 }
 
@@ -160,6 +172,22 @@ impl PresentedKey {
 }
 
 impl KeyRecord {
+    /// Whether what it is given fits together.
+    ///
+    /// # Errors
+    /// What does not, with the field as in a request for a key.
+    pub fn check(&self) -> Result<(), Violation> {
+        if self.scopes.is_empty() {
+            let message = "A key needs at least one scope of 'submit', 'read', 'stream' and 'admin'";
+            return Err(Violation { field: "scopes".into(), code: ViolationCode::Missing, message: message.into() });
+        }
+        if self.rate.is_some() && !self.scopes.contains(Scope::Submit) {
+            let message = "A rate limits submissions: leave it out, or give the key the scope 'submit'";
+            return Err(Violation { field: "rate".into(), code: ViolationCode::InvalidValue, message: message.into() });
+        }
+        Ok(())
+    }
+
     /// Whether the key is neither revoked nor expired at `now`.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expiry| now < expiry)

@@ -3,14 +3,14 @@
 use std::{fmt, num::NonZeroU32, time::Duration};
 
 /// So much in a time, and a burst: how much of it may come at once after a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     units: NonZeroU32,
     per: Per,
     burst: NonZeroU32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Per {
     Second,
     Minute,
@@ -20,6 +20,10 @@ enum Per {
 impl Rate {
     /// The largest number in a rate: a higher one is no limit that a machine would meet.
     pub const MOST: u32 = 1_000_000;
+
+    /// What [`Rate::parse`] takes, for texts.
+    pub const NOTATION: &str =
+        "such as 50/s, 600/min or 1000/h, with or without a burst as in '50/s burst 100', each number 1 to 1000000";
 
     /// So many a second, and as many at once.
     pub fn per_second(units: NonZeroU32) -> Self {
@@ -45,6 +49,12 @@ impl Rate {
             _ => return None,
         };
         Some(Self { units, per, burst })
+    }
+
+    /// The same with another burst; `None` where that is not 1 to [`Rate::MOST`].
+    pub fn with_burst(self, burst: u32) -> Option<Self> {
+        let burst = NonZeroU32::new(burst).filter(|burst| burst.get() <= Self::MOST)?;
+        Some(Self { burst, ..self })
     }
 
     /// How much may come at once.

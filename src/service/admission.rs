@@ -2,9 +2,9 @@
 
 use super::{
     places::{Placed, Places, Use},
-    rates::{RateLimits, Rates},
+    rates::{RateLimits, Rates, Submission},
 };
-use crate::domain::{Environment, Error, FromId, KeyId, KeyOwner, OrgId};
+use crate::domain::{Environment, Error, KeyOwner, OrgId};
 
 /// What admission lets in.
 #[derive(Debug, Clone)]
@@ -38,8 +38,9 @@ impl Admission {
     ///
     /// # Errors
     /// `RateLimited` and `Overloaded`, each with the time after which a retry may succeed.
-    pub fn admit(&self, key: &KeyId, org: &OrgId, env: Environment, from_id: &FromId) -> Result<Admitted, Error> {
-        self.rates.count(key, org, env, from_id)?;
+    pub fn admit(&self, submission: Submission<'_>) -> Result<Admitted, Error> {
+        let (org, env) = (submission.org, submission.env);
+        self.rates.count(submission)?;
         Ok(Admitted { _place: self.places.take(Use::Submission, KeyOwner::Org { org: org.clone(), env })? })
     }
 
@@ -67,13 +68,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::{Environment, FromId, KeyId, Kind, OrgId};
 
     #[test]
     fn one_submission_more_than_may_wait_is_overload_until_another_ends() {
         let admission = Admission::new(&AdmissionLimits { in_flight: 1, rates: RateLimits::default() });
         let (key, org) = (KeyId::new("aaaaaaaaaaaa").expect("valid"), OrgId::new("acme").expect("valid"));
-        let admit = || admission.admit(&key, &org, Environment::Dev, &FromId::new("ada").expect("valid"));
+        let from_id = FromId::new("ada").expect("valid");
+        let (key, org, from_id, env) = (&key, &org, &from_id, Environment::Dev);
+        let admit = || admission.admit(Submission { key, key_rate: None, org, env, from_id });
         let first = admit().expect("room");
         let error = admit().expect_err("full");
         assert_eq!((error.kind(), error.retry_after()), (Kind::Overloaded, Some(Duration::from_secs(1))));

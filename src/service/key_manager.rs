@@ -1,7 +1,10 @@
 //! Creating, listing and revoking keys, and who may.
 
 use crate::{
-    domain::{Environment, Error, KeyId, KeyOwner, KeyRecord, NewKey, OrgId, Scope, Scopes, Timestamp, ViolationCode},
+    domain::{
+        Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, NewKey, OrgId, Rate, Scope, Scopes, Timestamp,
+        ViolationCode, Violations,
+    },
     store::ListedKey,
 };
 
@@ -28,6 +31,8 @@ pub struct KeyRequest {
     pub owner: KeyOwner,
     /// What it may do; never empty.
     pub scopes: Scopes,
+    /// How many messages it may submit in a time, in place of the setting for every key.
+    pub rate: Option<Rate>,
     /// From when on it is refused; in the future.
     pub expires_at: Option<Timestamp>,
 }
@@ -53,20 +58,20 @@ impl KeyManager<'_> {
     /// Creates a key; its text is in the answer and nowhere else. It works at once.
     ///
     /// # Errors
-    /// `InvalidArgument` for no scope or an expiry in the past, `PermissionDenied` for a key that this
+    /// `InvalidArgument` for no scope, a rate without the scope to submit, or an expiry in the past, `PermissionDenied` for a key that this
     /// manager may not grant, and those of the store.
     pub async fn create(&self, request: KeyRequest) -> Result<NewKey, Error> {
         let now = self.keys.clock.now();
-        if request.scopes.is_empty() {
-            let message = "A key needs at least one scope of 'submit', 'read', 'stream' and 'admin'";
-            return Err(Error::invalid_argument("scopes", ViolationCode::Missing, message));
-        }
         if request.expires_at.is_some_and(|expiry| expiry <= now) {
             let message = "A key must expire in the future, or never";
             return Err(Error::invalid_argument("expires_at", ViolationCode::InvalidValue, message));
         }
         self.require_grant(&request)?;
-        let key = NewKey::generate(request.owner, request.scopes, now, request.expires_at)?;
+        let key = NewKey::generate(request.owner, request.scopes, now, request.expires_at)?.with_rate(request.rate);
+        let mut violations = Violations::default();
+        if violations.check(key.record.check()).is_none() {
+            return Err(violations.into_error(Kind::InvalidArgument));
+        }
         self.keys.store.create_key(key.record.clone()).await?;
         // Somebody may have tried this id while it was unknown.
         self.keys.forget(&key.record.id);

@@ -16,7 +16,7 @@ use quick_cache::sync::Cache;
 use crate::{
     domain::{
         ClientCertificate, Clock, Credential, Environment, Error, IdentityName, IdentityRecord, KeyId, KeyOwner,
-        KeyRecord, OrgId, PresentedKey, Scope, Scopes, Timestamp,
+        KeyRecord, OrgId, PresentedKey, Rate, Scope, Scopes, Timestamp,
     },
     store::{KeyStore, ListedKey},
     telemetry::names,
@@ -285,6 +285,11 @@ impl Caller {
     /// By what it showed who it is.
     pub fn credential(&self) -> Credential {
         if self.certificate.is_some() { Credential::Certificate } else { Credential::ApiKey }
+    }
+
+    /// How many messages the key may submit in a time, where it has a rate of its own.
+    pub fn rate(&self) -> Option<Rate> {
+        self.record.rate
     }
 
     /// Whether the key belongs to `org` and `env`, or to the platform.

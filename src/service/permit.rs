@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Call, DEFAULT_PAGE, FeedFilter, Held, MAX_PAGE, MessageService, PAGE_BYTES, Receipt, note_messaging, work::Work,
+    Call, DEFAULT_PAGE, FeedFilter, Held, MAX_PAGE, MessageService, PAGE_BYTES, Receipt, note_messaging,
+    rates::Submission, work::Work,
 };
 use crate::{
     domain::{
@@ -164,8 +165,14 @@ impl<'a> Permit<'a, Submit> {
 
     async fn submit_within(&self, message: NewMessage, held: Held) -> Result<store::Outcome, Error> {
         let service = self.service;
-        let (Target { org, env }, from_id) = (&self.target, &message.content().from_id);
-        let admitted = service.admission.admit(self.call.caller()?.key_id(), org, *env, from_id)?;
+        let caller = self.call.caller()?;
+        let admitted = service.admission.admit(Submission {
+            key: caller.key_id(),
+            key_rate: caller.rate(),
+            org: &self.target.org,
+            env: self.target.env,
+            from_id: &message.content().from_id,
+        })?;
         let message = message.traced(trace::to_keep(self.call.traceparent));
         let sent_at = message.content().timestamp;
         let store = Arc::clone(&service.store);

@@ -28,19 +28,37 @@ pub struct RateLimits {
     pub per_org: Option<Rate>,
 }
 
-/// Counts submissions within [`RateLimits`].
+/// A submission, as far as it is counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Submission<'a> {
+    /// By which key it comes.
+    pub key: &'a KeyId,
+    /// That key's own rate, in place of [`RateLimits::per_key`].
+    pub key_rate: Option<Rate>,
+    /// For which organisation.
+    pub org: &'a OrgId,
+    /// In which environment.
+    pub env: Environment,
+    /// Of whom the message is.
+    pub from_id: &'a FromId,
+}
+
+/// Counts submissions within [`RateLimits`] and the rates that keys have of their own.
 pub struct Rates {
-    senders: Option<Senders>,
+    limits: RateLimits,
+    senders: Apart<Owner, FromId>,
+    own_keys: Apart<Rate, KeyId>,
     keys: Option<Limiter<KeyId>>,
     orgs: Option<Limiter<Owner>>,
 }
 
 type Owner = (OrgId, Environment);
 
-/// The senders of each organisation and environment apart: whoever makes senders up fills its own memory of them alone.
-struct Senders {
-    rate: Rate,
-    of: RwLock<HashMap<Owner, Arc<Limiter<FromId>>>>,
+/// The names of each group apart. Senders are grouped by their organisation and environment: whoever makes senders up fills its own
+/// memory of them alone. Keys with a rate of their own are grouped by it, so that another rate counts as soon as a key has it.
+struct Apart<G, K: Clone + Hash + Eq> {
+    limit: Limited,
+    of: RwLock<HashMap<G, Arc<Limiter<K>>>>,
 }
 
 struct Limiter<K: Clone + Hash + Eq> {
@@ -61,7 +79,9 @@ impl Rates {
     /// Rates within `limits`.
     pub fn new(limits: &RateLimits) -> Self {
         Self {
-            senders: limits.per_sender.map(|rate| Senders { rate, of: RwLock::default() }),
+            limits: *limits,
+            senders: Apart::new(Limited::Sender),
+            own_keys: Apart::new(Limited::Key),
             keys: limits.per_key.map(|rate| Limiter::new(Limited::Key, rate)),
             orgs: limits.per_org.map(|rate| Limiter::new(Limited::Org, rate)),
         }
@@ -71,12 +91,15 @@ impl Rates {
     ///
     /// # Errors
     /// [`crate::domain::Kind::RateLimited`], with the limit and the time after which there is room.
-    pub fn count(&self, key: &KeyId, org: &OrgId, env: Environment, from_id: &FromId) -> Result<(), Error> {
-        if let Some(senders) = &self.senders {
-            senders.limiter(org, env).count(from_id)?;
+    pub fn count(&self, submission: Submission<'_>) -> Result<(), Error> {
+        let Submission { key, key_rate, org, env, from_id } = submission;
+        if let Some(rate) = self.limits.per_sender {
+            self.senders.limiter((org.clone(), env), rate).count(from_id)?;
         }
-        if let Some(keys) = &self.keys {
-            keys.count(key)?;
+        match (key_rate, &self.keys) {
+            (Some(rate), _) => self.own_keys.limiter(rate, rate).count(key)?,
+            (None, Some(keys)) => keys.count(key)?,
+            (None, None) => {}
         }
         if let Some(orgs) = &self.orgs {
             orgs.count(&(org.clone(), env))?;
@@ -86,20 +109,24 @@ impl Rates {
 
     /// Forgets whoever has room for a whole burst again: to them nothing is owed.
     pub fn forget_idle(&self) {
-        self.senders.iter().for_each(Senders::forget_idle);
+        self.senders.forget_idle();
+        self.own_keys.forget_idle();
         self.keys.iter().for_each(Limiter::forget_idle);
         self.orgs.iter().for_each(Limiter::forget_idle);
     }
 }
 
-impl Senders {
-    fn limiter(&self, org: &OrgId, env: Environment) -> Arc<Limiter<FromId>> {
-        let target = (org.clone(), env);
-        if let Some(known) = self.of.read().get(&target) {
+impl<G: Hash + Eq, K: Clone + Hash + Eq> Apart<G, K> {
+    fn new(limit: Limited) -> Self {
+        Self { limit, of: RwLock::default() }
+    }
+
+    fn limiter(&self, group: G, rate: Rate) -> Arc<Limiter<K>> {
+        if let Some(known) = self.of.read().get(&group) {
             return Arc::clone(known);
         }
-        let fresh = || Arc::new(Limiter::new(Limited::Sender, self.rate));
-        Arc::clone(self.of.write().entry(target).or_insert_with(fresh))
+        let fresh = || Arc::new(Limiter::new(self.limit, rate));
+        Arc::clone(self.of.write().entry(group).or_insert_with(fresh))
     }
 
     fn forget_idle(&self) {
@@ -150,7 +177,19 @@ mod tests {
 
     fn count(rates: &Rates, key: &str, env: Environment, sender: &str) -> Result<(), &'static str> {
         let (key, org) = (KeyId::new(key).expect("valid"), OrgId::new("acme").expect("valid"));
-        rates.count(&key, &org, env, &FromId::new(sender).expect("valid")).map_err(|error| {
+        count_at(rates, &key, None, &org, env, sender)
+    }
+
+    fn count_at(
+        rates: &Rates,
+        key: &KeyId,
+        key_rate: Option<Rate>,
+        org: &OrgId,
+        env: Environment,
+        sender: &str,
+    ) -> Result<(), &'static str> {
+        let from_id = &FromId::new(sender).expect("valid");
+        rates.count(Submission { key, key_rate, org, env, from_id }).map_err(|error| {
             assert_eq!(error.kind(), Kind::RateLimited);
             error.rate_exceeded().expect("told").limit.as_str()
         })
@@ -174,13 +213,30 @@ mod tests {
     }
 
     #[test]
+    fn a_keys_own_rate_counts_in_place_of_the_one_for_every_key_and_a_new_one_at_once() {
+        let rates = limits("", "1/h", "");
+        let (key, org) = (KeyId::new(A).expect("valid"), OrgId::new("acme").expect("valid"));
+        let sent = |rate: &str| {
+            let sent =
+                (0..5).filter(|_| count_at(&rates, &key, Rate::parse(rate), &org, Environment::Dev, "ada").is_ok());
+            sent.count()
+        };
+        assert_eq!(sent("3/h"), 3, "more than the setting leaves to others");
+        assert_eq!(sent("3/h"), 0);
+        assert_eq!(sent("4/h"), 4, "another rate begins anew");
+        assert_eq!(count(&rates, B, Environment::Dev, "ada"), Ok(()));
+        assert_eq!(count(&rates, B, Environment::Dev, "ada"), Err("key"));
+        rates.forget_idle();
+        assert_eq!(sent("3/h"), 0, "nobody who owes is forgotten");
+        assert_eq!(sent("1000000/s"), 5);
+    }
+
+    #[test]
     fn whoever_makes_senders_up_pauses_its_own_limit_of_senders_and_nobody_elses() {
         let rates = limits("1/h", "", "");
         let key = KeyId::new(A).expect("valid");
         let (many, other) = (OrgId::new("many").expect("valid"), OrgId::new("other").expect("valid"));
-        let sent = |org: &OrgId, sender: &str| {
-            rates.count(&key, org, Environment::Dev, &FromId::new(sender).expect("valid")).is_ok()
-        };
+        let sent = |org: &OrgId, sender: &str| count_at(&rates, &key, None, org, Environment::Dev, sender).is_ok();
         assert!(sent(&other, "ada"));
         assert!((0..=MOST_COUNTED).all(|number| sent(&many, &number.to_string())));
         assert!(sent(&many, "0"), "too many to be counted: the wider limits hold alone");

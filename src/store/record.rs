@@ -226,7 +226,7 @@ fn checksum(position: u64, rest: &[u8]) -> u64 {
     hasher.digest()
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Damaged> {
+pub fn text(bytes: &[u8]) -> Result<&str, Damaged> {
     std::str::from_utf8(bytes).map_err(|_| Damaged("a text is not UTF-8"))
 }
 

@@ -10,8 +10,9 @@ use message_webhook::{
 };
 use tempfile::TempDir;
 use tonic::{Code, Request, transport::Channel};
+use tonic_types::StatusExt;
 
-use super::support::{ServerProcess, TestServer, cli, eventually, message, post};
+use super::support::{ServerProcess, TestServer, cli, eventually, grpc, message, post, raw};
 
 const PATH: &str = "/acme/dev/v1/message-webhook";
 /// What the service promises.
@@ -79,6 +80,51 @@ async fn keys_are_made_listed_and_revoked_on_a_running_server() {
     assert!(unknown.stderr.contains("no key with this id"), "{}", unknown.stderr);
 }
 
+#[tokio::test]
+async fn a_key_with_a_rate_of_its_own_is_held_to_it_on_both_ports_and_shown_with_it() {
+    let server = ServerProcess::builder().arg("--rate-limit-per-key=1/h").start();
+    let created = server.cli(&["keys", "create", "--org", "acme", "--env", "dev", "--rate", "1/h", "--burst", "2"]);
+    assert_eq!(created.code, Some(0), "{created:?}");
+    let key = created.stdout.trim();
+    let table = server.cli(&["keys", "list"]).stdout;
+    assert!(table.contains("1/h burst 2"), "{table}");
+    let listed = server.cli(&["keys", "list", "--json"]).stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed[0]["rate"], "1/h burst 2");
+
+    let mut messages = grpc::client(server.grpc).await;
+    messages.submit_message(grpc::with_key(key, grpc::submission("ada", "one"))).await.expect("the first");
+    let second = raw::ask(server.http, raw::post(PATH, key, message("two"))).await;
+    assert_eq!(second.status, 200, "as many as its burst, which is more than the setting leaves to others");
+    let third = raw::ask(server.http, raw::post(PATH, key, message("three"))).await;
+    assert_eq!((third.status, third.error_code().as_str()), (429, "rate_limited"));
+    assert_eq!(third.header("ratelimit-policy"), Some("\"key\";q=2;w=7200"));
+    assert!(third.header("ratelimit").is_some() && third.header("retry-after").is_some());
+    let third = messages.submit_message(grpc::with_key(key, grpc::submission("ada", "three"))).await;
+    let third = third.err().expect("its rate is used up");
+    assert_eq!(third.code(), Code::ResourceExhausted);
+    let details = third.get_error_details();
+    assert!(details.retry_info().is_some() && details.quota_failure().is_some());
+    let other = server.cli(&["keys", "create", "--org", "acme", "--env", "dev"]);
+    assert_eq!(status(&server, other.stdout.trim()).await, 200);
+}
+
+#[test]
+fn what_is_no_rate_of_a_key_is_refused_with_what_would_be_one() {
+    let generate = ["keys", "generate", "--org", "acme", "--env", "dev"];
+    for (wrong, told) in [
+        (&["--rate", "50/d"][..], "50/s"),
+        (&["--rate", "0"], "50/s"),
+        (&["--burst", "5"], "--rate"),
+        (&["--rate", "5/s", "--burst", "0"], "--burst"),
+        (&["--rate", "5/s", "--scope", "read"], "scope 'submit'"),
+    ] {
+        let refused = cli(generate.iter().chain(wrong));
+        assert!(refused.code == Some(2) && refused.stderr.contains(told), "{wrong:?}: {refused:?}");
+        assert_eq!(refused.stdout, "");
+    }
+}
+
 #[test]
 fn a_directory_that_is_not_there_is_told_and_not_made() {
     let dir = TempDir::new().expect("a directory");
@@ -131,7 +177,8 @@ fn a_data_directory_with_a_path_too_long_for_sockets_works_too() {
 #[tokio::test]
 async fn keys_of_a_file_come_and_go_with_it_and_a_broken_file_changes_nothing() {
     let dir = TempDir::new().expect("a directory");
-    let generated = cli(["keys", "generate", "--org", "acme", "--env", "dev", "--scope", "submit", "--scope", "read"]);
+    let generate = "keys generate --org acme --env dev --scope submit --scope read --rate 500/min --burst 9";
+    let generated = cli(generate.split(' '));
     assert_eq!(generated.code, Some(0), "{generated:?}");
     let (key, entry) = generated.stdout.split_once("\n\n").expect("a key and its entry");
     assert!(!entry.contains(key.rsplit('_').next().expect("a secret")));
@@ -146,7 +193,7 @@ async fn keys_of_a_file_come_and_go_with_it_and_a_broken_file_changes_nothing() 
     std::fs::rename(&next, &file).expect("swapped");
     eventually("the file's key", async || (status(&server, key).await == 200).then_some(())).await;
     let listed = server.cli(&["keys", "list"]).stdout;
-    assert!(listed.contains(key_id(key)), "{listed}");
+    assert!(listed.contains(key_id(key)) && listed.contains("500/min burst 9"), "{listed}");
     let revoked = server.cli(&["keys", "revoke", key_id(key)]);
     assert!(revoked.code == Some(1) && revoked.stderr.contains("keys file"), "{revoked:?}");
 
@@ -183,7 +230,7 @@ fn with_key<T>(key: &str, message: T) -> Request<T> {
 
 fn create(org_id: &str, env: v1::Environment, scopes: &[KeyScope]) -> CreateKeyRequest {
     let scopes = scopes.iter().map(|scope| (*scope).into()).collect();
-    CreateKeyRequest { org_id: org_id.into(), env: env.into(), platform: false, scopes, expires_at: None }
+    CreateKeyRequest { org_id: org_id.into(), env: env.into(), platform: false, scopes, ..CreateKeyRequest::default() }
 }
 
 #[tokio::test]

@@ -85,6 +85,8 @@ struct KeyFields {
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<String>,
 }
 
 impl Line {
@@ -190,6 +192,7 @@ fn key_fields(key: &StoredKey) -> KeyFields {
         scopes: key.scopes.clone(),
         created_at: instant(&key.created_at).unwrap_or_default(),
         expires_at: instant(&key.expires_at),
+        rate: (!key.rate.is_empty()).then(|| key.rate.clone()),
     }
 }
 
@@ -209,6 +212,7 @@ fn stored_key(fields: KeyFields) -> Result<StoredKey, String> {
         scopes: fields.scopes,
         created_at: Some(time("created_at", Some(&fields.created_at))?),
         expires_at: expires_at.map(|at| time("expires_at", Some(at))).transpose()?,
+        rate: fields.rate.unwrap_or_default(),
     })
 }
 
@@ -257,6 +261,7 @@ mod tests {
             scopes: vec!["submit".into(), "read".into()],
             created_at: wire("2025-01-01T00:00:00Z"),
             expires_at: (!platform).then(|| wire("2026-01-01T00:00:00Z")).flatten(),
+            rate: String::new(),
         };
         vec![
             Line::Head,
@@ -302,6 +307,17 @@ mod tests {
         let read = Line::parse(text.as_bytes()).expect("readable");
         assert!(matches!(&read, Line::Message(message) if message.traceparent == CONTEXT));
         assert_eq!(written(&[read]), text);
+    }
+
+    #[test]
+    fn what_a_key_has_of_its_own_is_a_field_more() {
+        let limited = lines().into_iter().find_map(|line| match line {
+            Line::Key(key) => Some(StoredKey { rate: "50/s burst 100".into(), ..key }),
+            Line::Head | Line::Message(_) | Line::Place(_) | Line::End { .. } => None,
+        });
+        let text = written(&[Line::Key(limited.expect("a key"))]);
+        assert!(text.ends_with(",\"rate\":\"50/s burst 100\"}}\n"), "{text}");
+        assert_eq!(written(&[Line::parse(text.as_bytes()).expect("readable")]), text);
     }
 
     #[test]

@@ -13,7 +13,10 @@ use super::{
     },
 };
 use crate::{
-    domain::{Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, Scope, Scopes, Timestamp, ViolationCode, Violations},
+    domain::{
+        Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, Rate, Scope, Scopes, Timestamp, Violation, ViolationCode,
+        Violations,
+    },
     protocol::call::Report,
     service::{Call, Caller, KeyManager, KeyRequest, Keys, Protocol},
 };
@@ -148,8 +151,9 @@ fn key_request(caller: Option<&Caller>, wire: CreateKeyRequest) -> Result<KeyReq
     if expires_at.is_err() {
         violations.push("expires_at", ViolationCode::TimestampOutOfRange, "'expires_at' must be 1970 to 9999");
     }
-    match (owner, scopes, expires_at) {
-        (Some(owner), Some(scopes), Ok(expires_at)) => Ok(KeyRequest { owner, scopes, expires_at }),
+    let rate = violations.check(rate_from_wire(&wire.rate));
+    match (owner, scopes, rate, expires_at) {
+        (Some(owner), Some(scopes), Some(rate), Ok(expires_at)) => Ok(KeyRequest { owner, scopes, rate, expires_at }),
         _ => Err(violations.into_error(Kind::InvalidArgument)),
     }
 }
@@ -181,6 +185,20 @@ fn owner(caller: Option<&Caller>, wire: &CreateKeyRequest, violations: &mut Viol
         violations.push("env", ViolationCode::Missing, "Missing 'env'");
     }
     Some(KeyOwner::Org { org: org?, env: env? })
+}
+
+/// Empty for none.
+pub(super) fn rate_from_wire(text: &str) -> Result<Option<Rate>, Violation> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let message = || format!("'rate' must be {}", Rate::NOTATION).into();
+    let wrong = || Violation { field: "rate".into(), code: ViolationCode::InvalidValue, message: message() };
+    Rate::parse(text).map(Some).ok_or_else(wrong)
+}
+
+pub(super) fn rate_to_wire(rate: Option<Rate>) -> String {
+    rate.map(|rate| rate.to_string()).unwrap_or_default()
 }
 
 fn scope_from_wire(scope: i32) -> Option<Scope> {
@@ -219,5 +237,6 @@ fn to_wire(record: &KeyRecord, last_used_at: Option<Timestamp>) -> Key {
         expires_at: record.expires_at.map(message::time_to_wire),
         revoked_at: record.revoked_at.map(message::time_to_wire),
         last_used_at: last_used_at.map(message::time_to_wire),
+        rate: rate_to_wire(record.rate),
     }
 }

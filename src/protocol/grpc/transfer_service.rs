@@ -13,6 +13,7 @@ use super::{
         transfer_service_server::{TransferService as TransferRpcs, TransferServiceServer},
     },
     ending,
+    key_service::{rate_from_wire, rate_to_wire},
     message::{self, time_to_wire},
     refuse, rpcs, target, v1,
 };
@@ -183,6 +184,7 @@ fn key_to_wire(record: &KeyRecord) -> StoredKey {
         scopes: record.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
         created_at: Some(time_to_wire(record.created_at)),
         expires_at: record.expires_at.map(time_to_wire),
+        rate: rate_to_wire(record.rate),
     }
 }
 
@@ -205,12 +207,16 @@ fn key_from_wire(number: usize, wire: StoredKey) -> Result<KeyRecord, Error> {
     let created_at = violations.check(time_from_wire("created_at", wire.created_at));
     let expires_at = wire.expires_at.map(|at| time_from_wire("expires_at", Some(at))).transpose();
     let expires_at = violations.check(expires_at);
-    match (id, hash, owner, scopes, created_at, expires_at) {
-        (Some(id), Some(secret_hash), Some(owner), Some(scopes), Some(created_at), Some(expires_at)) => {
-            Ok(KeyRecord { id, owner, scopes, secret_hash, created_at, expires_at, revoked_at: None })
+    let rate = violations.check(rate_from_wire(&wire.rate));
+    if let (Some(id), Some(secret_hash), Some(owner), Some(scopes), Some(rate), Some(created_at), Some(expires_at)) =
+        (id, hash, owner, scopes, rate, created_at, expires_at)
+    {
+        let record = KeyRecord { id, owner, scopes, rate, secret_hash, created_at, expires_at, revoked_at: None };
+        if violations.check(record.check()).is_some() {
+            return Ok(record);
         }
-        _ => Err(of_item("keys", number, &violations.into_error(Kind::InvalidArgument))),
     }
+    Err(of_item("keys", number, &violations.into_error(Kind::InvalidArgument)))
 }
 
 /// `error` with fields that name the item of the list.

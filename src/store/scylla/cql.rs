@@ -120,16 +120,16 @@ statements! {
     give_lease: Claim "UPDATE $ks.leases SET owner = ?, epoch = ?, beat = ? WHERE name = ? AND slot = ? \
                        IF epoch = ? AND owner = ? AND beat = ?";
 
-    /// A new key. `expires_at` is unset where it never expires.
-    insert_key: Claim "INSERT INTO $ks.api_keys (key_id, org_id, env, scopes, secret_hash, created_at, expires_at) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    /// A new key. `expires_at` is unset where it never expires, `rate` where it has none of its own.
+    insert_key: Claim "INSERT INTO $ks.api_keys (key_id, org_id, env, scopes, secret_hash, created_at, expires_at, rate) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
     /// Revokes a key once. `created_at` is not null, so that no row comes into being.
     revoke_key: Claim "UPDATE $ks.api_keys SET revoked_at = ? WHERE key_id = ? IF created_at = ? AND revoked_at = null";
     /// A key.
-    read_key: Read "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at FROM $ks.api_keys \
-                    WHERE key_id = ?";
+    read_key: Read "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at, rate \
+                    FROM $ks.api_keys WHERE key_id = ?";
     /// A key, after what was undecided about it is settled.
-    settle_key: SerialRead "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at \
+    settle_key: SerialRead "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at, rate \
                             FROM $ks.api_keys WHERE key_id = ?";
     /// Lists a key, before it is created.
     insert_key_entry: Reference "INSERT INTO $ks.api_keys_by_org (org_id, env, key_id, created_at) VALUES (?, ?, ?, ?)";
@@ -157,6 +157,8 @@ pub mod migration {
     pub const KEYSPACE: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
     /// The tables of a keyspace.
     pub const TABLES: &str = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+    /// The columns of all tables of a keyspace.
+    pub const COLUMNS: &str = "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name = ?";
     /// The constants of the keyspace.
     pub const READ_SETTINGS: &str = "SELECT schema_version, oldest_program, shards, slots, window_ms, \
                                      reference_window_ms, retention_s, serial, home_datacenter, created_at \

@@ -13,7 +13,7 @@ use super::{
     repeat,
 };
 use crate::{
-    domain::{Environment, Error, KeyId, KeyOwner, KeyRecord, OrgId, Scopes, SecretHash, Timestamp},
+    domain::{Environment, Error, KeyId, KeyOwner, KeyRecord, OrgId, Rate, Scopes, SecretHash, Timestamp},
     store::ListedKey,
 };
 
@@ -36,7 +36,8 @@ pub async fn create(core: &Core, key: &KeyRecord) -> Result<(), Error> {
     let expires_at = MaybeUnset::from_option(key.expires_at.map(Timestamp::as_micros));
     let hash = key.secret_hash.as_bytes().as_slice();
     let scopes = i32::from(key.scopes.to_bits());
-    let values = (key.id.as_str(), org, env, scopes, hash, created_at, expires_at);
+    let rate = MaybeUnset::from_option(key.rate.map(|rate| rate.to_string()));
+    let values = (key.id.as_str(), org, env, scopes, hash, created_at, expires_at, rate);
     match repeat::until_clear(core, || core.decide(&core.cql.insert_key, &values)).await? {
         Decision::Applied => Ok(()),
         // Ours, where an earlier try was carried out after all.
@@ -133,10 +134,12 @@ fn record(id: &KeyId, row: &Row) -> Result<KeyRecord, Failed> {
     let scopes = row.int("scopes").and_then(|bits| u8::try_from(bits).ok()).ok_or_else(|| missing("scopes"))?;
     let hash = row.blob("secret_hash").and_then(|hash| hash.try_into().ok()).ok_or_else(|| missing("hash"))?;
     let time = |name| row.bigint(name).and_then(Timestamp::from_micros);
+    let rate = row.text("rate").map(|text| Rate::parse(text).ok_or_else(|| missing("valid rate"))).transpose()?;
     Ok(KeyRecord {
         id: id.clone(),
         owner,
         scopes: Scopes::from_bits(scopes),
+        rate,
         secret_hash: SecretHash::from_bytes(hash),
         created_at: time("created_at").ok_or_else(|| missing("time"))?,
         expires_at: time("expires_at"),

@@ -28,7 +28,7 @@ use super::{
     lwt::{Decision, Row},
     options::Options,
     prepared::Prepared,
-    schema::{self, MIGRATIONS},
+    schema::{self, Column, MIGRATIONS},
     session::{Connection, Profiles},
     settings::{self, Settings},
     sharding, ticks,
@@ -58,6 +58,8 @@ pub enum MigrationStep {
     Keyspace(String),
     /// A statement that makes a table.
     Table(String),
+    /// A column that is added.
+    Column(String, Column),
     /// The row of constants.
     Settings,
     /// So many leases.
@@ -152,9 +154,15 @@ impl<'a> Migrator<'a> {
             .iter()
             .filter_map(|row| row.text("table_name").map(str::to_owned))
             .collect();
-        for table in MIGRATIONS.iter().flat_map(|migration| (migration.statements)(self.options)) {
+        for table in MIGRATIONS.iter().flat_map(|migration| (migration.tables)(self.options)) {
             if !tables.iter().any(|known| *known == table.name) {
                 plan.steps.push(MigrationStep::Table(in_keyspace(&table.cql, &keyspace)));
+            }
+        }
+        let columns = self.columns().await?;
+        for column in MIGRATIONS.iter().flat_map(|migration| migration.columns) {
+            if !has_column(&columns, column) {
+                plan.steps.push(MigrationStep::Column(in_keyspace(&column.cql(), &keyspace), *column));
             }
         }
         let has = |name: &str| tables.iter().any(|known| known == name);
@@ -190,9 +198,10 @@ impl<'a> Migrator<'a> {
             match step {
                 MigrationStep::Keyspace(cql) => {
                     self.check_nodes()?;
-                    self.change_schema(cql).await?;
+                    self.change_schema(cql, None).await?;
                 }
-                MigrationStep::Table(cql) => self.change_schema(cql).await?,
+                MigrationStep::Table(cql) => self.change_schema(cql, None).await?,
+                MigrationStep::Column(cql, column) => self.change_schema(cql, Some(column)).await?,
                 MigrationStep::Settings | MigrationStep::Leases(_) | MigrationStep::Version { .. } => {}
             }
         }
@@ -257,7 +266,13 @@ impl<'a> Migrator<'a> {
             .map_err(|error| ConnectError::failed("read the schema", &error))
     }
 
-    async fn change_schema(&self, cql: &str) -> Result<(), ConnectError> {
+    /// The columns of all tables there are.
+    async fn columns(&self) -> Result<Vec<Row>, ConnectError> {
+        self.rows(migration::COLUMNS, &self.options.keyspace).await
+    }
+
+    /// Carries out `cql`, which adds `column` if it is told: another run may have added it meanwhile.
+    async fn change_schema(&self, cql: &str, column: Option<&Column>) -> Result<(), ConnectError> {
         let mut statement = Statement::new(cql);
         statement.set_execution_profile_handle(Some(self.schema.clone()));
         let mut failed = None;
@@ -266,6 +281,11 @@ impl<'a> Migrator<'a> {
                 Ok(_) => return Ok(()),
                 // ScyllaDB says so too when another change was faster; only a repetition tells.
                 Err(error) => failed = Some(ConnectError::statement(format!("carry out '{cql}'"), &error)),
+            }
+            if let Some(column) = column
+                && has_column(&self.columns().await?, column)
+            {
+                return Ok(());
             }
             pause(attempt).await;
         }
@@ -348,6 +368,12 @@ impl<'a> Migrator<'a> {
     }
 }
 
+fn has_column(columns: &[Row], column: &Column) -> bool {
+    let is_it =
+        |row: &Row| row.text("table_name") == Some(column.table) && row.text("column_name") == Some(column.name);
+    columns.iter().any(is_it)
+}
+
 /// The row of constants, if there is one.
 pub(super) async fn read_settings(
     session: &Session,
@@ -387,7 +413,9 @@ async fn pause(attempt: usize) {
 impl fmt::Display for MigrationStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MigrationStep::Keyspace(cql) | MigrationStep::Table(cql) => write!(f, "{cql};"),
+            MigrationStep::Keyspace(cql) | MigrationStep::Table(cql) | MigrationStep::Column(cql, _) => {
+                write!(f, "{cql};")
+            }
             MigrationStep::Settings => f.write_str("-- write the settings that all processes share"),
             MigrationStep::Leases(count) => write!(f, "-- write {count} leases of the resolver"),
             MigrationStep::Version { from, to } => write!(f, "-- move the schema's version from {from} to {to}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::options::Options;
 
 /// The version of the schema that this program makes and needs.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// One step from a version to the next.
 pub struct Migration {
@@ -20,8 +20,10 @@ pub struct Migration {
     pub version: i32,
     /// The oldest program, by its [`VERSION`], that can work with the result.
     pub oldest_program: i32,
-    /// Its statements, each safe to run again and beside another run.
-    pub statements: fn(&Options) -> Vec<Table>,
+    /// The tables that it makes; each statement is safe to run again and beside another run.
+    pub tables: fn(&Options) -> Vec<Table>,
+    /// The columns that it adds to tables of earlier versions.
+    pub columns: &'static [Column],
 }
 
 /// A table that a migration makes.
@@ -32,8 +34,25 @@ pub struct Table {
     pub cql: String,
 }
 
+/// A column that a migration adds: null in the rows of before, and to programs of before, which name the columns they read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// The table.
+    pub table: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: &'static str,
+}
+
 /// All steps, from nothing on.
-pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, oldest_program: 1, statements: version_1 }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, oldest_program: 1, tables: version_1, columns: &[] },
+    Migration { version: 2, oldest_program: 1, tables: |_| Vec::new(), columns: VERSION_2 },
+];
+
+/// What a key has of its own: a rate, as the setting for all keys is written.
+const VERSION_2: &[Column] = &[Column { table: "api_keys", name: "rate", kind: "text" }];
 
 /// Claims outlive references, so that no reference is ever without its claim for age alone.
 pub const CLAIMS_LONGER: Duration = Duration::from_hours(24);
@@ -100,7 +119,7 @@ fn version_1(options: &Options) -> Vec<Table> {
             "(org_id text, env text, key_id text, created_at bigint, PRIMARY KEY ((org_id), env, key_id))".to_owned(),
         ),
         ("api_key_uses", "(key_id text, last_used_at bigint, PRIMARY KEY ((key_id)))".to_owned()),
-        // Last: a keyspace with settings has everything else.
+        // Last of this version: their row, which is written after all, says that there is everything else.
         (
             "settings",
             "(name text, schema_version int, oldest_program int, shards int, slots int, window_ms bigint, \
@@ -111,6 +130,13 @@ fn version_1(options: &Options) -> Vec<Table> {
     ];
     let table = |(name, columns)| Table { name, cql: format!("CREATE TABLE IF NOT EXISTS $ks.{name} {columns}") };
     tables.into_iter().map(table).collect()
+}
+
+impl Column {
+    /// The statement that adds it. Neither engine has an `IF NOT EXISTS` that the other knows: of two runs at once one is refused.
+    pub fn cql(&self) -> String {
+        format!("ALTER TABLE $ks.{} ADD {} {}", self.table, self.name, self.kind)
+    }
 }
 
 /// The keyspace, in one data centre. Replicas elsewhere are the operator's own decision.
@@ -132,6 +158,17 @@ mod tests {
         assert_eq!(MIGRATIONS.last().map(|migration| migration.version), Some(VERSION));
         assert!(MIGRATIONS.iter().zip(1..).all(|(migration, version)| migration.version == version));
         assert!(MIGRATIONS.iter().all(|migration| migration.oldest_program <= (migration.version - 1).max(1)));
+    }
+
+    #[test]
+    fn a_column_is_added_to_a_table_of_an_earlier_version() {
+        let options = Options::new(vec!["127.0.0.1".to_owned()], "webhook");
+        for migration in MIGRATIONS {
+            let earlier = MIGRATIONS.iter().filter(|other| other.version < migration.version);
+            let tables: Vec<_> = earlier.flat_map(|other| (other.tables)(&options)).map(|table| table.name).collect();
+            assert!(migration.columns.iter().all(|column| tables.contains(&column.table)));
+        }
+        assert_eq!(VERSION_2[0].cql(), "ALTER TABLE $ks.api_keys ADD rate text");
     }
 
     #[test]

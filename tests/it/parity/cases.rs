@@ -32,6 +32,8 @@ pub enum Who {
     WithoutScope,
     Revoked,
     Nobody,
+    /// With a rate of its own: one an hour.
+    Limited,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +59,7 @@ pub enum Told {
 pub struct Case {
     pub name: &'static str,
     pub who: Who,
-    /// Taken before, by the owner.
+    /// Taken before, by the owner; where the key has a rate of its own, by it.
     pub earlier: &'static [Submission],
     pub submission: Submission,
     pub mood: Mood,
@@ -348,6 +350,12 @@ pub const CASES: &[Case] = &[
         admission: (9, ["", "1/h", ""]),
         earlier: &[Submission { sid: Text::Is("other"), from_id: Text::Is("another"), ..PLAIN }],
         ..case("too many by one key", PLAIN, Told::Refused("rate_limited", &[], true))
+    },
+    Case {
+        who: Who::Limited,
+        admission: (9, ["", "1000", ""]),
+        earlier: &[Submission { sid: Text::Is("other"), from_id: Text::Is("another"), ..PLAIN }],
+        ..case("too many by a key with a lower rate of its own", PLAIN, Told::Refused("rate_limited", &[], true))
     },
     Case {
         admission: (9, ["", "", "1"]),

@@ -44,7 +44,7 @@ pub enum Outcome {
 }
 
 /// A key for each role in the table.
-pub struct Keyring([String; 7]);
+pub struct Keyring([String; 8]);
 
 impl Keyring {
     pub async fn new(edges: &Edges) -> Self {
@@ -61,6 +61,7 @@ impl Keyring {
             edges.org_key("acme", dev, &[Scope::Read, Scope::Stream, Scope::Admin]).await,
             revoked,
             "mw_dev_abcdefghijkl_nonsense".to_owned(),
+            edges.limited_key("1/h").await,
         ])
     }
 

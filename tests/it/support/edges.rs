@@ -150,9 +150,19 @@ impl Edges {
         self.create_key(KeyOwner::Platform, scopes).await
     }
 
+    /// A key of `acme` and dev that may submit at its own rate.
+    pub async fn limited_key(&self, rate: &str) -> String {
+        let owner = KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Dev };
+        let key = NewKey::generate(owner, Scopes::from_iter([Scope::Submit]), SystemClock.now(), None);
+        self.keep(key.expect("randomness").with_rate(Rate::parse(rate))).await
+    }
+
     async fn create_key(&self, owner: KeyOwner, scopes: &[Scope]) -> String {
         let scopes = Scopes::from_iter(scopes.iter().copied());
-        let key = NewKey::generate(owner, scopes, SystemClock.now(), None).expect("randomness");
+        self.keep(NewKey::generate(owner, scopes, SystemClock.now(), None).expect("randomness")).await
+    }
+
+    async fn keep(&self, key: NewKey) -> String {
         self.store.create_key(key.record.clone()).await.expect("kept");
         key.text.reveal().to_owned()
     }

@@ -168,6 +168,7 @@ impl Story {
                     id,
                     owner,
                     scopes: Scopes::from_bits(1),
+                    rate: None,
                     secret_hash,
                     created_at: now,
                     expires_at: None,

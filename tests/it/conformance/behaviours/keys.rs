@@ -1,7 +1,7 @@
 //! API keys.
 
 use message_webhook::{
-    domain::{KeyOwner, KeyRecord, Kind, OrgId, Timestamp},
+    domain::{KeyOwner, KeyRecord, Kind, OrgId, Rate, Timestamp},
     store::{KeyStore, ListedKey},
 };
 
@@ -24,6 +24,21 @@ pub async fn a_created_key_is_found_and_listed(f: impl Fixture) {
     assert_eq!(listed(f.store().keys(Some(&acme)).await.unwrap()), records);
     assert_eq!(records.len(), 2);
     assert_eq!(f.store().key(&new_key("acme").id).await.unwrap(), None);
+}
+
+pub async fn a_key_keeps_its_own_rate(f: impl Fixture) {
+    let mut limited = new_key("acme");
+    limited.rate = Rate::parse("50/min burst 100");
+    f.store().create_key(limited.clone()).await.unwrap();
+    f.store().create_key(new_key("acme")).await.unwrap();
+    let f = f.reopen().await;
+    assert_eq!(f.store().key(&limited.id).await.unwrap().as_ref(), Some(&limited));
+    let mut rates: Vec<_> = f.store().keys(None).await.unwrap().iter().map(|key| key.record.rate).collect();
+    rates.sort_by_key(Option::is_none);
+    assert_eq!(rates, [limited.rate, None]);
+    let revoked = f.store().revoke_key(&limited.id, limited.created_at).await.unwrap().unwrap();
+    assert_eq!(revoked.rate, limited.rate);
+    assert_eq!(f.store().key(&limited.id).await.unwrap(), Some(revoked));
 }
 
 pub async fn a_key_cannot_be_created_twice(f: impl Fixture) {
