@@ -21,7 +21,7 @@ use super::{
     store::{self, OpenError, OpenedStore},
 };
 use crate::{
-    config::{Config, Origin},
+    config::Config,
     domain::{Clock, Error, HostPolicy, MediaRules, MoreExtensions},
     middleware,
     protocol::{admin, grpc, http, listener},
@@ -183,7 +183,7 @@ impl App {
             cors,
         };
         let proxies = listener::TrustedProxies::new(&config.trusted_proxies);
-        let cors = middleware::Cors::new(config.cors_origins.iter().map(Origin::to_header));
+        let cors = middleware::Cors::new(&config.cors_origins);
         let edge = http::Http::new(Arc::clone(&service), &readiness, config.body_timeout);
         let serving = listener::serve(
             listener::Port::new(http, certificates.http()).trusting(&proxies),
@@ -402,6 +402,8 @@ fn limits(config: &Config) -> Limits {
                 per_sender: config.rate_limit_per_sender,
                 per_key: config.rate_limit_per_key,
                 per_org: config.rate_limit_per_org,
+                browser_per_sender: config.browser_rate_limit_per_sender,
+                browser_per_address: config.browser_rate_limit_per_address,
             },
         },
         streams: config.max_streams,

@@ -50,7 +50,13 @@ async fn ensure_keys(keys: &Keys, path: &Path) -> Result<BTreeMap<&'static str, 
             Some(text) if works(keys, text, &owner).await? => text.clone(),
             Some(_) | None => {
                 created = true;
-                let request = KeyRequest { owner, scopes: Scopes::from_iter(SCOPES), rate: None, expires_at: None };
+                let request = KeyRequest {
+                    owner,
+                    scopes: Scopes::from_iter(SCOPES),
+                    rate: None,
+                    origins: Vec::new(),
+                    expires_at: None,
+                };
                 keys.as_operator().create(request).await.map_err(Failure::of)?.text.reveal().to_owned()
             }
         };

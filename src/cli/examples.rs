@@ -13,7 +13,10 @@ const EXAMPLES: &[(&[&str], [&str; 2])] = &[
     (&["keys"], ["keys create --org acme --env prod", "keys list"]),
     (
         &["keys", "create"],
-        ["keys create --org acme --env prod", "keys create --platform --scope stream --expires-in 90d"],
+        [
+            "keys create --org acme --env prod --rate 50/s",
+            "keys create --org acme --env prod --browser --origin https://shop.example",
+        ],
     ),
     (&["keys", "list"], ["keys list --org acme", "keys list --json"]),
     (&["keys", "revoke"], ["keys revoke abcdefghijkl", "keys revoke abcdefghijkl --data-dir data"]),

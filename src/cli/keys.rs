@@ -12,7 +12,7 @@ use super::{
 use crate::{
     app::{Control, Purpose},
     config::keys_file_entry,
-    domain::{Clock, Environment, KeyOwner, NewKey, OrgId, Rate, Scope, Scopes, SystemClock, Timestamp},
+    domain::{Clock, Environment, KeyOwner, NewKey, OrgId, Origin, Rate, Scope, Scopes, SystemClock, Timestamp},
     protocol::grpc::v1::{
         self, CreateKeyRequest, Key, ListKeysRequest, RevokeKeyRequest, key_service_client::KeyServiceClient,
     },
@@ -43,7 +43,7 @@ pub(super) enum Command {
     },
     /// Revoke a key permanently; takes effect within 5 seconds.
     Revoke {
-        /// The key's id, the third part of its text.
+        /// The key's id, the part of its text before the last.
         #[arg(value_name = "ID")]
         key_id: String,
         #[command(flatten)]
@@ -71,6 +71,12 @@ pub(super) struct Grant {
     /// What the key may do: submit, read, stream or admin; can be repeated.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = scope, default_value = "submit")]
     scopes: Vec<Scope>,
+    /// A key that may be public, in a web page: it can do nothing but submit, from pages of its origins.
+    #[arg(long, requires = "origins", conflicts_with = "platform")]
+    browser: bool,
+    /// Origin of the pages that may call with a browser key, e.g. https://shop.example; can be repeated.
+    #[arg(long = "origin", value_name = "ORIGIN", value_parser = origin, requires = "browser")]
+    origins: Vec<Origin>,
     /// The key expires after this time, e.g. 90d; never by default.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     expires_in: Option<Duration>,
@@ -102,11 +108,16 @@ fn create(grant: &Grant, store: StoreFlags) -> Result<(), Failure> {
             prost_types::Timestamp { seconds, nanos }
         }),
         rate: grant.rate().map(|rate| rate.to_string()).unwrap_or_default(),
+        browser: grant.browser,
+        origins: grant.origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
     };
     // Not Create: a directory that is not there is a mistyped one sooner than a new store's.
     let created = with_keys(store, Purpose::Change, async |mut keys| keys.create_key(request).await)?;
     let key = created.key.unwrap_or_default();
     talk(&format!("Key {} of {} may {}. It is shown this once.", key.key_id, owner(&key), scopes(&key).join(", ")));
+    if key.browser {
+        talk(&format!("It may stand in pages of {}, and works from there alone.", key.origins.join(" and ")));
+    }
     print(&format!("{}\n", created.key_text))
 }
 
@@ -119,8 +130,9 @@ fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: Stor
         return print(&format!("{:#}\n", serde_json::Value::from(keys)));
     }
     let now = SystemClock.now().to_string();
-    let mut rows =
-        vec![["KEY ID", "OWNER", "SCOPES", "RATE", "STATE", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned)];
+    let mut rows = vec![
+        ["KEY ID", "OWNER", "SCOPES", "RATE", "STATE", "CREATED", "EXPIRES", "LAST USED", "ORIGINS"].map(str::to_owned),
+    ];
     rows.extend(keys.iter().map(|key| {
         let dash = |at: &Option<prost_types::Timestamp>| instant(at).unwrap_or_else(|| "-".into());
         let state = match (instant(&key.revoked_at), instant(&key.expires_at)) {
@@ -138,6 +150,7 @@ fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: Stor
             dash(&key.created_at),
             dash(&key.expires_at),
             dash(&key.last_used_at),
+            if key.browser { key.origins.join(",") } else { "-".into() },
         ]
     }));
     print(&table(&rows))
@@ -158,8 +171,8 @@ fn generate(grant: &Grant) -> Result<(), Failure> {
         _ => KeyOwner::Platform,
     };
     let scopes: Scopes = grant.scopes.iter().copied().collect();
-    let key = NewKey::generate(owner, scopes, SystemClock.now(), grant.expires_at()).map_err(Failure::of)?;
-    let key = key.with_rate(grant.rate());
+    let key = NewKey::generate_for(grant.origins.clone(), owner, scopes, SystemClock.now(), grant.expires_at());
+    let key = key.map_err(Failure::of)?.with_rate(grant.rate());
     key.record.check().map_err(|violation| Failure::Usage(violation.message.into_owned()))?;
     talk("The first line is the key, for its user. The rest is its entry, for the server's keys file.");
     print(&format!("{}\n\n{}", key.text.reveal(), keys_file_entry(&key.record)))
@@ -203,6 +216,10 @@ fn env(text: &str) -> Result<Environment, String> {
 
 fn scope(text: &str) -> Result<Scope, String> {
     text.parse::<Scope>().map_err(|violation| violation.message.into_owned())
+}
+
+fn origin(text: &str) -> Result<Origin, String> {
+    Origin::parse(text).map_err(|wrong| format!("it {wrong}"))
 }
 
 fn rate(text: &str) -> Result<Rate, String> {
@@ -256,6 +273,8 @@ fn to_json(key: &Key) -> serde_json::Value {
         "env": (!key.platform).then(|| env_word(key.env())),
         "platform": key.platform,
         "scopes": scopes(key),
+        "browser": key.browser,
+        "origins": key.origins,
         "rate": (!key.rate.is_empty()).then_some(&key.rate),
         "created_at": instant(&key.created_at),
         "expires_at": instant(&key.expires_at),

@@ -7,12 +7,12 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use toml::{Table, Value};
 
 use crate::domain::{
-    Environment, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId, Rate, Scope, Scopes, SecretHash,
-    Timestamp,
+    Environment, IdentityName, IdentityRecord, KeyId, KeyOwner, KeyRecord, OrgId, Origin, Rate, Scope, Scopes,
+    SecretHash, Timestamp,
 };
 
 const FIELDS: &[&str] =
-    &["key_id", "secret_hash", "org", "env", "platform", "scopes", "rate", "created_at", "expires_at"];
+    &["key_id", "secret_hash", "org", "env", "platform", "scopes", "origins", "rate", "created_at", "expires_at"];
 const IDENTITY_FIELDS: &[&str] = &["name", "org", "env", "platform", "scopes"];
 
 /// What a keys file holds.
@@ -92,6 +92,10 @@ pub fn entry(record: &KeyRecord) -> String {
     }
     let scopes: Vec<_> = record.scopes.iter().map(|scope| format!("\"{scope}\"")).collect();
     lines.push(format!("scopes = [{}]", scopes.join(", ")));
+    if record.is_browser() {
+        let origins: Vec<_> = record.origins.iter().map(|origin| format!("\"{origin}\"")).collect();
+        lines.push(format!("origins = [{}]", origins.join(", ")));
+    }
     lines.extend(record.rate.map(|rate| format!("rate = \"{rate}\"")));
     lines.push(format!("created_at = \"{}\"", record.created_at));
     lines.extend(record.expires_at.map(|at| format!("expires_at = \"{}\"", at)));
@@ -139,17 +143,26 @@ fn record(entry: &Table) -> Result<KeyRecord, Vec<String>> {
     let owner = owner(entry).map_err(&mut keep).ok();
     let scopes = scopes(entry).map_err(&mut keep).ok();
     let rate = rate(entry).map_err(&mut keep).ok();
+    let origins = origins(entry).map_err(&mut keep).ok();
     let created_at = instant(entry, "created_at").map_err(&mut keep).ok();
     let expires_at = instant(entry, "expires_at").map_err(&mut keep).ok();
-    match (id, hash, owner, scopes, rate, created_at, expires_at) {
-        (Some(id), Some(secret_hash), Some(owner), Some(scopes), Some(rate), Some(created_at), Some(expires_at))
-            if mistakes.is_empty() =>
-        {
+    match (id, hash, owner, scopes, rate, origins, created_at, expires_at) {
+        (
+            Some(id),
+            Some(secret_hash),
+            Some(owner),
+            Some(scopes),
+            Some(rate),
+            Some(origins),
+            Some(created_at),
+            Some(expires_at),
+        ) if mistakes.is_empty() => {
             let record = KeyRecord {
                 id,
                 owner,
                 scopes,
                 rate,
+                origins,
                 secret_hash,
                 created_at: created_at.unwrap_or(Timestamp::EPOCH),
                 expires_at,
@@ -185,6 +198,18 @@ fn scopes(entry: &Table) -> Result<Scopes, String> {
     let words = entry.get("scopes").and_then(Value::as_array).ok_or_else(wrong)?;
     let scopes: Option<Scopes> = words.iter().map(|word| word.as_str()?.parse::<Scope>().ok()).collect();
     scopes.filter(|scopes| !scopes.is_empty()).ok_or_else(wrong)
+}
+
+/// Those of a browser key, which has at least one; none where the field is not there.
+fn origins(entry: &Table) -> Result<Vec<Origin>, String> {
+    let Some(given) = entry.get("origins") else { return Ok(Vec::new()) };
+    let wrong = || "origins must be an array of origins of web pages, at least one; leave it out for a key that is no browser key";
+    let given = given.as_array().filter(|given| !given.is_empty()).ok_or_else(wrong)?;
+    let origin = |(index, text): (usize, &Value)| {
+        let text = text.as_str().ok_or_else(wrong)?;
+        Origin::parse(text).map_err(|wrong| format!("number {} of origins {wrong}", index + 1))
+    };
+    given.iter().enumerate().map(origin).collect()
 }
 
 fn rate(entry: &Table) -> Result<Option<Rate>, String> {
@@ -227,7 +252,14 @@ mod tests {
     #[test]
     fn an_entry_is_read_to_the_record_it_was_made_of() {
         let platform = NewKey::generate(KeyOwner::Platform, Scopes::from_iter([Scope::Read]), Timestamp::EPOCH, None);
+        let origins =
+            ["https://shop.example", "capacitor://localhost"].map(|text| Origin::parse(text).expect("an origin"));
+        let owner = acme(None).record.owner;
+        let submit = Scopes::from_iter([Scope::Submit]);
+        let browser =
+            NewKey::generate_for(origins.to_vec(), owner, submit, Timestamp::EPOCH, None).expect("randomness");
         let keys = [
+            browser,
             acme(None),
             acme(None).with_rate(Rate::parse("50/s burst 100")),
             acme(Timestamp::from_seconds(1_900_000_000).ok()),
@@ -263,6 +295,28 @@ mod tests {
         assert!(!error.contains(secret));
         let pasted = parse(&format!("{good}\n{secret}\n")).expect_err("not TOML");
         assert!(pasted.contains("is not TOML") && !pasted.contains(secret), "{pasted}");
+    }
+
+    #[test]
+    fn a_browser_key_with_what_it_may_not_have_is_told_with_what_to_write_instead() {
+        let good = entry(&acme(None).record).replace(", \"read\", \"stream\", \"admin\"", "");
+        assert_eq!(
+            parse(&format!("{good}origins = [\"https://a.example\"]\n")).expect("good").keys[0].origins.len(),
+            1
+        );
+        for (origins, told) in [
+            ("[\"https://a.example/\"]", "number 1 of origins is not what browsers send; write 'https://a.example'"),
+            ("[\"https://a.example\", \"https://*.example\"]", "number 2 of origins is a pattern"),
+            ("[\"a.example\"]", "number 1 of origins is no origin"),
+            ("[]", "origins must be an array"),
+            ("\"https://a.example\"", "origins must be an array"),
+            ("[1]", "origins must be an array"),
+        ] {
+            let error = parse(&format!("{good}origins = {origins}\n")).expect_err(origins);
+            assert!(error.contains(told), "{error}");
+        }
+        let error = parse(&format!("{}origins = [\"https://a.example\"]\n", entry(&acme(None).record)));
+        assert!(error.expect_err("its scopes").contains("its only scope is 'submit'"));
     }
 
     #[test]

@@ -21,4 +21,4 @@ pub use schema::schema;
 pub use show::show;
 pub use table::{Config, EMBEDDED_SECTION, SCYLLA_SECTION, SETTINGS, Setting};
 pub use text_file::text_of_file;
-pub use value::{LogFilter, Origin};
+pub use value::LogFilter;

@@ -10,10 +10,10 @@ use super::{
     bounds::{Any, at_least, between, positive},
     load::{Given, Mistakes},
     schema,
-    value::{LogFilter, Origin, Value},
+    value::{LogFilter, Value},
 };
 use crate::{
-    domain::{Extension, Rate},
+    domain::{Extension, Origin, Rate},
     telemetry::LogFormat,
 };
 
@@ -192,6 +192,10 @@ settings! {
         rate_limit_per_sender: Option<Rate> = "0", Any;
         /// Maximum rate of requests without a valid key from one client address, or one /64 of IPv6; further ones are answered with 429 in place of 401. Requests with a valid key always pass and are not counted. 0 disables the limit.
         rate_limit_failed_auth: Option<Rate> = "10/s burst 100", Any;
+        /// The same for one end user under one browser key, which everybody may have.
+        browser_rate_limit_per_sender: Option<Rate> = "60/min burst 20", Any;
+        /// The same for one client address under one browser key; of IPv6 a network of 64 bits counts as one. Behind a proxy it needs trusted_proxies: else all users come from the proxy's address.
+        browser_rate_limit_per_address: Option<Rate> = "600/min burst 100", Any;
         /// Further extensions that image URLs may have, e.g. .webp; 'none' allows names without one. Consumers must be able to handle them.
         image_extensions: Vec<Extension> = "", Any;
         /// Further extensions that audio URLs may have, e.g. .opus or .m4a; 'none' allows names without one.

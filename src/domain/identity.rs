@@ -77,6 +77,7 @@ impl IdentityRecord {
             owner: self.owner.clone(),
             scopes: self.scopes,
             rate: None,
+            origins: Vec::new(),
             secret_hash: SecretHash::from_bytes([0; 32]),
             created_at: Timestamp::EPOCH,
             expires_at: Some(certificate.not_after),

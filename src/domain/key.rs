@@ -1,14 +1,17 @@
-//! API keys: `mw_<dev|prod|platform>_<key id>_<secret>`, of which only a hash of the secret is ever stored.
+//! API keys: `mw_<dev|prod|platform>_<key id>_<secret>`, of which only a hash of the secret is ever stored. A browser key, which may
+//! be public, says so before its id: `mw_<dev|prod>_b_<key id>_<secret>`.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Environment, Error, OrgId, Rate, Timestamp, Violation, ViolationCode};
+use super::{Environment, Error, OrgId, Origin, Rate, Scope, Scopes, Timestamp, Violation, ViolationCode};
 
 const PREFIX: &str = "mw";
+/// What a browser key has before its id, which is longer.
+const BROWSER: &str = "b";
 const ID_CHARS: usize = 12;
 const SECRET_BYTES: usize = 32;
 const CHECKSUM_BYTES: usize = 4;
@@ -33,23 +36,6 @@ pub enum KeyOwner {
     Platform,
 }
 
-/// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// Submit messages.
-    Submit,
-    /// Look messages up and list them.
-    Read,
-    /// Follow the feed.
-    Stream,
-    /// Manage keys.
-    Admin,
-}
-
-/// A set of scopes.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Scopes(u8);
-
 /// SHA-256 of a secret of 256 random bits; a slow hash would protect nothing more.
 #[derive(Clone, Copy)]
 pub struct SecretHash([u8; 32]);
@@ -65,6 +51,8 @@ pub struct KeyRecord {
     pub scopes: Scopes,
     /// How many messages it may submit in a time; `None` where the setting for every key decides.
     pub rate: Option<Rate>,
+    /// The pages that may call with it, of a browser key, which has at least one; of any other key none, and the origin does not matter.
+    pub origins: Vec<Origin>,
     /// What its secret must hash to.
     pub secret_hash: SecretHash,
     /// When it was created.
@@ -93,6 +81,7 @@ pub struct PresentedKey {
     pub id: KeyId,
     secret: [u8; SECRET_BYTES],
     realm: Realm,
+    is_browser: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,13 +101,28 @@ impl NewKey {
         created_at: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> Result<Self, Error> {
+        Self::generate_for(Vec::new(), owner, scopes, created_at, expires_at)
+    }
+
+    /// A fresh browser key for pages of `origins`, or any other key where there are none.
+    ///
+    /// # Errors
+    /// As [`NewKey::generate`].
+    pub fn generate_for(
+        origins: Vec<Origin>,
+        owner: KeyOwner,
+        scopes: Scopes,
+        created_at: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Result<Self, Error> {
         let mut random = [0_u8; SECRET_BYTES + ID_CHARS];
         getrandom::fill(&mut random).map_err(|e| Error::internal(format!("no randomness: {e}")))?;
         let (secret, id) = random.split_at(SECRET_BYTES);
         let mut id = alphabet().encode(id);
         id.truncate(ID_CHARS);
         let realm = owner.realm();
-        let head = format!("{PREFIX}_{realm}_{id}_");
+        let mark = if origins.is_empty() { String::new() } else { format!("{BROWSER}_") };
+        let head = format!("{PREFIX}_{realm}_{mark}{id}_");
         let mut tail = secret.to_vec();
         tail.extend_from_slice(&checksum(&head, secret));
         let text = KeyText(head + &alphabet().encode(&tail));
@@ -127,6 +131,7 @@ impl NewKey {
             owner,
             scopes,
             rate: None,
+            origins,
             secret_hash: SecretHash::of(secret),
             created_at,
             expires_at,
@@ -149,7 +154,10 @@ impl PresentedKey {
     /// Reads a key's text; `None` where it cannot be a key of this service, by its checksum too.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('_');
-        let (prefix, realm, id, tail) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (prefix, realm, mark) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_browser = mark == BROWSER;
+        let id = if is_browser { parts.next()? } else { mark };
+        let tail = parts.next()?;
         if prefix != PREFIX || parts.next().is_some() || tail.len() != SECRET_CHARS {
             return None;
         }
@@ -161,17 +169,31 @@ impl PresentedKey {
         if sum != checksum(head, secret) {
             return None;
         }
-        Some(Self { id, secret: secret.try_into().ok()?, realm })
+        Some(Self { id, secret: secret.try_into().ok()?, realm, is_browser })
     }
 
-    /// Whether this is the key of `record`: same secret, compared in constant time, and the realm that the text names.
+    /// Whether its text says that it is a browser key, which is no secret.
+    pub fn is_browser(&self) -> bool {
+        self.is_browser
+    }
+
+    /// Whether this is the key of `record`: same secret, compared in constant time, and the realm and the kind that the text names.
     pub fn proves(&self, record: &KeyRecord) -> bool {
         let same_secret = SecretHash::of(&self.secret).0.ct_eq(&record.secret_hash.0);
-        bool::from(same_secret) && self.id == record.id && self.realm == record.owner.realm()
+        let same_kind = self.realm == record.owner.realm() && self.is_browser == record.is_browser();
+        bool::from(same_secret) && self.id == record.id && same_kind
     }
 }
 
 impl KeyRecord {
+    /// The most origins of one key.
+    pub const MOST_ORIGINS: usize = 16;
+
+    /// Whether it is a browser key: it may be public, and so can nothing but submit, for pages of its origins.
+    pub fn is_browser(&self) -> bool {
+        !self.origins.is_empty()
+    }
+
     /// Whether what it is given fits together.
     ///
     /// # Errors
@@ -181,9 +203,35 @@ impl KeyRecord {
             let message = "A key needs at least one scope of 'submit', 'read', 'stream' and 'admin'";
             return Err(Violation { field: "scopes".into(), code: ViolationCode::Missing, message: message.into() });
         }
+        if self.is_browser() {
+            self.check_browser()?;
+        }
         if self.rate.is_some() && !self.scopes.contains(Scope::Submit) {
             let message = "A rate limits submissions: leave it out, or give the key the scope 'submit'";
             return Err(Violation { field: "rate".into(), code: ViolationCode::InvalidValue, message: message.into() });
+        }
+        Ok(())
+    }
+
+    fn check_browser(&self) -> Result<(), Violation> {
+        let violation = |field: &'static str, code, message: String| {
+            Err(Violation { field: field.into(), code, message: message.into() })
+        };
+        if self.owner == KeyOwner::Platform {
+            let message =
+                "A browser key may be public: it belongs to one organisation and environment, never to the platform";
+            return violation("platform", ViolationCode::InvalidValue, message.to_owned());
+        }
+        if let Some(scope) = self.scopes.iter().find(|scope| *scope != Scope::Submit) {
+            let message = format!(
+                "A browser key may be public: its only scope is 'submit'. For '{scope}' make another key, which stays on servers"
+            );
+            return violation("scopes", ViolationCode::InvalidValue, message);
+        }
+        if self.origins.len() > Self::MOST_ORIGINS {
+            let message =
+                format!("A browser key has at most {} origins; make another key for the rest", Self::MOST_ORIGINS);
+            return violation("origins", ViolationCode::TooLong, message);
         }
         Ok(())
     }
@@ -232,63 +280,6 @@ impl KeyId {
     }
 }
 
-impl Scope {
-    /// All scopes.
-    pub const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Stream, Scope::Admin];
-
-    /// The word in commands, files and answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scope::Submit => "submit",
-            Scope::Read => "read",
-            Scope::Stream => "stream",
-            Scope::Admin => "admin",
-        }
-    }
-
-    fn bit(self) -> u8 {
-        match self {
-            Scope::Submit => 1,
-            Scope::Read => 2,
-            Scope::Stream => 4,
-            Scope::Admin => 8,
-        }
-    }
-}
-
-impl Scopes {
-    /// Whether `scope` is in the set.
-    pub fn contains(self, scope: Scope) -> bool {
-        self.0 & scope.bit() != 0
-    }
-
-    /// The scopes in the set.
-    pub fn iter(self) -> impl Iterator<Item = Scope> {
-        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
-    }
-
-    /// Whether the set is empty.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The set as one byte, for the store.
-    pub fn to_bits(self) -> u8 {
-        self.0
-    }
-
-    /// Takes what [`Scopes::to_bits`] gave; unknown bits of a later version grant nothing here.
-    pub fn from_bits(bits: u8) -> Self {
-        Scope::ALL.into_iter().filter(|scope| bits & scope.bit() != 0).collect()
-    }
-}
-
-impl FromIterator<Scope> for Scopes {
-    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
-    }
-}
-
 impl SecretHash {
     fn of(secret: &[u8]) -> Self {
         Self(Sha256::digest(secret).into())
@@ -333,24 +324,6 @@ fn checksum(head: &str, secret: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.finalize().to_be_bytes()
 }
 
-impl FromStr for Scope {
-    type Err = Violation;
-
-    fn from_str(word: &str) -> Result<Self, Violation> {
-        Scope::ALL.into_iter().find(|scope| scope.as_str() == word).ok_or_else(|| Violation {
-            field: "scopes".into(),
-            code: ViolationCode::InvalidValue,
-            message: "A scope must be 'submit', 'read', 'stream' or 'admin'".into(),
-        })
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl fmt::Display for Realm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -369,12 +342,6 @@ impl fmt::Display for KeyId {
 impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Scopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
     }
 }
 
@@ -427,6 +394,44 @@ mod tests {
             assert!(!presented.proves(&new_key(owner).record));
         }
         assert!(new_key(acme()).text.reveal().starts_with("mw_dev_"));
+    }
+
+    fn browser_key(owner: KeyOwner, scopes: &[Scope], origins: usize) -> NewKey {
+        let origin = |number| Origin::parse(&format!("https://shop{number}.example")).expect("an origin");
+        let scopes = scopes.iter().copied().collect();
+        NewKey::generate_for((0..origins).map(origin).collect(), owner, scopes, Timestamp::EPOCH, None)
+            .expect("randomness")
+    }
+
+    #[test]
+    fn a_browser_key_says_so_in_its_text_and_proves_no_record_of_another_kind() {
+        let key = browser_key(acme(), &[Scope::Submit], 1);
+        let (text, mut record) = (key.text.reveal(), key.record.clone());
+        assert!(text.starts_with(&format!("mw_dev_b_{}_", record.id)), "{text}");
+        let presented = PresentedKey::parse(text).expect("well formed");
+        assert!(presented.is_browser() && presented.proves(&record));
+        record.origins.clear();
+        assert!(!presented.proves(&record), "a store that lost the origins opens nothing");
+        assert!(PresentedKey::parse(&text.replace("_b_", "_")).is_none(), "the mark is part of the checksum");
+        let other = new_key(acme());
+        let presented = PresentedKey::parse(other.text.reveal()).expect("well formed");
+        let record = KeyRecord { origins: key.record.origins, ..other.record };
+        assert!(!presented.is_browser() && !presented.proves(&record));
+    }
+
+    #[test]
+    fn a_browser_key_belongs_to_one_organisation_and_does_nothing_but_submit() {
+        assert_eq!(browser_key(acme(), &[Scope::Submit], 16).record.check(), Ok(()));
+        for (key, field) in [
+            (browser_key(acme(), &[Scope::Submit, Scope::Read], 1), "scopes"),
+            (browser_key(acme(), &[Scope::Stream], 1), "scopes"),
+            (browser_key(acme(), &[], 1), "scopes"),
+            (browser_key(KeyOwner::Platform, &[Scope::Submit], 1), "platform"),
+            (browser_key(acme(), &[Scope::Submit], 17), "origins"),
+        ] {
+            assert_eq!(key.record.check().expect_err(field).field, field.into());
+        }
+        assert_eq!(new_key(acme()).record.check(), Ok(()));
     }
 
     #[test]

@@ -88,12 +88,14 @@ impl Per {
 pub enum Limited {
     /// One end user of an organisation, in one environment.
     Sender,
+    /// One client address, under one browser key.
+    Address,
     /// One API key.
     Key,
     /// One organisation, in one environment.
     Org,
-    /// One client's address, and what fails there.
-    Address,
+    /// Requests without a valid key from one client address.
+    FailedAuth,
 }
 
 impl Limited {
@@ -101,9 +103,10 @@ impl Limited {
     pub fn as_str(self) -> &'static str {
         match self {
             Limited::Sender => "sender",
+            Limited::Address => "address",
             Limited::Key => "key",
             Limited::Org => "org",
-            Limited::Address => "address",
+            Limited::FailedAuth => "address",
         }
     }
 }

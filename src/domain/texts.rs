@@ -57,7 +57,8 @@ impl Error {
             Limited::Sender => sends("This 'from_id'"),
             Limited::Key => sends("This API key"),
             Limited::Org => sends("This organisation"),
-            Limited::Address => {
+            Limited::Address => sends("The address that this comes from"),
+            Limited::FailedAuth => {
                 format!(
                     "From this address requests without a valid API key come faster than {rate}; send one with a valid key"
                 )
@@ -97,6 +98,26 @@ impl Error {
     /// The caller is of another organisation or environment.
     pub fn anothers(credential: Credential) -> Self {
         let text = format!("This {credential} belongs to another organisation or environment");
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// The key is a browser key, and the call does not come from a page of its origins.
+    pub fn not_its_page(names_an_origin: bool) -> Self {
+        Self::new(
+            Kind::PermissionDenied,
+            if names_an_origin {
+                "This browser key is for pages of other origins than that in the header 'Origin'; send it from one of its own, or make a \
+                 key with this origin"
+            } else {
+                "This browser key is for web pages, and the call has no header 'Origin'; a server sends a key of its own, which is no browser \
+                 key"
+            },
+        )
+    }
+
+    /// The key is a browser key, and no browser calls this way.
+    pub fn only_for_the_webhook() -> Self {
+        let text = "This browser key is for web pages and the HTTP webhook alone; for gRPC send another key";
         Self::new(Kind::PermissionDenied, text)
     }
 

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Request, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response};
 use metrics::{Gauge, gauge};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
@@ -31,7 +31,7 @@ pub use cors::Cors;
 use follow::{Followed, Unended};
 
 use crate::{
-    domain::Error,
+    domain::{ClientAddress, Error, Origin},
     protocol::call::{Answer, Edge, Failure, Head, Told, authenticate, authenticate_known},
     service::{Access, Call, Caller, FailedAuth, Keys, Route, X_REQUEST_ID},
     telemetry::names,
@@ -116,10 +116,15 @@ impl<E: Edge> Gate<E> {
             // First its id and its route: every answer below, refusals and panics too, is told and found under them.
             let mut call = Call::begin(E::PROTOCOL, E::route_of(request.uri().path()), request.headers());
             // Around all that works for the call.
-            call.span = trace::begin(&call, request.method(), request.extensions().get());
+            let client = request.extensions().get();
+            call.address = client.map(|ClientAddress(address)| *address);
+            call.span = trace::begin(&call, request.method(), client);
             // Counts what the caller sees, so around all that may refuse.
             let under_way = UnderWay::new(&self.gauge);
-            let origin = self.cors.origin(request.headers());
+            let origin = match self.cors.origin(request.headers()) {
+                Some(origin) => Some(origin),
+                None => self.page_of_a_key(&call, self.cors.asking(&request, call.route)).await,
+            };
             let mut response = 'answer: {
                 let _entered = match self.enter(&mut call, &request, origin.is_some()) {
                     Ok(entered) => entered,
@@ -128,7 +133,11 @@ impl<E: Edge> Gate<E> {
                 // The caller's patience covers the check of its key too.
                 let mut end = call.deadline.map(|at| Box::pin(sleep_until(at)));
                 match self.find_caller(&call, (request.headers(), request.extensions()), &mut end).await {
-                    Ok(Some(caller)) => call.identify(caller),
+                    Ok(Some(caller)) => {
+                        if let Err(error) = call.identify(caller) {
+                            break 'answer self.reject(&error.into(), &call);
+                        }
+                    }
                     Ok(None) => {}
                     Err(failure) => break 'answer self.reject(&failure, &call),
                 }
@@ -156,6 +165,16 @@ impl<E: Edge> Gate<E> {
 
     fn reject(&self, failure: &Failure, call: &Call) -> Response<E::Body> {
         call.span.in_scope(|| self.edge.reject(failure, call))
+    }
+
+    /// The origin of a preflight, which comes without a key, where a browser key is for its pages.
+    async fn page_of_a_key(&self, call: &Call, asking: Option<(HeaderValue, Origin)>) -> Option<HeaderValue> {
+        let (sent, origin) = asking?;
+        // The store may be asked. Where there is no place the call is refused for that below.
+        let _entered = self.in_flight.enter()?;
+        let asking = pin!(tokio::time::timeout(self.key_deadline, self.keys.knows_page(&origin)));
+        let known = guarded(&call.span, &mut None, asking).await;
+        matches!(known, Ok(Ok(Ok(true)))).then_some(sent)
     }
 
     /// The checks that wait for nothing.

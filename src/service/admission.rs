@@ -76,7 +76,7 @@ mod tests {
         let (key, org) = (KeyId::new("aaaaaaaaaaaa").expect("valid"), OrgId::new("acme").expect("valid"));
         let from_id = FromId::new("ada").expect("valid");
         let (key, org, from_id, env) = (&key, &org, &from_id, Environment::Dev);
-        let admit = || admission.admit(Submission { key, key_rate: None, org, env, from_id });
+        let admit = || admission.admit(Submission { key, key_rate: None, browser: None, org, env, from_id });
         let first = admit().expect("room");
         let error = admit().expect_err("full");
         assert_eq!((error.kind(), error.retry_after()), (Kind::Overloaded, Some(Duration::from_secs(1))));

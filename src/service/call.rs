@@ -1,8 +1,8 @@
 //! One call, as all that works for it knows it. The outermost layer makes it, once; everything below reads it.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header::ORIGIN};
 use tracing::Span;
 
 use super::{Caller, RequestId};
@@ -26,8 +26,11 @@ pub struct Call {
     pub began: Instant,
     /// When its caller's patience ends, where it told.
     pub deadline: Option<tokio::time::Instant>,
+    /// From where it comes, where that is known.
+    pub address: Option<IpAddr>,
     /// Its span, where it is traced.
     pub span: Span,
+    origin: Option<HeaderValue>,
     caller: Option<Caller>,
 }
 
@@ -90,14 +93,21 @@ impl Call {
             traceparent: trace::sent(headers),
             began: Instant::now(),
             deadline: None,
+            address: None,
             span: Span::none(),
+            origin: headers.get(ORIGIN).cloned(),
             caller: None,
         }
     }
 
     /// From now on it is `caller`'s, whose key was checked.
-    pub fn identify(&mut self, caller: Caller) {
+    ///
+    /// # Errors
+    /// `PermissionDenied` where a browser key may not call: by another way than the webhook, or from a page of another origin.
+    pub fn identify(&mut self, caller: Caller) -> Result<(), Error> {
+        caller.require_page(self.protocol, self.origin.as_ref())?;
         self.caller = Some(caller);
+        Ok(())
     }
 
     /// A message of its stream as a call of its own, which begins now. What becomes of it is not in the stream's span.

@@ -78,7 +78,7 @@ impl Limit {
         }
         if let Err(not_until) = self.counts.check_key(&assigned(client.0)) {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
-            return Err(RateExceeded { limit: Limited::Address, rate: self.rate, wait });
+            return Err(RateExceeded { limit: Limited::FailedAuth, rate: self.rate, wait });
         }
         if self.counted.fetch_add(1, Ordering::Relaxed) >= MOST_COUNTED {
             self.forget_idle();
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(told(&failures, "192.0.2.2"), Kind::Unauthenticated);
         let error = failures.judge(Some(&ClientAddress(v4.parse().expect("an address"))), Error::no_key());
         let exceeded = error.rate_exceeded().expect("told");
-        assert_eq!(exceeded.limit, Limited::Address);
+        assert_eq!(exceeded.limit, Limited::FailedAuth);
         assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(3500)));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, NewKey, OrgId, Rate, Scope, Scopes, Timestamp,
+        Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, NewKey, OrgId, Origin, Rate, Scope, Scopes, Timestamp,
         ViolationCode, Violations,
     },
     store::ListedKey,
@@ -33,6 +33,8 @@ pub struct KeyRequest {
     pub scopes: Scopes,
     /// How many messages it may submit in a time, in place of the setting for every key.
     pub rate: Option<Rate>,
+    /// Makes it a browser key, for pages of these; none for any other key.
+    pub origins: Vec<Origin>,
     /// From when on it is refused; in the future.
     pub expires_at: Option<Timestamp>,
 }
@@ -58,7 +60,7 @@ impl KeyManager<'_> {
     /// Creates a key; its text is in the answer and nowhere else. It works at once.
     ///
     /// # Errors
-    /// `InvalidArgument` for no scope, a rate without the scope to submit, or an expiry in the past, `PermissionDenied` for a key that this
+    /// `InvalidArgument` for no scope, a rate without the scope to submit, a browser key with any other scope, or an expiry in the past, `PermissionDenied` for a key that this
     /// manager may not grant, and those of the store.
     pub async fn create(&self, request: KeyRequest) -> Result<NewKey, Error> {
         let now = self.keys.clock.now();
@@ -67,7 +69,8 @@ impl KeyManager<'_> {
             return Err(Error::invalid_argument("expires_at", ViolationCode::InvalidValue, message));
         }
         self.require_grant(&request)?;
-        let key = NewKey::generate(request.owner, request.scopes, now, request.expires_at)?.with_rate(request.rate);
+        let KeyRequest { owner, scopes, rate, origins, expires_at } = request;
+        let key = NewKey::generate_for(origins, owner, scopes, now, expires_at)?.with_rate(rate);
         let mut violations = Violations::default();
         if violations.check(key.record.check()).is_none() {
             return Err(violations.into_error(Kind::InvalidArgument));
@@ -75,6 +78,7 @@ impl KeyManager<'_> {
         self.keys.store.create_key(key.record.clone()).await?;
         // Somebody may have tried this id while it was unknown.
         self.keys.forget(&key.record.id);
+        self.keys.pages.forget();
         Ok(key)
     }
 

@@ -9,14 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderValue;
 use metrics::{Counter, counter};
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 
+use super::{Protocol, pages::Pages};
 use crate::{
     domain::{
         ClientCertificate, Clock, Credential, Environment, Error, IdentityName, IdentityRecord, KeyId, KeyOwner,
-        KeyRecord, OrgId, PresentedKey, Rate, Scope, Scopes, Timestamp,
+        KeyRecord, OrgId, Origin, PresentedKey, Rate, Scope, Scopes, Timestamp,
     },
     store::{KeyStore, ListedKey},
     telemetry::names,
@@ -49,6 +51,8 @@ pub struct Keys {
     identities: RwLock<HashMap<IdentityName, IdentityRecord>>,
     uses: Mutex<Uses>,
     lookups: Lookups,
+    /// Whose pages may call with a key.
+    pub(super) pages: Pages,
 }
 
 /// How keys were found.
@@ -83,6 +87,7 @@ impl Keys {
             identities: RwLock::default(),
             uses: Mutex::default(),
             lookups: Lookups::new(),
+            pages: Pages::default(),
         }
     }
 
@@ -153,6 +158,7 @@ impl Keys {
         let filed = records.into_iter().map(|record| (record.id.clone(), Arc::new(record))).collect();
         *self.filed.write() = filed;
         self.cache.clear();
+        self.pages.forget();
     }
 
     /// Replaces what the names in clients' certificates are good for; one that is no longer there ends at once.
@@ -183,6 +189,22 @@ impl Keys {
             }
         }
         result
+    }
+
+    /// Whether a live browser key is for pages of `origin`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn knows_page(&self, origin: &Origin) -> Result<bool, Error> {
+        self.pages
+            .know(origin, async || {
+                let now = self.clock.now();
+                let mut listed = self.store.keys(None).await?;
+                listed.extend(self.list_filed());
+                let live = listed.into_iter().filter(|key| key.record.is_live(now));
+                Ok(live.flat_map(|key| key.record.origins).collect())
+            })
+            .await
     }
 
     pub(super) fn filed(&self, id: &KeyId) -> Option<Arc<KeyRecord>> {
@@ -285,6 +307,26 @@ impl Caller {
     /// By what it showed who it is.
     pub fn credential(&self) -> Credential {
         if self.certificate.is_some() { Credential::Certificate } else { Credential::ApiKey }
+    }
+
+    /// Whether it is a browser key.
+    pub fn is_browser(&self) -> bool {
+        self.record.is_browser()
+    }
+
+    /// Lets a browser key on only where it may call: the webhook, from pages of its origins. Any other key may call from anywhere.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub(super) fn require_page(&self, protocol: Protocol, origin: Option<&HeaderValue>) -> Result<(), Error> {
+        if !self.is_browser() {
+            return Ok(());
+        }
+        if protocol != Protocol::Http {
+            return Err(Error::only_for_the_webhook());
+        }
+        let is_its_own = |sent: &HeaderValue| self.record.origins.iter().any(|own| own.as_str() == sent);
+        if origin.is_some_and(is_its_own) { Ok(()) } else { Err(Error::not_its_page(origin.is_some())) }
     }
 
     /// How many messages the key may submit in a time, where it has a rate of its own.

@@ -9,6 +9,7 @@ mod feed;
 mod key_manager;
 mod keys;
 mod orgs;
+mod pages;
 mod permit;
 mod places;
 mod rates;

@@ -7,7 +7,8 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     Call, DEFAULT_PAGE, FeedFilter, Held, MAX_PAGE, MessageService, PAGE_BYTES, Receipt, note_messaging,
-    rates::Submission, work::Work,
+    rates::{Browser, Submission},
+    work::Work,
 };
 use crate::{
     domain::{
@@ -169,6 +170,7 @@ impl<'a> Permit<'a, Submit> {
         let admitted = service.admission.admit(Submission {
             key: caller.key_id(),
             key_rate: caller.rate(),
+            browser: caller.is_browser().then_some(Browser { address: self.call.address }),
             org: &self.target.org,
             env: self.target.env,
             from_id: &message.content().from_id,

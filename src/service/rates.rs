@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -26,6 +27,10 @@ pub struct RateLimits {
     pub per_key: Option<Rate>,
     /// Of one organisation, in one environment.
     pub per_org: Option<Rate>,
+    /// Of one end user, under one browser key.
+    pub browser_per_sender: Option<Rate>,
+    /// From one client address, under one browser key.
+    pub browser_per_address: Option<Rate>,
 }
 
 /// A submission, as far as it is counted.
@@ -35,6 +40,8 @@ pub struct Submission<'a> {
     pub key: &'a KeyId,
     /// That key's own rate, in place of [`RateLimits::per_key`].
     pub key_rate: Option<Rate>,
+    /// What is known of the browser, where it is a browser key.
+    pub browser: Option<Browser>,
     /// For which organisation.
     pub org: &'a OrgId,
     /// In which environment.
@@ -43,10 +50,19 @@ pub struct Submission<'a> {
     pub from_id: &'a FromId,
 }
 
+/// From where a submission with a browser key comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Browser {
+    /// The client's address; where it is not known only its sender counts.
+    pub address: Option<IpAddr>,
+}
+
 /// Counts submissions within [`RateLimits`] and the rates that keys have of their own.
 pub struct Rates {
     limits: RateLimits,
     senders: Apart<Owner, FromId>,
+    browser_senders: Apart<KeyId, FromId>,
+    browser_addresses: Apart<KeyId, IpAddr>,
     own_keys: Apart<Rate, KeyId>,
     keys: Option<Limiter<KeyId>>,
     orgs: Option<Limiter<Owner>>,
@@ -55,7 +71,7 @@ pub struct Rates {
 type Owner = (OrgId, Environment);
 
 /// The names of each group apart. Senders are grouped by their organisation and environment: whoever makes senders up fills its own
-/// memory of them alone. Keys with a rate of their own are grouped by it, so that another rate counts as soon as a key has it.
+/// memory of them alone; so do the users of a browser key. Keys with a rate of their own are grouped by it, so that another rate counts as soon as a key has it.
 struct Apart<G, K: Clone + Hash + Eq> {
     limit: Limited,
     of: RwLock<HashMap<G, Arc<Limiter<K>>>>,
@@ -81,6 +97,8 @@ impl Rates {
         Self {
             limits: *limits,
             senders: Apart::new(Limited::Sender),
+            browser_senders: Apart::new(Limited::Sender),
+            browser_addresses: Apart::new(Limited::Address),
             own_keys: Apart::new(Limited::Key),
             keys: limits.per_key.map(|rate| Limiter::new(Limited::Key, rate)),
             orgs: limits.per_org.map(|rate| Limiter::new(Limited::Org, rate)),
@@ -92,7 +110,16 @@ impl Rates {
     /// # Errors
     /// [`crate::domain::Kind::RateLimited`], with the limit and the time after which there is room.
     pub fn count(&self, submission: Submission<'_>) -> Result<(), Error> {
-        let Submission { key, key_rate, org, env, from_id } = submission;
+        let Submission { key, key_rate, browser, org, env, from_id } = submission;
+        if let Some(Browser { address }) = browser {
+            // The address first: who makes senders up is stopped before they are counted.
+            if let (Some(rate), Some(address)) = (self.limits.browser_per_address, address) {
+                self.browser_addresses.limiter(key.clone(), rate).count(&network_of(address))?;
+            }
+            if let Some(rate) = self.limits.browser_per_sender {
+                self.browser_senders.limiter(key.clone(), rate).count(from_id)?;
+            }
+        }
         if let Some(rate) = self.limits.per_sender {
             self.senders.limiter((org.clone(), env), rate).count(from_id)?;
         }
@@ -110,9 +137,19 @@ impl Rates {
     /// Forgets whoever has room for a whole burst again: to them nothing is owed.
     pub fn forget_idle(&self) {
         self.senders.forget_idle();
+        self.browser_senders.forget_idle();
+        self.browser_addresses.forget_idle();
         self.own_keys.forget_idle();
         self.keys.iter().for_each(Limiter::forget_idle);
         self.orgs.iter().for_each(Limiter::forget_idle);
+    }
+}
+
+/// Whom an address stands for: of IPv6 everybody has at least the 64 bits that are left out here.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -172,7 +209,7 @@ mod tests {
 
     fn limits(per_sender: &str, per_key: &str, per_org: &str) -> Rates {
         let [per_sender, per_key, per_org] = [per_sender, per_key, per_org].map(Rate::parse);
-        Rates::new(&RateLimits { per_sender, per_key, per_org })
+        Rates::new(&RateLimits { per_sender, per_key, per_org, ..RateLimits::default() })
     }
 
     fn count(rates: &Rates, key: &str, env: Environment, sender: &str) -> Result<(), &'static str> {
@@ -189,7 +226,7 @@ mod tests {
         sender: &str,
     ) -> Result<(), &'static str> {
         let from_id = &FromId::new(sender).expect("valid");
-        rates.count(Submission { key, key_rate, org, env, from_id }).map_err(|error| {
+        rates.count(Submission { key, key_rate, browser: None, org, env, from_id }).map_err(|error| {
             assert_eq!(error.kind(), Kind::RateLimited);
             error.rate_exceeded().expect("told").limit.as_str()
         })
@@ -229,6 +266,30 @@ mod tests {
         rates.forget_idle();
         assert_eq!(sent("3/h"), 0, "nobody who owes is forgotten");
         assert_eq!(sent("1000000/s"), 5);
+    }
+
+    #[test]
+    fn each_sender_and_each_address_under_a_browser_key_has_a_budget_of_its_own() {
+        let [browser_per_sender, browser_per_address] = ["1/h", "2/h"].map(Rate::parse);
+        let rates = Rates::new(&RateLimits { browser_per_sender, browser_per_address, ..RateLimits::default() });
+        let org = &OrgId::new("acme").expect("valid");
+        let sent = |key: &str, sender: &str, address: &str| {
+            let (key, from_id) = (&KeyId::new(key).expect("valid"), &FromId::new(sender).expect("valid"));
+            let browser = Some(Browser { address: address.parse().ok() });
+            let submission = Submission { key, key_rate: None, browser, org, env: Environment::Dev, from_id };
+            rates.count(submission).map_err(|error| error.rate_exceeded().expect("told").limit.as_str())
+        };
+        assert_eq!(sent(A, "ada", "192.0.2.1"), Ok(()));
+        assert_eq!(sent(A, "ada", "192.0.2.2"), Err("sender"));
+        assert_eq!(sent(A, "bob", "::ffff:192.0.2.1"), Ok(()), "the second of the first address");
+        assert_eq!(sent(A, "cyd", "192.0.2.1"), Err("address"));
+        assert_eq!(sent(A, "cyd", "192.0.2.3"), Ok(()), "who is refused for an address is not counted as a sender");
+        assert_eq!(sent(B, "ada", "192.0.2.1"), Ok(()), "another key's are others");
+        assert_eq!(sent(A, "dan", "2001:db8::1"), Ok(()));
+        assert_eq!(sent(A, "eve", "2001:db8::ffff:2"), Ok(()));
+        assert_eq!(sent(A, "fay", "2001:db8:0:0:1::"), Err("address"), "one network of 64 bits");
+        assert_eq!(sent(A, "fay", "2001:db8:0:1::"), Ok(()));
+        assert_eq!(sent(A, "ada", "not told"), Err("sender"));
     }
 
     #[test]

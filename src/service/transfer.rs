@@ -62,6 +62,7 @@ impl Transfer {
                 self.keys.store.create_key(record).await?;
                 // Somebody may have tried this id while it was unknown.
                 self.keys.forget(&id);
+                self.keys.pages.forget();
                 taken += 1;
             }
         }

@@ -51,7 +51,7 @@ def checks(server, folder):
         return found
 
     def send(browser, webhook, text):
-        for name, value in (("url", webhook), ("key", server.submit_only_key), ("user", "user_browser"), ("text", text)):
+        for name, value in (("url", webhook), ("key", server.browser_key), ("user", "user_browser"), ("text", text)):
             field = browser.find_element(By.ID, name)
             field.clear()
             field.send_keys(value)

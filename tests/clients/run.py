@@ -38,11 +38,13 @@ class Server:
         self.store = self.make_store()
         *ports, self.page_port = free_ports(4)
         self.http, self.grpc, self.admin = (f"127.0.0.1:{port}" for port in ports)
-        # Where pages that may call the webhook come from.
+        # Where the pages with the browser key come from.
         self.page_origin = f"http://127.0.0.1:{self.page_port}"
         # Made while no server runs; a server that runs is asked for others below.
         self.key = self.create_key("--org", "acme", "--env", "dev", "--scope", "submit", "--scope", "read")
         self.submit_only_key = self.create_key("--org", "acme", "--env", "dev")
+        # The one kind that may stand in a page.
+        self.browser_key = self.create_key("--org", "acme", "--env", "dev", "--browser", "--origin", self.page_origin)
         self.read_only_key = self.create_key("--org", "acme", "--env", "dev", "--scope", "read")
         self.stream_key = self.create_key(
             "--org", "acme", "--env", "dev", "--scope", "submit", "--scope", "read", "--scope", "stream")
@@ -55,7 +57,7 @@ class Server:
     def start(self):
         """Also after its end: at the same addresses, with the same store."""
         self.process = subprocess.Popen(
-            [self.program, "serve", *self.store, "--cors-origins", self.page_origin]
+            [self.program, "serve", *self.store]
             + ["--http-addr", self.http, "--grpc-addr", self.grpc, "--admin-addr", self.admin, *self.arguments],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.environment,
         )

@@ -40,7 +40,13 @@ fn acme() -> KeyOwner {
 }
 
 fn request(expires_at: Option<Timestamp>) -> KeyRequest {
-    KeyRequest { owner: acme(), scopes: Scopes::from_iter([Scope::Submit]), rate: None, expires_at }
+    KeyRequest {
+        owner: acme(),
+        scopes: Scopes::from_iter([Scope::Submit]),
+        rate: None,
+        origins: Vec::new(),
+        expires_at,
+    }
 }
 
 fn keys() -> (Arc<FlakyStore>, Arc<TestClock>, Keys) {

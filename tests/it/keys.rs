@@ -109,6 +109,97 @@ async fn a_key_with_a_rate_of_its_own_is_held_to_it_on_both_ports_and_shown_with
     assert_eq!(status(&server, other.stdout.trim()).await, 200);
 }
 
+#[tokio::test]
+async fn a_browser_key_is_marked_in_its_text_and_works_from_its_pages_alone() {
+    let dir = TempDir::new().expect("a directory");
+    let make = |command: &str| {
+        format!(
+            "keys {command} --org acme --env dev --browser --origin https://shop.example --origin http://localhost:3000"
+        )
+    };
+    let generated = cli(make("generate").split(' '));
+    let (filed, entry) = generated.stdout.split_once("\n\n").expect("a key and its entry");
+    let file = dir.path().join("keys.toml");
+    std::fs::write(&file, entry).expect("written");
+    let server = ServerProcess::builder().arg("--keys-file").arg(text(&file)).start();
+    let command = make("create");
+    let created = server.cli(&command.split(' ').collect::<Vec<_>>());
+    assert_eq!(created.code, Some(0), "{created:?}");
+    assert!(created.stderr.contains("pages of https://shop.example and http://localhost:3000"), "{}", created.stderr);
+    let table = server.cli(&["keys", "list"]).stdout;
+    for key in [filed, created.stdout.trim()] {
+        let id = key.strip_prefix("mw_dev_b_").expect("marked").split('_').next().expect("an id");
+        let row = table.lines().find(|row| row.starts_with(id)).expect("listed");
+        assert!(row.ends_with("https://shop.example,http://localhost:3000"), "{row}");
+        let sent = async |origin: Option<&str>| {
+            let request = super::support::client().post(format!("http://{}{PATH}", server.http)).bearer_auth(key);
+            let request = origin.into_iter().fold(request, |request, origin| request.header("origin", origin));
+            request
+                .header("content-type", "application/json")
+                .body(message("sid"))
+                .send()
+                .await
+                .expect("answered")
+                .status()
+        };
+        assert_eq!(sent(Some("https://shop.example")).await, 200);
+        assert_eq!(sent(Some("http://localhost:3000")).await, 200);
+        assert_eq!(sent(Some("https://other.example")).await, 403);
+        assert_eq!(sent(None).await, 403);
+    }
+}
+
+#[test]
+fn a_browser_key_that_cannot_be_is_refused_with_what_to_write_instead() {
+    let generate = ["keys", "generate", "--org", "acme", "--env", "dev", "--browser"];
+    for (wrong, told) in [
+        (&[][..], "--origin"),
+        (&["--origin", "https://shop.example/"], "write 'https://shop.example'"),
+        (&["--origin", "https://shop.example/chat"], "write 'https://shop.example'"),
+        (&["--origin", "https://SHOP.example:443"], "write 'https://shop.example'"),
+        (&["--origin", "https://*.shop.example"], "write each of them"),
+        (&["--origin", "shop.example"], "write scheme://host"),
+        (&["--origin", "https://shop.example", "--scope", "read"], "For 'read' make another key"),
+    ] {
+        let refused = cli(generate.iter().chain(wrong));
+        assert!(refused.code == Some(2) && refused.stderr.contains(told), "{wrong:?}: {refused:?}");
+        assert_eq!(refused.stdout, "");
+    }
+    let platform = cli("keys generate --platform --browser --origin https://shop.example".split(' '));
+    assert!(platform.code == Some(2) && platform.stderr.contains("--platform"), "{platform:?}");
+    let alone = cli("keys generate --org acme --env dev --origin https://shop.example".split(' '));
+    assert!(alone.code == Some(2) && alone.stderr.contains("--browser"), "{alone:?}");
+}
+
+#[tokio::test]
+async fn who_asks_for_a_browser_key_and_forgets_half_of_it_gets_none() {
+    let server = TestServer::start().await;
+    let admin = server.key("acme", Environment::Dev, &[Scope::Admin, Scope::Submit, Scope::Read]).await;
+    let mut keys = client(&server).await;
+    let base = create("", v1::Environment::Unspecified, &[]);
+    let origins = vec!["https://shop.example".to_owned()];
+    let good = CreateKeyRequest { browser: true, origins: origins.clone(), ..base.clone() };
+    let made = keys.create_key(with_key(&admin, good.clone())).await.expect("made").into_inner();
+    let key = made.key.expect("a key");
+    assert!(made.key_text.starts_with("mw_dev_b_") && key.browser && key.origins == origins);
+    for (wrong, field) in [
+        (CreateKeyRequest { browser: true, ..base.clone() }, "origins"),
+        (CreateKeyRequest { origins, ..base }, "origins"),
+        (CreateKeyRequest { origins: vec!["https://shop.example/chat".into()], ..good.clone() }, "origins"),
+        (CreateKeyRequest { scopes: vec![KeyScope::Submit.into(), KeyScope::Read.into()], ..good.clone() }, "scopes"),
+        (CreateKeyRequest { rate: "often".into(), ..good }, "rate"),
+    ] {
+        let status = keys.create_key(with_key(&admin, wrong)).await.err().expect("refused");
+        assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
+        let details = status.get_error_details();
+        let fields: Vec<_> =
+            details.bad_request().expect("told").field_violations.iter().map(|each| &each.field).collect();
+        assert_eq!(fields, [field]);
+    }
+    let listed = keys.list_keys(with_key(&admin, ListKeysRequest::default())).await.expect("listed").into_inner();
+    assert_eq!(listed.keys.len(), 2);
+}
+
 #[test]
 fn what_is_no_rate_of_a_key_is_refused_with_what_would_be_one() {
     let generate = ["keys", "generate", "--org", "acme", "--env", "dev"];

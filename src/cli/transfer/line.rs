@@ -87,6 +87,8 @@ struct KeyFields {
     expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<String>,
 }
 
 impl Line {
@@ -193,6 +195,7 @@ fn key_fields(key: &StoredKey) -> KeyFields {
         created_at: instant(&key.created_at).unwrap_or_default(),
         expires_at: instant(&key.expires_at),
         rate: (!key.rate.is_empty()).then(|| key.rate.clone()),
+        origins: key.origins.clone(),
     }
 }
 
@@ -213,6 +216,7 @@ fn stored_key(fields: KeyFields) -> Result<StoredKey, String> {
         created_at: Some(time("created_at", Some(&fields.created_at))?),
         expires_at: expires_at.map(|at| time("expires_at", Some(at))).transpose()?,
         rate: fields.rate.unwrap_or_default(),
+        origins: fields.origins,
     })
 }
 
@@ -262,6 +266,7 @@ mod tests {
             created_at: wire("2025-01-01T00:00:00Z"),
             expires_at: (!platform).then(|| wire("2026-01-01T00:00:00Z")).flatten(),
             rate: String::new(),
+            origins: Vec::new(),
         };
         vec![
             Line::Head,
@@ -310,13 +315,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_key_has_of_its_own_is_a_field_more() {
+    fn what_a_key_has_of_its_own_are_fields_more() {
         let limited = lines().into_iter().find_map(|line| match line {
-            Line::Key(key) => Some(StoredKey { rate: "50/s burst 100".into(), ..key }),
+            Line::Key(key) => {
+                let origins = vec!["https://a.example".to_owned()];
+                Some(StoredKey { rate: "50/s burst 100".into(), origins, ..key })
+            }
             Line::Head | Line::Message(_) | Line::Place(_) | Line::End { .. } => None,
         });
         let text = written(&[Line::Key(limited.expect("a key"))]);
-        assert!(text.ends_with(",\"rate\":\"50/s burst 100\"}}\n"), "{text}");
+        assert!(text.ends_with(",\"rate\":\"50/s burst 100\",\"origins\":[\"https://a.example\"]}}\n"), "{text}");
         assert_eq!(written(&[Line::parse(text.as_bytes()).expect("readable")]), text);
     }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use http::{Extensions, HeaderMap, header::AUTHORIZATION};
 
 use crate::{
-    domain::{ClientCertificate, Error},
+    domain::{ClientCertificate, Error, PresentedKey},
     service::{Caller, Keys},
 };
 
@@ -38,6 +38,11 @@ pub fn authenticate_known(keys: &Keys, headers: &HeaderMap, extensions: &Extensi
         Ok(key) => keys.authenticate_known(key),
         Err(error) => Some(Err(error)),
     }
+}
+
+/// Whether `headers` carry what is a browser key by its text alone. Anybody can write such a text: it proves nothing.
+pub fn names_a_browser_key(headers: &HeaderMap) -> bool {
+    token(headers).and_then(PresentedKey::parse).is_some_and(|key| key.is_browser())
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Error> {

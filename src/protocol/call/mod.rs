@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Request, Response, Version};
 
-pub use bearer::{authenticate, authenticate_known};
+pub use bearer::{authenticate, authenticate_known, names_a_browser_key};
 pub use failure::{ERROR_DOCS, Failure};
 pub use json_error::{ErrorBody, JSON, ViolationBody, json_error};
 pub use report::{Report, Told};

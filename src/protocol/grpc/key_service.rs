@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, Rate, Scope, Scopes, Timestamp, Violation, ViolationCode,
-        Violations,
+        Error, KeyId, KeyOwner, KeyRecord, Kind, OrgId, Origin, Rate, Scope, Scopes, Timestamp, Violation,
+        ViolationCode, Violations,
     },
     protocol::call::Report,
     service::{Call, Caller, KeyManager, KeyRequest, Keys, Protocol},
@@ -107,7 +107,7 @@ impl KeyEdge {
         let caller = self.caller(call)?;
         let manager = self.manager(caller)?;
         let id = KeyId::new(&request.key_id).ok_or_else(|| {
-            let message = "'key_id' must be the 12 characters of a key's id, the third part of its text";
+            let message = "'key_id' must be the 12 characters of a key's id, the part of its text before the last";
             Error::invalid_argument("key_id", ViolationCode::InvalidValue, message)
         })?;
         let revoked = manager.revoke(&id).await?;
@@ -152,8 +152,23 @@ fn key_request(caller: Option<&Caller>, wire: CreateKeyRequest) -> Result<KeyReq
         violations.push("expires_at", ViolationCode::TimestampOutOfRange, "'expires_at' must be 1970 to 9999");
     }
     let rate = violations.check(rate_from_wire(&wire.rate));
-    match (owner, scopes, rate, expires_at) {
-        (Some(owner), Some(scopes), Some(rate), Ok(expires_at)) => Ok(KeyRequest { owner, scopes, rate, expires_at }),
+    let origins = violations.check(origins_from_wire(&wire.origins));
+    // Whoever forgets one of them gets no key, and none that is not for pages.
+    match (wire.browser, wire.origins.is_empty()) {
+        (true, true) => {
+            let message = "Missing 'origins': a browser key is for the pages of at least one";
+            violations.push("origins", ViolationCode::Missing, message);
+        }
+        (false, false) => {
+            let message = "Only a browser key has 'origins': set 'browser', or leave them out";
+            violations.push("origins", ViolationCode::InvalidValue, message);
+        }
+        (true, false) | (false, true) => {}
+    }
+    match (owner, scopes, rate, origins, expires_at) {
+        (Some(owner), Some(scopes), Some(rate), Some(origins), Ok(expires_at)) if violations.is_empty() => {
+            Ok(KeyRequest { owner, scopes, rate, origins, expires_at })
+        }
         _ => Err(violations.into_error(Kind::InvalidArgument)),
     }
 }
@@ -197,6 +212,21 @@ pub(super) fn rate_from_wire(text: &str) -> Result<Option<Rate>, Violation> {
     Rate::parse(text).map(Some).ok_or_else(wrong)
 }
 
+pub(super) fn origins_from_wire(texts: &[String]) -> Result<Vec<Origin>, Violation> {
+    let origin = |text: &String| {
+        Origin::parse(text).map_err(|wrong| Violation {
+            field: "origins".into(),
+            code: ViolationCode::InvalidValue,
+            message: format!("One of 'origins' {wrong}").into(),
+        })
+    };
+    texts.iter().map(origin).collect()
+}
+
+pub(super) fn origins_to_wire(origins: &[Origin]) -> Vec<String> {
+    origins.iter().map(|origin| origin.as_str().to_owned()).collect()
+}
+
 pub(super) fn rate_to_wire(rate: Option<Rate>) -> String {
     rate.map(|rate| rate.to_string()).unwrap_or_default()
 }
@@ -238,5 +268,7 @@ fn to_wire(record: &KeyRecord, last_used_at: Option<Timestamp>) -> Key {
         revoked_at: record.revoked_at.map(message::time_to_wire),
         last_used_at: last_used_at.map(message::time_to_wire),
         rate: rate_to_wire(record.rate),
+        browser: record.is_browser(),
+        origins: origins_to_wire(&record.origins),
     }
 }

@@ -13,7 +13,7 @@ use super::{
         transfer_service_server::{TransferService as TransferRpcs, TransferServiceServer},
     },
     ending,
-    key_service::{rate_from_wire, rate_to_wire},
+    key_service::{origins_from_wire, origins_to_wire, rate_from_wire, rate_to_wire},
     message::{self, time_to_wire},
     refuse, rpcs, target, v1,
 };
@@ -185,6 +185,7 @@ fn key_to_wire(record: &KeyRecord) -> StoredKey {
         created_at: Some(time_to_wire(record.created_at)),
         expires_at: record.expires_at.map(time_to_wire),
         rate: rate_to_wire(record.rate),
+        origins: origins_to_wire(&record.origins),
     }
 }
 
@@ -208,10 +209,12 @@ fn key_from_wire(number: usize, wire: StoredKey) -> Result<KeyRecord, Error> {
     let expires_at = wire.expires_at.map(|at| time_from_wire("expires_at", Some(at))).transpose();
     let expires_at = violations.check(expires_at);
     let rate = violations.check(rate_from_wire(&wire.rate));
-    if let (Some(id), Some(secret_hash), Some(owner), Some(scopes), Some(rate), Some(created_at), Some(expires_at)) =
-        (id, hash, owner, scopes, rate, created_at, expires_at)
+    let origins = violations.check(origins_from_wire(&wire.origins));
+    if let (Some(id), Some(secret_hash), Some(owner), Some(scopes)) = (id, hash, owner, scopes)
+        && let (Some(rate), Some(origins), Some(created_at), Some(expires_at)) = (rate, origins, created_at, expires_at)
     {
-        let record = KeyRecord { id, owner, scopes, rate, secret_hash, created_at, expires_at, revoked_at: None };
+        let record =
+            KeyRecord { id, owner, scopes, rate, origins, secret_hash, created_at, expires_at, revoked_at: None };
         if violations.check(record.check()).is_some() {
             return Ok(record);
         }

@@ -64,7 +64,10 @@ pub fn document() -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("mw_<dev|prod|platform>_<key id>_<secret>")
-        .description(Some("The API key of the organisation and environment, with the scope `submit`."));
+        .description(Some(
+            "The API key of the organisation and environment, with the scope `submit`. A web page sends a browser key, which may be \
+             public: `mw_<dev|prod>_b_<key id>_<secret>`.",
+        ));
     let components = ComponentsBuilder::new()
         .schema(MESSAGE, submission_schema())
         .schema(submit::ReceiptBody::name(), submit::ReceiptBody::schema())

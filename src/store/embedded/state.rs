@@ -19,7 +19,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    domain::{Environment, KeyId, KeyOwner, KeyRecord, OrgId, Rate, Scopes, SecretHash, Timestamp},
+    domain::{Environment, KeyId, KeyOwner, KeyRecord, OrgId, Origin, Rate, Scopes, SecretHash, Timestamp},
     store::{
         ListedKey,
         record::{Damaged, Reader, text},
@@ -36,6 +36,7 @@ const NEVER: i64 = i64::MIN;
 const TAG_EXPIRES: u8 = 1;
 const TAG_REVOKED: u8 = 2;
 const TAG_RATE: u8 = 3;
+const TAG_ORIGIN: u8 = 4;
 
 /// A snapshot larger than this takes no new keys.
 const MAX_SNAPSHOT: usize = 4 * 1024 * 1024 - 64 * 1024;
@@ -232,7 +233,7 @@ fn entry_of(record: &KeyRecord) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_id(&mut bytes, &record.id);
     let encoded = encode_key(record);
-    // At most 63 bytes of an org and some 70 of fixed length.
+    // At most 63 bytes of an org, some 100 of fixed length, and 16 origins of some 300.
     bytes.extend_from_slice(&(encoded.len() as u16).to_le_bytes());
     bytes.extend_from_slice(&encoded);
     bytes
@@ -246,7 +247,8 @@ fn read_entry(reader: &mut Reader<'_>) -> Result<KeyRecord, NoChange> {
 
 /// The stored bytes of a key's record: version u8 (1), owner u8 (0 platform, 1 dev, 2 prod), org (u8 length and bytes, empty
 /// for the platform), scopes u8, hash of the secret 32 bytes, created i64; then optional parts, each tag u8, length u32,
-/// the bytes: 1 expires i64, 2 revoked i64, 3 its own rate, as [`Rate`] is shown. A reader skips tags that it does not know.
+/// the bytes: 1 expires i64, 2 revoked i64, 3 its own rate, as [`Rate`] is shown, 4 an origin of a
+/// browser key, any number of times. A reader skips tags that it does not know.
 pub fn encode_key(record: &KeyRecord) -> Vec<u8> {
     let (owner, org) = match &record.owner {
         KeyOwner::Platform => (0, ""),
@@ -269,12 +271,15 @@ pub fn encode_key(record: &KeyRecord) -> Vec<u8> {
     if let Some(rate) = record.rate {
         put_part(&mut bytes, TAG_RATE, &rate.to_string());
     }
+    for origin in &record.origins {
+        put_part(&mut bytes, TAG_ORIGIN, origin.as_str());
+    }
     bytes
 }
 
 fn put_part(bytes: &mut Vec<u8>, tag: u8, text: &str) {
     bytes.push(tag);
-    // Some kB at most.
+    // Some hundred bytes at most.
     bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
     bytes.extend_from_slice(text.as_bytes());
 }
@@ -303,7 +308,7 @@ pub fn decode_key(id: &KeyId, bytes: &[u8]) -> Result<KeyRecord, NoChange> {
     let scopes = Scopes::from_bits(reader.byte()?);
     let secret_hash = SecretHash::from_bytes(reader.array()?);
     let created_at = reader.timestamp()?;
-    let (mut expires_at, mut revoked_at, mut rate) = (None, None, None);
+    let (mut expires_at, mut revoked_at, mut rate, mut origins) = (None, None, None, Vec::new());
     while !reader.0.is_empty() {
         let tag = reader.byte()?;
         let length = reader.u32()?;
@@ -311,11 +316,12 @@ pub fn decode_key(id: &KeyId, bytes: &[u8]) -> Result<KeyRecord, NoChange> {
         match tag {
             TAG_EXPIRES => expires_at = Some(part.timestamp()?),
             TAG_REVOKED => revoked_at = Some(part.timestamp()?),
+            TAG_ORIGIN => origins.push(Origin::parse(text(part.0)?).map_err(|_| NoChange::Newer)?),
             TAG_RATE => rate = Some(Rate::parse(text(part.0)?).ok_or(NoChange::Newer)?),
             _ => {}
         }
     }
-    Ok(KeyRecord { id: id.clone(), owner, scopes, rate, secret_hash, created_at, expires_at, revoked_at })
+    Ok(KeyRecord { id: id.clone(), owner, scopes, rate, origins, secret_hash, created_at, expires_at, revoked_at })
 }
 
 #[cfg(test)]
@@ -330,7 +336,10 @@ mod tests {
             let owner = KeyOwner::Org { org: OrgId::new(org).expect("valid"), env: Environment::Prod };
             let expires = (org == "acme").then(|| Timestamp::from_seconds(99).expect("a time"));
             let scopes: Scopes = [Scope::Submit].into_iter().collect();
-            let mut key = NewKey::generate(owner, scopes, Timestamp::EPOCH, expires).expect("a key");
+            let origins =
+                ["https://a.example", "https://b.example:8443"].map(|text| Origin::parse(text).expect("an origin"));
+            let origins = if org == "acme" { origins.to_vec() } else { Vec::new() };
+            let mut key = NewKey::generate_for(origins, owner, scopes, Timestamp::EPOCH, expires).expect("a key");
             key.record.rate = (org == "other").then(|| Rate::parse("50/min burst 100").expect("a rate"));
             let id = key.record.id.clone();
             for change in [

@@ -120,17 +120,18 @@ statements! {
     give_lease: Claim "UPDATE $ks.leases SET owner = ?, epoch = ?, beat = ? WHERE name = ? AND slot = ? \
                        IF epoch = ? AND owner = ? AND beat = ?";
 
-    /// A new key. `expires_at` is unset where it never expires, `rate` where it has none of its own.
-    insert_key: Claim "INSERT INTO $ks.api_keys (key_id, org_id, env, scopes, secret_hash, created_at, expires_at, rate) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    /// A new key. `expires_at` is unset where it never expires, `rate` where it has none of its own, `origins` of one that is no browser
+    /// key.
+    insert_key: Claim "INSERT INTO $ks.api_keys (key_id, org_id, env, scopes, secret_hash, created_at, expires_at, rate, \
+                       origins) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
     /// Revokes a key once. `created_at` is not null, so that no row comes into being.
     revoke_key: Claim "UPDATE $ks.api_keys SET revoked_at = ? WHERE key_id = ? IF created_at = ? AND revoked_at = null";
     /// A key.
-    read_key: Read "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at, rate \
+    read_key: Read "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at, rate, origins \
                     FROM $ks.api_keys WHERE key_id = ?";
     /// A key, after what was undecided about it is settled.
-    settle_key: SerialRead "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at, rate \
-                            FROM $ks.api_keys WHERE key_id = ?";
+    settle_key: SerialRead "SELECT key_id, org_id, env, scopes, secret_hash, created_at, expires_at, revoked_at, rate, \
+                            origins FROM $ks.api_keys WHERE key_id = ?";
     /// Lists a key, before it is created.
     insert_key_entry: Reference "INSERT INTO $ks.api_keys_by_org (org_id, env, key_id, created_at) VALUES (?, ?, ?, ?)";
     /// The keys of an organisation after one of them; some may not have come into being.

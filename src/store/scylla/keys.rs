@@ -13,7 +13,7 @@ use super::{
     repeat,
 };
 use crate::{
-    domain::{Environment, Error, KeyId, KeyOwner, KeyRecord, OrgId, Rate, Scopes, SecretHash, Timestamp},
+    domain::{Environment, Error, KeyId, KeyOwner, KeyRecord, OrgId, Origin, Rate, Scopes, SecretHash, Timestamp},
     store::ListedKey,
 };
 
@@ -37,7 +37,9 @@ pub async fn create(core: &Core, key: &KeyRecord) -> Result<(), Error> {
     let hash = key.secret_hash.as_bytes().as_slice();
     let scopes = i32::from(key.scopes.to_bits());
     let rate = MaybeUnset::from_option(key.rate.map(|rate| rate.to_string()));
-    let values = (key.id.as_str(), org, env, scopes, hash, created_at, expires_at, rate);
+    let origins: Vec<_> = key.origins.iter().map(Origin::as_str).collect();
+    let origins = MaybeUnset::from_option(key.is_browser().then(|| origins.join(" ")));
+    let values = (key.id.as_str(), org, env, scopes, hash, created_at, expires_at, rate, origins);
     match repeat::until_clear(core, || core.decide(&core.cql.insert_key, &values)).await? {
         Decision::Applied => Ok(()),
         // Ours, where an earlier try was carried out after all.
@@ -135,11 +137,14 @@ fn record(id: &KeyId, row: &Row) -> Result<KeyRecord, Failed> {
     let hash = row.blob("secret_hash").and_then(|hash| hash.try_into().ok()).ok_or_else(|| missing("hash"))?;
     let time = |name| row.bigint(name).and_then(Timestamp::from_micros);
     let rate = row.text("rate").map(|text| Rate::parse(text).ok_or_else(|| missing("valid rate"))).transpose()?;
+    let origins = row.text("origins").unwrap_or_default().split(' ').filter(|text| !text.is_empty());
+    let origins = origins.map(|text| Origin::parse(text).map_err(|_| missing("valid origin")));
     Ok(KeyRecord {
         id: id.clone(),
         owner,
         scopes: Scopes::from_bits(scopes),
         rate,
+        origins: origins.collect::<Result<_, _>>()?,
         secret_hash: SecretHash::from_bytes(hash),
         created_at: time("created_at").ok_or_else(|| missing("time"))?,
         expires_at: time("expires_at"),

@@ -51,8 +51,12 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, oldest_program: 1, tables: |_| Vec::new(), columns: VERSION_2 },
 ];
 
-/// What a key has of its own: a rate, as the setting for all keys is written.
-const VERSION_2: &[Column] = &[Column { table: "api_keys", name: "rate", kind: "text" }];
+/// What a key has of its own: a rate, as the setting for all keys is written; of a browser key its origins, with spaces between. A
+/// program of version 1 does not know the text of a browser key, and so lets none in.
+const VERSION_2: &[Column] = &[
+    Column { table: "api_keys", name: "rate", kind: "text" },
+    Column { table: "api_keys", name: "origins", kind: "text" },
+];
 
 /// Claims outlive references, so that no reference is ever without its claim for age alone.
 pub const CLAIMS_LONGER: Duration = Duration::from_hours(24);

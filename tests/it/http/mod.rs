@@ -1,5 +1,6 @@
 //! The webhook over real sockets.
 
+mod browser_keys;
 mod checks;
 mod connections;
 mod cors;

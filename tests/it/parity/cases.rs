@@ -34,6 +34,8 @@ pub enum Who {
     Nobody,
     /// With a rate of its own: one an hour.
     Limited,
+    /// A browser key, which no page sends here.
+    Browser,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +117,7 @@ impl Case {
     pub fn admission(&self) -> AdmissionLimits {
         let (in_flight, rates) = self.admission;
         let [per_sender, per_key, per_org] = rates.map(Rate::parse);
-        AdmissionLimits { in_flight, rates: RateLimits { per_sender, per_key, per_org } }
+        AdmissionLimits { in_flight, rates: RateLimits { per_sender, per_key, per_org, ..RateLimits::default() } }
     }
 }
 
@@ -327,6 +329,7 @@ pub const CASES: &[Case] = &[
     by(Who::OtherEnv, "the other environment's key", FORBIDDEN),
     by(Who::WithoutScope, "a key without the scope", FORBIDDEN),
     by(Who::Revoked, "a revoked key", UNKNOWN),
+    by(Who::Browser, "a browser key that no page sends", FORBIDDEN),
     by(Who::Nobody, "no key of this service", UNKNOWN),
     Case {
         who: Who::WithoutScope,

@@ -44,7 +44,7 @@ pub enum Outcome {
 }
 
 /// A key for each role in the table.
-pub struct Keyring([String; 8]);
+pub struct Keyring([String; 9]);
 
 impl Keyring {
     pub async fn new(edges: &Edges) -> Self {
@@ -62,6 +62,7 @@ impl Keyring {
             revoked,
             "mw_dev_abcdefghijkl_nonsense".to_owned(),
             edges.limited_key("1/h").await,
+            edges.browser_key(&["https://shop.example"]).await,
         ])
     }
 
@@ -86,7 +87,7 @@ impl Way {
 async fn on_the_service(edges: &Edges, key: &str, submission: &Submission) -> Outcome {
     let submit = async {
         let mut call = Call::begin(Protocol::Control, Route::NONE, &HeaderMap::new());
-        call.identify(edges.keys.authenticate(key).await?);
+        call.identify(edges.keys.authenticate(key).await?)?;
         let org = OrgId::new("acme").expect("valid");
         let permit = edges.service.authorize::<Submit>(&call, org, Environment::Dev)?;
         let mut builder = MessageBuilder::new(HostPolicy::PublicOnly);

@@ -2,9 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::HeaderValue;
 use message_webhook::{
-    domain::{Clock, Environment, KeyOwner, MediaRules, NewKey, OrgId, Rate, Scope, Scopes, SystemClock},
+    domain::{Clock, Environment, KeyOwner, MediaRules, NewKey, OrgId, Origin, Rate, Scope, Scopes, SystemClock},
     middleware::{self, Cors, Entry},
     protocol::{
         admin,
@@ -111,7 +110,7 @@ impl Edges {
         };
         let timeout = settings.body_timeout;
         let http = Http::new(Arc::clone(&service), &readiness, timeout);
-        let http = middleware::http(http, entry(Cors::new([HeaderValue::from_static(ORIGIN)])));
+        let http = middleware::http(http, entry(Cors::new(&[Origin::parse(ORIGIN).expect("an origin")])));
         let grpc = Grpc::new(Arc::clone(&service), Arc::clone(&keys), &readiness, shutdown.clone(), timeout);
         let grpc = middleware::grpc(grpc.expect("descriptors"), entry(Cors::default()));
         let admin = admin::router(readiness.clone(), || "a_metric 1\n".to_owned());
@@ -155,6 +154,15 @@ impl Edges {
         let owner = KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Dev };
         let key = NewKey::generate(owner, Scopes::from_iter([Scope::Submit]), SystemClock.now(), None);
         self.keep(key.expect("randomness").with_rate(Rate::parse(rate))).await
+    }
+
+    /// A browser key of `acme` and dev, for pages of `origins`.
+    pub async fn browser_key(&self, origins: &[&str]) -> String {
+        let owner = KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Dev };
+        let origins = origins.iter().map(|text| Origin::parse(text).expect("an origin")).collect();
+        let scopes = Scopes::from_iter([Scope::Submit]);
+        let key = NewKey::generate_for(origins, owner, scopes, SystemClock.now(), None);
+        self.keep(key.expect("randomness")).await
     }
 
     async fn create_key(&self, owner: KeyOwner, scopes: &[Scope]) -> String {

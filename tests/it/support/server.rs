@@ -50,7 +50,13 @@ impl TestServer {
 
     /// The text of a new key of `owner`.
     pub async fn key_of(&self, owner: KeyOwner, scopes: &[Scope]) -> String {
-        let request = KeyRequest { owner, scopes: scopes.iter().copied().collect(), rate: None, expires_at: None };
+        let request = KeyRequest {
+            owner,
+            scopes: scopes.iter().copied().collect(),
+            rate: None,
+            origins: Vec::new(),
+            expires_at: None,
+        };
         let created = self.keys.as_operator().create(request).await.expect("created");
         created.text.reveal().to_owned()
     }

@@ -169,6 +169,7 @@ impl Story {
                     owner,
                     scopes: Scopes::from_bits(1),
                     rate: None,
+                    origins: Vec::new(),
                     secret_hash,
                     created_at: now,
                     expires_at: None,

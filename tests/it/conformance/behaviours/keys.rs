@@ -1,7 +1,7 @@
 //! API keys.
 
 use message_webhook::{
-    domain::{KeyOwner, KeyRecord, Kind, OrgId, Rate, Timestamp},
+    domain::{KeyOwner, KeyRecord, Kind, OrgId, Origin, Rate, Timestamp},
     store::{KeyStore, ListedKey},
 };
 
@@ -26,8 +26,9 @@ pub async fn a_created_key_is_found_and_listed(f: impl Fixture) {
     assert_eq!(f.store().key(&new_key("acme").id).await.unwrap(), None);
 }
 
-pub async fn a_key_keeps_its_own_rate(f: impl Fixture) {
+pub async fn a_key_keeps_its_own_rate_and_origins(f: impl Fixture) {
     let mut limited = new_key("acme");
+    limited.origins = ["https://a.example", "capacitor://localhost"].map(|text| Origin::parse(text).unwrap()).to_vec();
     limited.rate = Rate::parse("50/min burst 100");
     f.store().create_key(limited.clone()).await.unwrap();
     f.store().create_key(new_key("acme")).await.unwrap();
@@ -37,7 +38,7 @@ pub async fn a_key_keeps_its_own_rate(f: impl Fixture) {
     rates.sort_by_key(Option::is_none);
     assert_eq!(rates, [limited.rate, None]);
     let revoked = f.store().revoke_key(&limited.id, limited.created_at).await.unwrap().unwrap();
-    assert_eq!(revoked.rate, limited.rate);
+    assert_eq!((revoked.rate, &revoked.origins), (limited.rate, &limited.origins));
     assert_eq!(f.store().key(&limited.id).await.unwrap(), Some(revoked));
 }
 

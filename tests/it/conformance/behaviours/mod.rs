@@ -66,7 +66,7 @@ macro_rules! conformance_suite {
             an_export_imported_elsewhere_makes_the_same_store,
             a_place_of_another_export_or_of_nobody_is_refused,
             a_created_key_is_found_and_listed,
-            a_key_keeps_its_own_rate,
+            a_key_keeps_its_own_rate_and_origins,
             a_key_cannot_be_created_twice,
             a_revocation_keeps_its_first_time,
             the_use_of_keys_is_noted,
