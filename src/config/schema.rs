@@ -13,10 +13,10 @@ use super::{
     backend::{Consistency, Keyspace, Node, StoreKind},
     bounds::Check,
     table::{Config, Setting},
-    value::{LogFilter, Origin, Value},
+    value::{LogFilter, Value},
 };
 use crate::{
-    domain::{Extension, Rate},
+    domain::{Extension, Origin, Rate},
     telemetry::LogFormat,
 };
 

@@ -1,6 +1,9 @@
 //! What is known of a client from how it connected: by what certificate, where it has one in place of a key, and from where.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use super::{KeyId, KeyOwner, KeyRecord, Scopes, SecretHash, Timestamp};
 
@@ -11,6 +14,16 @@ pub struct IdentityName(Box<str>);
 /// From where a request comes, as far as those on its way are believed; among the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
+
+impl ClientAddress {
+    /// What one client has: an address of IPv4, of IPv6 a /64, within which it chooses as it likes.
+    pub fn assigned(self) -> IpAddr {
+        match self.0.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+            address @ IpAddr::V4(_) => address,
+        }
+    }
+}
 
 /// By what a caller showed who it is; errors call it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

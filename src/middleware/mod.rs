@@ -171,7 +171,7 @@ impl<E: Edge> Gate<E> {
     async fn page_of_a_key(&self, call: &Call, asking: Option<(HeaderValue, Origin)>) -> Option<HeaderValue> {
         let (sent, origin) = asking?;
         // The store may be asked. Where there is no place the call is refused for that below.
-        let _entered = self.in_flight.enter()?;
+        let _entered = self.in_flight.enter(call.route)?;
         let asking = pin!(tokio::time::timeout(self.key_deadline, self.keys.knows_page(&origin)));
         let known = guarded(&call.span, &mut None, asking).await;
         matches!(known, Ok(Ok(Ok(true)))).then_some(sent)

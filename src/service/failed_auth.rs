@@ -2,7 +2,7 @@
 //! good key is let in, whatever others behind the same proxy or NAT do.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -76,7 +76,7 @@ impl Limit {
         if self.is_full.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if let Err(not_until) = self.counts.check_key(&assigned(client.0)) {
+        if let Err(not_until) = self.counts.check_key(&client.assigned()) {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             return Err(RateExceeded { limit: Limited::FailedAuth, rate: self.rate, wait });
         }
@@ -90,14 +90,6 @@ impl Limit {
         self.counted.store(0, Ordering::Relaxed);
         self.counts.retain_recent();
         self.is_full.store(self.counts.len() >= MOST_COUNTED, Ordering::Relaxed);
-    }
-}
-
-/// What one client has: an address of IPv4, of IPv6 a /64, within which it chooses as it likes.
-fn assigned(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -39,7 +39,8 @@ impl TrustedProxies {
         Self(Some(Arc::new(config)))
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether `address` is that of a trusted proxy.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.0.as_ref().is_some_and(|config| config.is_ip_trusted(&address))
     }
 

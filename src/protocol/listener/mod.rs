@@ -12,8 +12,14 @@ mod opening;
 mod unread;
 
 use std::{
-    collections::HashMap, convert::Infallible, error::Error as StdError, future::Future, io, net::SocketAddr,
-    sync::Arc, time::Duration,
+    collections::{HashMap, hash_map::Entry},
+    convert::Infallible,
+    error::Error as StdError,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -33,14 +39,15 @@ pub use unread::RequestBody;
 
 use activity::Activity;
 
-use crate::telemetry::names;
+use crate::{domain::ClientAddress, telemetry::names};
 
 /// What a listener lets one connection, and all of them, cost.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
     /// The listener's name, for metrics.
     pub name: &'static str,
-    /// Connections open at once; the next ones wait in the kernel's backlog until one ends.
+    /// Connections open at once; the next ones wait in the kernel's backlog until one ends. One address has at most 8 of 9, further
+    /// ones of it are closed.
     pub max_connections: usize,
     /// Where half of those are taken, whoever has been idle longest makes room for the next one: silent connections must not
     /// keep probes out.
@@ -143,10 +150,12 @@ where
     let mut connections = Connections {
         tasks: JoinSet::new(),
         open: HashMap::new(),
+        of: HashMap::new(),
         count: 0,
         gauge: gauge!(names::CONNECTIONS, "listener" => limits.name),
     };
     let mut full = false;
+    let mut crowded = false;
     loop {
         let room = connections.tasks.len() < limits.max_connections;
         if !room && !full {
@@ -158,7 +167,15 @@ where
             () = shutdown.cancelled() => break,
             Some(ended) = connections.tasks.join_next_with_id() => connections.forget(ended),
             accepted = listener.accept(), if room => match accepted {
+                // Closed and not left waiting: who is next in the queue may be somebody else.
+                Ok((_, peer)) if connections.has_its_share(peer, &start.proxies, &limits) => {
+                    if !crowded {
+                        tracing::warn!(max_connections = limits.max_connections, "one address has most of the connections; further ones of it are closed");
+                    }
+                    crowded = true;
+                }
                 Ok((stream, peer)) => {
+                    crowded = false;
                     if limits.makes_room && connections.tasks.len() >= limits.max_connections / 2 {
                         connections.end_the_idlest();
                     }
@@ -189,6 +206,8 @@ async fn pause_after(error: &io::Error) {
 struct Connections {
     tasks: JoinSet<()>,
     open: HashMap<Id, Open>,
+    /// By whose address they come from.
+    of: HashMap<IpAddr, usize>,
     /// Of all so far.
     count: u64,
     gauge: Gauge,
@@ -201,9 +220,21 @@ struct Open {
     _stop: oneshot::Sender<Infallible>,
     activity: Arc<Activity>,
     number: u64,
+    from: IpAddr,
 }
 
+/// One address has at most so many times what it leaves free: 8 of 9 connections where it is alone.
+const HELD_FOR_EACH_FREE: usize = 8;
+
 impl Connections {
+    /// Whether `peer` has as many as one address may have. A trusted proxy has all: it stands for many.
+    fn has_its_share(&self, peer: SocketAddr, proxies: &TrustedProxies, limits: &ConnectionLimits) -> bool {
+        let own = self.of.get(&ClientAddress(peer.ip()).assigned()).copied().unwrap_or(0);
+        let free = limits.max_connections.saturating_sub(self.tasks.len());
+        // Where room is made for whoever comes, nobody is shut out.
+        own >= free.saturating_mul(HELD_FOR_EACH_FREE) && !limits.makes_room && !proxies.trusts(peer.ip())
+    }
+
     fn add<S, B>(&mut self, accepted: (TcpStream, SocketAddr), start: Start, service: S, limits: Arc<ConnectionLimits>)
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -213,10 +244,12 @@ impl Connections {
     {
         let (stop, stopped) = oneshot::channel();
         let activity = Arc::new(Activity::default());
+        let from = ClientAddress(accepted.1.ip()).assigned();
         let task =
             self.tasks.spawn(connection::serve(accepted, start, service, limits, Arc::clone(&activity), stopped));
         self.count += 1;
-        self.open.insert(task.id(), Open { task, _stop: stop, activity, number: self.count });
+        *self.of.entry(from).or_default() += 1;
+        self.open.insert(task.id(), Open { task, _stop: stop, activity, number: self.count, from });
         self.gauge.set(self.tasks.len() as f64);
     }
 
@@ -227,6 +260,16 @@ impl Connections {
             idle.min_by_key(|(_, open)| open.number).map(|(id, _)| *id).and_then(|id| self.open.remove(&id))
         {
             open.task.abort();
+            self.leave(open.from);
+        }
+    }
+
+    fn leave(&mut self, from: IpAddr) {
+        if let Entry::Occupied(mut own) = self.of.entry(from) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
         }
     }
 
@@ -240,7 +283,9 @@ impl Connections {
                 error.id()
             }
         };
-        self.open.remove(&id);
+        if let Some(open) = self.open.remove(&id) {
+            self.leave(open.from);
+        }
         self.gauge.set(self.tasks.len() as f64);
     }
 

@@ -7,13 +7,20 @@ use std::{
     time::Duration,
 };
 
-use message_webhook::protocol::listener::ConnectionLimits;
+use message_webhook::{
+    domain::{Environment, Scope},
+    protocol::listener::ConnectionLimits,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
 
 use crate::support::{
-    ServerProcess,
+    ServerProcess, TestServer,
     edges::{Edges, PATH, Settings},
+    eventually,
     raw::{Client, ask, post},
 };
 
@@ -129,8 +136,51 @@ async fn when_all_connections_are_taken_the_next_one_waits_for_a_place() {
 }
 
 #[tokio::test]
+async fn one_address_cannot_take_all_connections_unless_it_is_a_trusted_proxy() {
+    const PLACES: usize = 18;
+    let connect = async |from: [u8; 4], to: SocketAddr| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("an address of the machine itself");
+        socket.connect(to).await.expect("connected")
+    };
+    let is_served = async |stream: &mut tokio::net::TcpStream, request: &[u8]| {
+        let sent = stream.write_all(request).await;
+        let mut begin = [0; 12];
+        sent.is_ok() && stream.read_exact(&mut begin).await.is_ok() && &begin == b"HTTP/1.1 200"
+    };
+    for (trusted, most) in [("", 16), ("127.0.0.3/32", PLACES)] {
+        let server = TestServer::builder().set("max_connections", PLACES).set("trusted_proxies", trusted).start().await;
+        let key = server.key("acme", Environment::Dev, &[Scope::Submit]).await;
+        let request = post(PATH, &key, GOOD);
+        let mut open = Vec::new();
+        while open.len() < PLACES {
+            let mut stream = connect([127, 0, 0, 3], server.http).await;
+            if !is_served(&mut stream, &request).await {
+                break;
+            }
+            open.push(stream);
+        }
+        assert_eq!(open.len(), most, "trusted: {trusted:?}");
+        if most < PLACES {
+            let mut other = connect([127, 0, 0, 2], server.http).await;
+            assert!(is_served(&mut other, &request).await, "another address has a place");
+        }
+        // What one has given back it may have again.
+        open.truncate(most - 2);
+        eventually("a place", async || {
+            let mut stream = connect([127, 0, 0, 3], server.http).await;
+            is_served(&mut stream, &request).await.then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn more_clients_than_open_files_leave_the_store_and_the_other_ports_what_they_need() {
-    let server = tokio::task::spawn_blocking(|| ServerProcess::builder().open_files(160).start());
+    let server = tokio::task::spawn_blocking(|| {
+        // One address may have them all.
+        ServerProcess::builder().open_files(160).arg("--trusted-proxies").arg("127.0.0.1/32").start()
+    });
     let server = server.await.expect("no panic");
     let created = server.cli(&["keys", "create", "--org", "acme", "--env", "dev"]);
     let key = created.stdout.trim();
