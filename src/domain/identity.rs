@@ -15,6 +15,10 @@ pub struct IdentityName(Box<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
+/// That a request came over TLS to this service itself; among the request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverTls;
+
 impl ClientAddress {
     /// What one client has: an address of IPv4, of IPv6 a /64, within which it chooses as it likes.
     pub fn assigned(self) -> IpAddr {

@@ -27,7 +27,7 @@ pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind};
 pub use feed::{Cursor, FeedFrom, FeedItem, FeedOrder, FeedPage, FeedStart};
 pub use fingerprint::Fingerprint;
-pub use identity::{ClientAddress, ClientCertificate, Credential, IdentityName, IdentityRecord};
+pub use identity::{ClientAddress, ClientCertificate, Credential, IdentityName, IdentityRecord, OverTls};
 pub use ids::{Environment, FromId, MessageKey, MessageSid, OrgId, Sender};
 pub use key::{KeyId, KeyOwner, KeyRecord, KeyText, NewKey, PresentedKey, SecretHash};
 pub use media::{Media, MediaUrl};

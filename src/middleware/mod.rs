@@ -116,9 +116,8 @@ impl<E: Edge> Gate<E> {
             // First its id and its route: every answer below, refusals and panics too, is told and found under them.
             let mut call = Call::begin(E::PROTOCOL, E::route_of(request.uri().path()), request.headers());
             // Around all that works for the call.
-            let client = request.extensions().get();
-            call.address = client.map(|ClientAddress(address)| *address);
-            call.span = trace::begin(&call, request.method(), client);
+            call.address = request.extensions().get().map(|ClientAddress(address)| *address);
+            call.span = trace::begin(&call, &request);
             // Counts what the caller sees, so around all that may refuse.
             let under_way = UnderWay::new(&self.gauge);
             let origin = match self.cors.origin(request.headers()) {

@@ -1,30 +1,37 @@
 //! Goes on with the caller's trace, or begins one: a span of the whole call.
 
-use http::Method;
+use http::{Method, Request};
 use tracing::Span;
 
 use crate::{
-    domain::ClientAddress,
+    domain::{ClientAddress, OverTls},
     protocol::call::Told,
-    service::{Call, Protocol},
+    service::{Call, Protocol, Route},
     telemetry::{spans, trace},
 };
 
 /// The span of `call`, if it is traced; nothing is looked at for a call that is not.
-pub(super) fn begin(call: &Call, sent: &Method, client: Option<&ClientAddress>) -> Span {
+pub(super) fn begin<B>(call: &Call, request: &Request<B>) -> Span {
+    let sent = request.method();
     let pattern = call.route.pattern;
     let is_http = call.protocol == Protocol::Http;
-    let span = trace::server(call.traceparent.as_ref(), || {
+    let span = trace::server(call.traceparent.as_ref(), request.headers(), || {
         if is_http { format!("{} {pattern}", method(sent)) } else { pattern.to_owned() }
     });
     if !span.is_none() {
         trace::note(&span, spans::REQUEST_ID, call.id.as_str().to_owned());
-        if let Some(ClientAddress(address)) = client {
+        if let Some(ClientAddress(address)) = request.extensions().get() {
             trace::note(&span, spans::CLIENT_ADDRESS, address.to_string());
         }
         if is_http {
             trace::note(&span, spans::HTTP_REQUEST_METHOD, method(sent));
             trace::note(&span, spans::HTTP_ROUTE, pattern);
+            let is_tls = request.extensions().get::<OverTls>().is_some();
+            trace::note(&span, spans::URL_SCHEME, if is_tls { "https" } else { "http" });
+            // Other paths are anybody's words. Those of routes have the organisation and the environment in them, and no content.
+            if call.route != Route::NONE {
+                trace::note(&span, spans::URL_PATH, request.uri().path().to_owned());
+            }
         } else {
             trace::note(&span, spans::RPC_SYSTEM_NAME, "grpc");
             trace::note(&span, spans::RPC_METHOD, pattern);

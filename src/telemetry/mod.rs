@@ -12,8 +12,9 @@ mod otel;
 mod process;
 mod recorder;
 mod settings;
+mod waiting;
 
 pub use logs::{LogFormat, init_logs};
 pub use metrics::Metrics;
 pub use otel::Telemetry;
-pub use settings::{Export, OtelSettings, PREFIX, Protocol, Sampling};
+pub use settings::{Export, ExportFiles, OtelSettings, PREFIX, Protocol, Sampling};

@@ -167,6 +167,8 @@ metrics! {
         "When what is in use of a file was read, in seconds since 1970";
     TELEMETRY_EXPORT_FAILURES_TOTAL = "message_webhook_telemetry_export_failures_total", Counter(), "{batch}", ["signal"],
         "Batches of traces, metrics or logs that could not be exported over OTLP and are lost";
+    TELEMETRY_LOST_TOTAL = "message_webhook_telemetry_lost_total", Counter(), "{item}", ["signal", "reason"],
+        "Spans and lines of the log that are lost to OTLP: too many waited (queue), or their batch could not be exported (export)";
     PROCESS_CPU_SECONDS_TOTAL = "process_cpu_seconds_total", Counter(), "s", [],
         "Seconds of processor time that the process used";
     PROCESS_START_TIME_SECONDS = "process_start_time_seconds", Gauge(), "s", [],

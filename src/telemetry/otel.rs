@@ -12,7 +12,7 @@ use std::{
 use metrics::{Counter, counter};
 use opentelemetry::{KeyValue, metrics::MeterProvider as _, trace::TracerProvider as _};
 use opentelemetry_otlp::{
-    ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    LogExporter, MetricExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
 };
 use opentelemetry_sdk::{
     Resource,
@@ -22,14 +22,17 @@ use opentelemetry_sdk::{
     trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanData},
 };
 use parking_lot::Mutex;
+use tonic::transport::{Channel, Endpoint};
 
 use super::{
     Metrics,
-    http_client::OtlpClient,
+    http_client::{OtlpClient, connector},
     names,
     settings::{Export, OtelSettings, Protocol},
     trace,
+    waiting::{Bounded, Waiting},
 };
+use crate::tls;
 
 /// The name of the library that makes spans and metrics: this program.
 const SCOPE: &str = "message-webhook";
@@ -56,7 +59,7 @@ impl Telemetry {
         }
         let resource = resource(settings);
         let mut failed = Vec::new();
-        let mut told = |name, error: ExporterBuildError| failed.push(format!("cannot export {name}: {error}"));
+        let mut told = |name, error: String| failed.push(format!("cannot export {name}: {error}"));
         let telemetry = Self {
             tracers: settings
                 .traces
@@ -138,30 +141,38 @@ fn resource(settings: &OtelSettings) -> Resource {
 macro_rules! exporter {
     ($exporter:ident, $export:expr) => {
         match $export.protocol {
-            Protocol::Grpc => $exporter::builder()
-                .with_tonic()
-                .with_endpoint($export.endpoint.clone())
-                .with_timeout($export.timeout)
-                .build(),
+            // Over a channel of our own, whose TLS is that of everything else here.
+            Protocol::Grpc => {
+                $exporter::builder().with_tonic().with_channel(channel($export)?).with_timeout($export.timeout).build()
+            }
             Protocol::HttpProtobuf => $exporter::builder()
                 .with_http()
-                .with_http_client(OtlpClient::new($export.timeout))
+                .with_http_client(OtlpClient::new($export)?)
                 .with_endpoint($export.endpoint.clone())
                 .with_timeout($export.timeout)
                 .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
                 .build(),
         }
+        .map_err(|error| error.to_string())
     };
 }
 
-fn tracers(export: &Export, resource: &Resource) -> Result<SdkTracerProvider, ExporterBuildError> {
+/// Connects when something is sent, and again.
+fn channel(export: &Export) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(export.endpoint.clone()).map_err(|error| error.to_string())?;
+    Ok(endpoint.timeout(export.timeout).connect_with_connector_lazy(connector(export, &[tls::H2])?))
+}
+
+fn tracers(export: &Export, resource: &Resource) -> Result<SdkTracerProvider, String> {
     let batching = BatchConfigBuilder::default()
         .with_max_queue_size(export.queue)
         .with_max_export_batch_size(export.batch)
         .with_scheduled_delay(export.delay)
         .build();
-    let exporter = Watched::new("traces", exporter!(SpanExporter, export)?);
+    let waiting = Waiting::new("traces", export.queue);
+    let exporter = Watched::new("traces", exporter!(SpanExporter, export)?, waiting.clone());
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batching).build();
+    let processor = Bounded::new(processor, waiting);
     Ok(SdkTracerProvider::builder()
         .with_resource(resource.clone())
         .with_span_processor(processor)
@@ -170,19 +181,22 @@ fn tracers(export: &Export, resource: &Resource) -> Result<SdkTracerProvider, Ex
         .build())
 }
 
-fn loggers(export: &Export, resource: &Resource) -> Result<SdkLoggerProvider, ExporterBuildError> {
+fn loggers(export: &Export, resource: &Resource) -> Result<SdkLoggerProvider, String> {
     let batching = LogBatching::default()
         .with_max_queue_size(export.queue)
         .with_max_export_batch_size(export.batch)
         .with_scheduled_delay(export.delay)
         .build();
-    let exporter = Watched::new("logs", exporter!(LogExporter, export)?);
+    let waiting = Waiting::new("logs", export.queue);
+    let exporter = Watched::new("logs", exporter!(LogExporter, export)?, waiting.clone());
     let processor = BatchLogProcessor::builder(exporter).with_batch_config(batching).build();
+    let processor = Bounded::new(processor, waiting);
     Ok(SdkLoggerProvider::builder().with_resource(resource.clone()).with_log_processor(processor).build())
 }
 
-fn meters(export: &Export, resource: &Resource) -> Result<SdkMeterProvider, ExporterBuildError> {
-    let exporter = Watched::new("metrics", exporter!(MetricExporter, export)?);
+fn meters(export: &Export, resource: &Resource) -> Result<SdkMeterProvider, String> {
+    // Numbers do not wait: the next ones say more.
+    let exporter = Watched::new("metrics", exporter!(MetricExporter, export)?, Waiting::new("metrics", 0));
     let reader = PeriodicReader::builder(exporter).with_interval(export.delay).build();
     Ok(SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(reader).build())
 }
@@ -194,6 +208,7 @@ struct Watched<E> {
     /// Looked up at the first failure: the recorder of metrics comes after the exporters.
     failures: std::sync::OnceLock<Counter>,
     health: Arc<Mutex<Health>>,
+    waiting: Waiting,
 }
 
 #[derive(Default)]
@@ -203,8 +218,16 @@ struct Health {
 }
 
 impl<E> Watched<E> {
-    fn new(signal: &'static str, exporter: E) -> Self {
-        Self { exporter, signal, failures: std::sync::OnceLock::new(), health: Arc::default() }
+    fn new(signal: &'static str, exporter: E, waiting: Waiting) -> Self {
+        Self { exporter, signal, failures: std::sync::OnceLock::new(), health: Arc::default(), waiting }
+    }
+
+    /// Watches the end of the export of so many.
+    fn watch_batch(&self, count: usize, result: OTelSdkResult) -> OTelSdkResult {
+        if result.is_err() {
+            self.waiting.refused(count);
+        }
+        self.watch(result)
     }
 
     fn watch(&self, result: OTelSdkResult) -> OTelSdkResult {
@@ -245,7 +268,9 @@ impl<E> fmt::Debug for Watched<E> {
 
 impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter for Watched<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.watch(self.exporter.export(batch).await)
+        let count = batch.len();
+        self.waiting.leave(count);
+        self.watch_batch(count, self.exporter.export(batch).await)
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
@@ -263,7 +288,9 @@ impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanEx
 
 impl<E: opentelemetry_sdk::logs::LogExporter> opentelemetry_sdk::logs::LogExporter for Watched<E> {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
-        self.watch(self.exporter.export(batch).await)
+        let count = batch.iter().count();
+        self.waiting.leave(count);
+        self.watch_batch(count, self.exporter.export(batch).await)
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {

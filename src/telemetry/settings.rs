@@ -2,7 +2,7 @@
 //! its exporter is named. What is unknown, wrong or not supported is told and ignored: operators set these variables for
 //! everything in a cluster, and telemetry never keeps messages out.
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{collections::HashMap, path::PathBuf, str::FromStr, time::Duration};
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
@@ -38,6 +38,8 @@ pub struct Export {
     pub protocol: Protocol,
     /// Where; over HTTP with the path.
     pub endpoint: String,
+    /// The files of connections to an endpoint of `https`.
+    pub files: ExportFiles,
     /// For how long one batch is tried.
     pub timeout: Duration,
     /// How often; of metrics the interval.
@@ -46,6 +48,15 @@ pub struct Export {
     pub queue: usize,
     /// How many go at once.
     pub batch: usize,
+}
+
+/// Whom the export over TLS trusts, and who this process is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExportFiles {
+    /// The authorities (PEM) that are trusted in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// A certificate chain and its private key (PEM), where the collector asks for one.
+    pub own: Option<(PathBuf, PathBuf)>,
 }
 
 /// A protocol of OTLP.
@@ -254,9 +265,10 @@ impl Reader {
             }
         };
         let endpoint = self.endpoint(&name, endpoint, protocol);
-        self.check_unsupported(word);
+        self.check_read_elsewhere(word);
+        let files = self.files(word);
         let (delay, queue, batch) = self.batching(signal);
-        endpoint.filter(|_| is_on).map(|endpoint| Export { protocol, endpoint, timeout, delay, queue, batch })
+        endpoint.filter(|_| is_on).map(|endpoint| Export { protocol, endpoint, files, timeout, delay, queue, batch })
     }
 
     /// The value of the variable of one signal, or else of the one for all.
@@ -295,30 +307,33 @@ impl Reader {
         };
         let uri = endpoint.parse::<Uri>().ok();
         match uri.as_ref().map(|uri| (uri.scheme_str(), uri.authority())) {
-            Some((Some("http"), Some(authority))) if !authority.as_str().contains('@') => return Some(endpoint),
-            Some((Some("https"), Some(_))) => self.wrong(
-                name,
-                "export over TLS is not supported; send to a collector beside this server by http://, and let it encrypt",
-            ),
+            Some((Some("http" | "https"), Some(authority))) if !authority.as_str().contains('@') => {
+                return Some(endpoint);
+            }
             _ => self.wrong(name, "is no URL such as http://collector:4317"),
         }
         None
     }
 
-    fn check_unsupported(&mut self, word: &str) {
-        for name in ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"] {
-            for name in [format!("OTEL_EXPORTER_OTLP_{name}"), format!("OTEL_EXPORTER_OTLP_{word}_{name}")] {
-                if self.get(&name).is_some() {
-                    self.wrong(
-                        &name,
-                        "export over TLS is not supported; leave it out, and send to a collector by http://",
-                    );
-                }
-            }
+    fn files(&mut self, word: &str) -> ExportFiles {
+        let path = |reader: &mut Self, name: &str| reader.get(name).map(PathBuf::from);
+        let ca = self.of_signal(word, "CERTIFICATE", path);
+        let cert = self.of_signal(word, "CLIENT_CERTIFICATE", path);
+        let key = self.of_signal(word, "CLIENT_KEY", path);
+        if cert.is_some() != key.is_some() {
+            let given = if cert.is_some() { "CLIENT_CERTIFICATE" } else { "CLIENT_KEY" };
+            self.of_signal(word, given, |reader, name| {
+                reader.wrong(name, "a client's certificate and its key are of use together alone");
+            });
         }
+        ExportFiles { ca, own: cert.zip(key) }
+    }
+
+    /// What the exporters themselves read.
+    fn check_read_elsewhere(&mut self, word: &str) {
         self.of_signal(word, "COMPRESSION", |reader, name| {
-            if reader.get(name).is_some_and(|compression| compression != "none") {
-                reader.wrong(name, "compression is not supported; leave it out");
+            if reader.get(name).is_some_and(|given| !["none", "gzip"].contains(&given.to_ascii_lowercase().as_str())) {
+                reader.wrong(name, "is neither gzip nor none");
             }
         });
         self.of_signal(word, "HEADERS", |reader, name| {
@@ -390,6 +405,10 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:1/in"),
             ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "700"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+            ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", "/logs.pem"),
+            ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", "/own.pem"),
+            ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY", "/own.key"),
             ("OTEL_METRICS_EXPORTER", "none"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
@@ -401,6 +420,9 @@ mod tests {
         assert_eq!((traces.timeout.as_millis(), traces.queue, traces.batch), (500, 100, 100));
         assert_eq!((logs.protocol, logs.endpoint.as_str()), (Protocol::HttpProtobuf, "http://logs:1/in"));
         assert_eq!(logs.timeout.as_millis(), 700);
+        assert_eq!(traces.files, ExportFiles { ca: Some("/ca.pem".into()), own: None });
+        let own = Some(("/own.pem".into(), "/own.key".into()));
+        assert_eq!(logs.files, ExportFiles { ca: Some("/logs.pem".into()), own });
         assert_eq!(settings.metrics, None);
         assert_eq!(settings.sampler, Sampling { follows_parent: true, ratio: 0.01 });
         assert_eq!(settings.service_name, "a b");
@@ -409,11 +431,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_all_of_it_and_ignored_and_no_value_is_repeated() {
         let wrong = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://secret:4318"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://secret:4318"),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "secret"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "secret"),
-            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "secret"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "secret"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "secret"),
             ("OTEL_TRACES_EXPORTER", "secret"),
             ("OTEL_TRACES_SAMPLER", "secret"),
@@ -440,7 +462,7 @@ mod tests {
             ("OTEL_PROPAGATORS", "tracecontext,baggage,b3"),
             ("OTEL_TRACES_EXPORTER", "otlp,console"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b,nonsense"),
-            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
         ]);
         assert!(settings.propagates && settings.traces.is_some());
         assert_eq!(settings.resource, [("a".to_owned(), "b".to_owned())]);

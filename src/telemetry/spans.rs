@@ -29,6 +29,8 @@ attributes! {
     HTTP_REQUEST_METHOD = "http.request.method", "The method, `_OTHER` where it is none of the known ones";
     HTTP_ROUTE = "http.route", "The pattern of the path, without the organisation";
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code", "The HTTP status";
+    URL_SCHEME = "url.scheme", "`https` where the service itself speaks TLS, else `http`";
+    URL_PATH = "url.path", "The path, where it is one of the service's";
     CLIENT_ADDRESS = "client.address", "The client's IP address, as `trusted_proxies` tell it";
     RPC_SYSTEM_NAME = "rpc.system.name", "`grpc`";
     RPC_METHOD = "rpc.method", "The method with its service, as `messagewebhook.v1.MessageService/SubmitMessage`";
@@ -83,6 +85,8 @@ pub const SPANS: &[Span] = &[
         attributes: &[
             HTTP_REQUEST_METHOD,
             HTTP_ROUTE,
+            URL_SCHEME,
+            URL_PATH,
             HTTP_RESPONSE_STATUS_CODE,
             CLIENT_ADDRESS,
             ERROR_TYPE,

@@ -20,6 +20,10 @@ use super::{
 };
 use crate::domain::TraceParent;
 
+/// As the recommendation has them: so much is to be passed on at least.
+const LONGEST_STATE: usize = 512;
+const MOST_MEMBERS: usize = 32;
+
 /// What decides; set when spans are exported, and never before.
 static GATE: OnceLock<Gate> = OnceLock::new();
 /// Whether callers' trace contexts are ignored.
@@ -79,15 +83,16 @@ pub fn sent(headers: &HeaderMap) -> Option<TraceParent> {
     if IGNORES_CALLERS.get().is_some() { None } else { TraceParent::parse(value.as_bytes()) }
 }
 
-/// The span of a call, if it is traced; `name` is asked only then.
-pub fn server(parent: Option<&TraceParent>, name: impl FnOnce() -> String) -> Span {
+/// The span of a call with `headers`, if it is traced; `name` is asked only then.
+pub fn server(parent: Option<&TraceParent>, headers: &HeaderMap, name: impl FnOnce() -> String) -> Span {
     if !GATE.get().is_some_and(|gate| gate.traces(parent)) {
         return Span::none();
     }
     let span = tracing::info_span!(target: TARGET, parent: None, "server", otel.name = name(), otel.kind = "server");
     if let Some(parent) = parent {
         // Nothing has begun it yet; without the exporter's layer there is nothing to tell.
-        let _ = span.set_parent(Context::new().with_remote_span_context(to_span_context(*parent)));
+        let context = to_span_context(*parent, state(headers));
+        let _ = span.set_parent(Context::new().with_remote_span_context(context));
     }
     span
 }
@@ -116,7 +121,7 @@ pub fn delivery(submitted: Option<TraceParent>) -> Span {
     };
     let span =
         tracing::info_span!(target: TARGET, parent: None, "delivery", otel.name = DELIVER, otel.kind = "consumer");
-    let submitted = to_span_context(submitted);
+    let submitted = to_span_context(submitted, TraceState::NONE);
     let _ = span.set_parent(Context::new().with_remote_span_context(submitted.clone()));
     span.add_link(submitted);
     span
@@ -173,10 +178,21 @@ pub fn link(span: &Span, other: &Span) {
     }
 }
 
-fn to_span_context(context: TraceParent) -> SpanContext {
+/// What vendors of traces said beside the context that a caller sent; nothing where that is no list of theirs.
+fn state(headers: &HeaderMap) -> TraceState {
+    let values: Option<Vec<_>> = headers.get_all("tracestate").iter().map(|value| value.to_str().ok()).collect();
+    let text = values.unwrap_or_default().join(",");
+    let is_short = text.len() <= LONGEST_STATE;
+    let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let pairs: Option<Vec<_>> = members.map(|member| member.split_once('=')).collect();
+    let pairs = pairs.filter(|pairs| is_short && pairs.len() <= MOST_MEMBERS);
+    pairs.and_then(|pairs| TraceState::from_key_value(pairs).ok()).unwrap_or_default()
+}
+
+fn to_span_context(context: TraceParent, state: TraceState) -> SpanContext {
     let flags = if context.is_sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() };
     let (trace, span) = (TraceId::from_bytes(context.trace_id()), SpanId::from_bytes(context.span_id()));
-    SpanContext::new(trace, span, flags, true, TraceState::default())
+    SpanContext::new(trace, span, flags, true, state)
 }
 
 fn to_traceparent(context: &SpanContext) -> Option<TraceParent> {

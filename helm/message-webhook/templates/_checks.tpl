@@ -127,6 +127,9 @@ What the schema cannot refuse, or not with a reason. Included by the one templat
 {{- if and $values.tests.existingSecret (not $values.tests.ca.existingSecret) (or $values.tls.http.existingSecret $values.tls.grpc.existingSecret) }}
 {{- fail "tests.existingSecret needs tests.ca.existingSecret where tls.http or tls.grpc is given: the test trusts nobody by itself." }}
 {{- end }}
+{{- if and $values.telemetry.ca.existingSecret (not (hasPrefix "https://" $values.telemetry.endpoint)) }}
+{{- fail "telemetry.ca.existingSecret needs a telemetry.endpoint of https://: nobody shows a certificate otherwise." }}
+{{- end }}
 {{- if and $values.keda.enabled (not $values.keda.triggers) }}
 {{- fail "keda.enabled needs keda.triggers." }}
 {{- end }}

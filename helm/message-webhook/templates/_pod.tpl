@@ -169,6 +169,11 @@ spec:
   mountPath: /etc/message-webhook/tls/grpc-clients
   readOnly: true
 {{- end }}
+{{- if and .Values.telemetry.endpoint .Values.telemetry.ca.existingSecret }}
+- name: telemetry-ca
+  mountPath: /etc/message-webhook/telemetry
+  readOnly: true
+{{- end }}
 {{- end }}
 
 {{- define "message-webhook.volumes" -}}
@@ -211,6 +216,14 @@ spec:
     items:
       - {key: {{ .key }}, path: ca.crt}
 {{- end }}
+{{- end }}
+{{- if and .Values.telemetry.endpoint .Values.telemetry.ca.existingSecret }}
+- name: telemetry-ca
+  secret:
+    secretName: {{ .Values.telemetry.ca.existingSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .Values.telemetry.ca.key }}, path: ca.crt}
 {{- end }}
 {{- end }}
 
@@ -256,6 +269,14 @@ spec:
   value: {{ .Values.telemetry.endpoint | quote }}
 - name: OTEL_EXPORTER_OTLP_PROTOCOL
   value: {{ .Values.telemetry.protocol | quote }}
+{{- if ne .Values.telemetry.compression "none" }}
+- name: OTEL_EXPORTER_OTLP_COMPRESSION
+  value: {{ .Values.telemetry.compression }}
+{{- end }}
+{{- if .Values.telemetry.ca.existingSecret }}
+- name: OTEL_EXPORTER_OTLP_CERTIFICATE
+  value: /etc/message-webhook/telemetry/ca.crt
+{{- end }}
 {{- range list "traces" "metrics" "logs" }}
 - name: {{ printf "OTEL_%s_EXPORTER" (upper .) }}
   value: {{ ternary "otlp" "none" (has . $.Values.telemetry.signals) }}

@@ -27,7 +27,7 @@ use super::{
     client::TrustedProxies,
     unread::{RequestBody, Rest},
 };
-use crate::domain::ClientCertificate;
+use crate::domain::{ClientCertificate, OverTls};
 
 /// Shared by a connection's socket and its requests.
 #[derive(Debug, Default)]
@@ -102,6 +102,7 @@ pub(super) struct Counted<S> {
 pub(super) struct Client {
     pub(super) peer: IpAddr,
     pub(super) proxies: TrustedProxies,
+    pub(super) is_tls: bool,
     pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -120,6 +121,9 @@ where
         let address = self.client.proxies.client_of(self.client.peer, &request);
         let (mut head, body) = request.into_parts();
         head.extensions.insert(address);
+        if self.client.is_tls {
+            head.extensions.insert(OverTls);
+        }
         if let Some(certificate) = &self.client.certificate {
             head.extensions.insert(Arc::clone(certificate));
         }

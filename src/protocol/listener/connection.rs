@@ -90,7 +90,8 @@ pub(super) async fn serve<S, B>(
         Some(Beginning::Tls) => return opening::refuse_tls(stream, &limits).await,
         None => return opening::say_goodbye(stream, &limits).await,
     };
-    let client = Client { peer, proxies, certificate: opening::client_certificate(&stream).map(Arc::new) };
+    let certificate = opening::client_certificate(&stream).map(Arc::new);
+    let client = Client { peer, proxies, is_tls: matches!(stream, Either::Right(_)), certificate };
     let service = Counted { service, activity: Arc::clone(&activity), linger: limits.linger, client };
     let (idle, when_idle) = match version {
         Version::H1 => (None, WhenIdle::Fail),

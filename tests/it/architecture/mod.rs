@@ -56,8 +56,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store::scylla", &["domain", "store", "telemetry"]),
     ("config", &["domain", "telemetry"]),
     // Names and set-up of logs, metrics and traces: everyone but the domain may use them. Of the domain they know the trace
-    // context that a message keeps.
-    ("telemetry", &["domain"]),
+    // context that a message keeps. Export over OTLP speaks TLS.
+    ("telemetry", &["domain", "tls"]),
     // What certificates and keys in files are to listeners and commands.
     ("tls", &["domain"]),
     ("domain", &[]),
@@ -67,7 +67,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str], &str)] = &[
     ("scylla", &["store::scylla"], "the driver and its CQL are a detail of one store"),
     ("axum", &["protocol::http", "protocol::admin", "middleware", "app"], "the web framework stays at the edge"),
-    ("tonic", &["protocol", "middleware", "app", "cli"], "gRPC stays at the edge"),
+    (
+        "tonic",
+        &["protocol", "middleware", "app", "cli", "telemetry"],
+        "gRPC stays at the edge, of which export over OTLP has its own",
+    ),
     ("prost", &["protocol::grpc", "cli"], "generated code stays with the edge and the command line's client"),
     ("opentelemetry", &["telemetry"], "spans and metrics have one face of our own"),
     ("opentelemetry_sdk", &["telemetry"], "as opentelemetry"),

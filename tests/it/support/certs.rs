@@ -129,7 +129,7 @@ impl HttpsClient {
         self.ask(request.body(Full::from(body)).expect("a request")).await
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    pub async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let asked = async {
             let answer = self.0.request(request).await.map_err(|error| format!("{error:?}"))?;
             let (status, version) = (answer.status().as_u16(), answer.version());

@@ -1,11 +1,14 @@
 //! A collector that keeps what it is sent, over both protocols of OTLP on one port.
 
 use std::{
+    io::{self, Read},
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
-use axum::{Router, body::Bytes, extract::State, routing::post};
+use axum::{Router, body::Bytes, extract::State, routing::post, serve::Listener};
+use flate2::read::GzDecoder;
+use http::HeaderMap;
 use opentelemetry_proto::tonic::{
     collector::{
         logs::v1::{
@@ -28,8 +31,10 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message;
-use tokio::net::TcpListener;
-use tonic::{Request, Response, Status};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
 /// What was sent so far.
 #[derive(Default)]
@@ -38,6 +43,8 @@ struct Kept {
     metrics: Vec<Metric>,
     logs: Vec<LogRecord>,
     resources: Vec<Resource>,
+    /// How many came compressed.
+    compressed: usize,
 }
 
 /// See the module. It ends with the test's runtime.
@@ -49,19 +56,64 @@ pub struct Collector {
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::begin(None).await
+    }
+
+    /// One that speaks TLS alone.
+    pub async fn start_with(tls: ServerConfig) -> Self {
+        Self::begin(Some(tls)).await
+    }
+
+    async fn begin(tls: Option<ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let collector = Self { address: listener.local_addr().expect("bound"), kept: Arc::default() };
+        type Sent = (State<Collector>, HeaderMap, Bytes);
         let http = Router::new()
-            .route("/v1/traces", post(|State(to): State<Self>, body: Bytes| async move { to.traces(decode(&body)) }))
-            .route("/v1/metrics", post(|State(to): State<Self>, body: Bytes| async move { to.metrics(decode(&body)) }))
-            .route("/v1/logs", post(|State(to): State<Self>, body: Bytes| async move { to.logs(decode(&body)) }))
+            .route(
+                "/v1/traces",
+                post(|(State(to), head, body): Sent| async move { to.traces(to.decode(&head, &body)) }),
+            )
+            .route(
+                "/v1/metrics",
+                post(|(State(to), head, body): Sent| async move { to.metrics(to.decode(&head, &body)) }),
+            )
+            .route("/v1/logs", post(|(State(to), head, body): Sent| async move { to.logs(to.decode(&head, &body)) }))
             .with_state(collector.clone());
-        let grpc = tonic::service::Routes::new(TraceServiceServer::new(collector.clone()))
-            .add_service(MetricsServiceServer::new(collector.clone()))
-            .add_service(LogsServiceServer::new(collector.clone()));
+        let gzip = CompressionEncoding::Gzip;
+        let grpc = tonic::service::Routes::new(TraceServiceServer::new(collector.clone()).accept_compressed(gzip))
+            .add_service(MetricsServiceServer::new(collector.clone()).accept_compressed(gzip))
+            .add_service(LogsServiceServer::new(collector.clone()).accept_compressed(gzip));
         let both = grpc.prepare().into_axum_router().fallback_service(http);
-        tokio::spawn(async move { axum::serve(listener, both).await });
+        match tls {
+            None => tokio::spawn(async move { axum::serve(listener, both).await }),
+            Some(config) => {
+                let listener = TlsListener { listener, acceptor: TlsAcceptor::from(Arc::new(config)) };
+                tokio::spawn(async move { axum::serve(listener, both).await })
+            }
+        };
         collector
+    }
+
+    /// How many batches came compressed.
+    pub fn compressed(&self) -> usize {
+        self.kept.lock().expect("no panic").compressed
+    }
+
+    fn decode<M: Message + Default>(&self, head: &HeaderMap, body: &[u8]) -> M {
+        if head.get("content-encoding").is_none() {
+            return M::decode(body).expect("protobuf");
+        }
+        self.kept.lock().expect("no panic").compressed += 1;
+        let mut plain = Vec::new();
+        GzDecoder::new(body).read_to_end(&mut plain).expect("gzip");
+        M::decode(plain.as_slice()).expect("protobuf")
+    }
+
+    fn taken<T>(&self, request: Request<T>) -> T {
+        if request.metadata().get("grpc-encoding").is_some_and(|encoding| encoding == "gzip") {
+            self.kept.lock().expect("no panic").compressed += 1;
+        }
+        request.into_inner()
     }
 
     /// The variables that send everything here.
@@ -117,8 +169,27 @@ impl Collector {
     }
 }
 
-fn decode<M: Message + Default>(body: &[u8]) -> M {
-    M::decode(body).expect("protobuf")
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, address)) = self.listener.accept().await else { continue };
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
 }
 
 /// The attribute `name` as a text.
@@ -137,7 +208,7 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.traces(request.into_inner());
+        self.traces(self.taken(request));
         Ok(Response::new(Default::default()))
     }
 }
@@ -148,7 +219,7 @@ impl MetricsService for Collector {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.metrics(request.into_inner());
+        self.metrics(self.taken(request));
         Ok(Response::new(Default::default()))
     }
 }
@@ -159,7 +230,7 @@ impl LogsService for Collector {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        self.logs(request.into_inner());
+        self.logs(self.taken(request));
         Ok(Response::new(Default::default()))
     }
 }

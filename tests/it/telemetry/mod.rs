@@ -2,13 +2,26 @@
 
 mod collector;
 
-use message_webhook::protocol::grpc::v1::{StartPosition, stream_messages_request::From as StreamFrom};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use message_webhook::{
+    protocol::grpc::v1::{StartPosition, stream_messages_request::From as StreamFrom},
+    tls::{H2, HTTP_1_1},
+};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+};
 use tokio::net::TcpListener;
 
 use self::collector::{Collector, text};
 use super::support::{
-    PATIENCE, ServerProcess, cli, client, eventually, get,
+    PATIENCE, ServerProcess,
+    certs::Authority,
+    cli, client, eventually, get,
     grpc::{self, with_key},
     message, post,
     process::{self, Builder},
@@ -112,6 +125,8 @@ async fn one_trace(way: &str, protocol: &str, keyspace: Option<&Keyspace>) {
     let of = |name: &str, attribute: &str| text(&span(name).attributes, attribute);
     if way == "http" {
         assert_eq!(of(server_name, "http.request.method").as_deref(), Some("POST"));
+        assert_eq!(of(server_name, "url.scheme").as_deref(), Some("http"));
+        assert_eq!(of(server_name, "url.path").as_deref(), Some(PATH));
         assert_eq!(of(server_name, "http.response.status_code").as_deref(), Some("200"));
     } else {
         assert_eq!(of(server_name, "rpc.system.name").as_deref(), Some("grpc"));
@@ -119,6 +134,9 @@ async fn one_trace(way: &str, protocol: &str, keyspace: Option<&Keyspace>) {
     }
     assert_eq!(of("submit", "message_webhook.outcome").as_deref(), Some("accepted"));
     assert_eq!(of("submit", "message_webhook.message_key"), of("deliver feed", "message_webhook.message_key"));
+    if keyspace.is_some() {
+        store.iter().for_each(|each| assert!(of(each, "server.address").is_some(), "{each}"));
+    }
     let system = if keyspace.is_some() { "cassandra" } else { "message-webhook-log" };
     assert_eq!(of(store[0], "db.system.name").as_deref(), Some(system));
     assert_eq!(collector.resource_attribute("service.name").as_deref(), Some("message-webhook"));
@@ -306,8 +324,8 @@ async fn variables_that_are_not_understood_are_told_and_stop_nothing() {
     let variables = [
         ("OTEL_PROPAGATORS", "tracecontext,baggage,b3"),
         ("OTEL_TRACES_SAMPLER", "sometimes"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "lzma"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
         ("OTEL_LOGS_EXPORTER", "console"),
     ];
@@ -332,11 +350,70 @@ async fn variables_that_are_not_understood_are_told_and_stop_nothing() {
 async fn an_exporter_that_cannot_be_made_is_told_and_stops_nothing() {
     let server = tokio::task::spawn_blocking(|| {
         ServerProcess::builder()
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-            .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1")
             .env("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent.pem")
             .start()
     });
     let server = server.await.expect("no panic");
+    for signal in ["traces", "metrics", "logs"] {
+        let told = format!("cannot export {signal}: /nonexistent.pem cannot be read");
+        assert!(server.stderr().contains(&told), "{}", server.stderr());
+    }
     submit(&server, "http", &key_of(&server, None), "s", None).await;
+}
+
+/// A server over TLS that exports over TLS, compressed, and goes on with all of its caller's context.
+async fn encrypted(protocol: &'static str) {
+    let authority = Authority::generate();
+    let pair = authority.server();
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let mut config = config.with_no_client_auth().with_single_cert(pair.chain(), key).expect("a pair");
+    config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
+    let collector = Collector::start_with(config).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, &authority.pem).expect("written");
+    let (cert, key) = pair.write(dir.path());
+    let text_of = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let builder = with_environment(ServerProcess::builder(), &collector.variables(protocol));
+    let server = builder
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://{}", collector.address))
+        .env("OTEL_EXPORTER_OTLP_CERTIFICATE", text_of(&ca))
+        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        .arg("--http-tls-cert-file")
+        .arg(text_of(&cert))
+        .arg("--http-tls-key-file")
+        .arg(text_of(&key))
+        .start();
+    let token = key_of(&server, None);
+    let request = http::Request::post(format!("https://localhost:{}{PATH}", server.http.port()))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .header("traceparent", sent("01"))
+        .header("tracestate", "vendor=a1,other@tenant=b")
+        .header("tracestate", "third=c");
+    let request = request.body(Full::new(Bytes::from(message("m1")))).expect("a request");
+    let client = authority.http_client(&[HTTP_1_1], 1);
+    assert_eq!(client.ask(request).await.expect("an answer").status, 200);
+    let span = eventually("the server's span", async || {
+        let spans = collector.spans();
+        spans.into_iter().find(|span| span.kind() == SpanKind::Server && hex(&span.trace_id) == TRACE)
+    })
+    .await;
+    assert_eq!(span.trace_state, "vendor=a1,other@tenant=b,third=c");
+    assert_eq!(text(&span.attributes, "url.scheme").as_deref(), Some("https"));
+    eventually("metrics", async || collector.metric("message_webhook_submissions_total")).await;
+    assert!(collector.compressed() > 0 && !collector.log_records().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_and_compressed_everything_arrives_by_grpc_with_the_callers_trace_state() {
+    encrypted("grpc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_and_compressed_everything_arrives_by_http_with_the_callers_trace_state() {
+    encrypted("http/protobuf").await;
 }
