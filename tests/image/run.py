@@ -98,6 +98,7 @@ def it_says_who_runs_what_and_of_which_commit_it_is(image, files, _):
     version = run("podman", "run", "--rm", "--network=none", *LIMITS, image, "--version").stdout.split()[-1]
     assert labels["version"] == version, (labels, version)
     assert len(labels["revision"].removesuffix("-modified")) == 40, labels
+    assert labels["source"].startswith("https://"), labels
 
 
 def the_same_files_make_the_same_image_to_the_bit(image, files, _):
@@ -111,6 +112,7 @@ def the_same_files_make_the_same_image_to_the_bit(image, files, _):
         run("buildah", "bud", "--isolation", "chroot", "--layers=false", "--timestamp", seconds, "--target", "prebuilt",
             "--build-arg", f"VERSION={labels['org.opencontainers.image.version']}",
             "--build-arg", f"REVISION={labels['org.opencontainers.image.revision']}",
+            "--build-arg", f"SOURCE={labels['org.opencontainers.image.source']}",
             "--quiet", "--tag", tag, "--file", "Containerfile", str(root))
         ids.add(run("buildah", "images", "--quiet", "--no-trunc", tag).stdout.strip())
         run("buildah", "rmi", tag, check=False)
