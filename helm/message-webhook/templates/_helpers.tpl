@@ -377,6 +377,9 @@ priorityClassName: {{ . }}
 {{- with $.Values.runtimeClassName }}
 runtimeClassName: {{ . }}
 {{- end }}
+{{- if not (kindIs "invalid" $.Values.hostUsers) }}
+hostUsers: {{ $.Values.hostUsers }}
+{{- end }}
 {{- with $.Values.schedulerName }}
 schedulerName: {{ . }}
 {{- end }}
