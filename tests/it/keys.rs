@@ -149,6 +149,35 @@ async fn a_browser_key_is_marked_in_its_text_and_works_from_its_pages_alone() {
     }
 }
 
+#[tokio::test]
+async fn budgets_under_a_browser_key_need_no_setting_and_know_clients_behind_a_proxy_apart() {
+    const SHOP: &str = "https://shop.example";
+    let made = |server: &ServerProcess| {
+        let made = server.cli(&["keys", "create", "--org", "acme", "--env", "dev", "--browser", "--origin", SHOP]);
+        made.stdout.trim().to_owned()
+    };
+    let sent = async |server: &ServerProcess, key: &str, from: &str| {
+        let request = super::support::client().post(format!("http://{}{PATH}", server.http)).bearer_auth(key);
+        let request = request.header("origin", SHOP).header("x-forwarded-for", from);
+        request.header("content-type", "application/json").body(message("sid")).send().await.expect("answered").status()
+    };
+    let server = ServerProcess::start();
+    let key = made(&server);
+    let mut refused = false;
+    for _ in 0..200 {
+        refused |= sent(&server, &key, "198.51.100.1").await == 429;
+    }
+    assert!(refused, "one sender has a budget");
+
+    let flags =
+        ["--trusted-proxies=127.0.0.1", "--browser-rate-limit-per-address=1/h", "--browser-rate-limit-per-sender=0"];
+    let server = flags.into_iter().fold(ServerProcess::builder(), |server, flag| server.arg(flag)).start();
+    let key = made(&server);
+    assert_eq!(sent(&server, &key, "198.51.100.1").await, 200);
+    assert_eq!(sent(&server, &key, "198.51.100.1").await, 429);
+    assert_eq!(sent(&server, &key, "198.51.100.2").await, 200);
+}
+
 #[test]
 fn a_browser_key_that_cannot_be_is_refused_with_what_to_write_instead() {
     let generate = ["keys", "generate", "--org", "acme", "--env", "dev", "--browser"];
