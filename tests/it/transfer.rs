@@ -65,6 +65,9 @@ async fn an_export_of_a_running_server_brings_everything_into_another_one() {
     let revoked = key_of(&server);
     let revoked = revoked.split('_').nth(2).expect("an id");
     assert_eq!(server.cli(&["keys", "revoke", revoked]).code, Some(0));
+    let browser = "keys create --org acme --env dev --browser --origin https://shop.example --rate 7/min --burst 3";
+    let browser = server.cli(&browser.split(' ').collect::<Vec<_>>());
+    let browser = browser.stdout.split('_').nth(3).expect("an id");
     fill(&server, &key, 0..1200).await;
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("backup.ndjson");
@@ -86,7 +89,10 @@ async fn an_export_of_a_running_server_brings_everything_into_another_one() {
     let imported = other.cli(&["import", text(&file)]);
     assert_eq!(imported.code, Some(0), "{imported:?}");
     assert!(imported.stderr.contains("1200 messages taken, 0 were there, 0 conflicts"), "{imported:?}");
-    assert!(imported.stderr.contains("1 keys taken"), "{imported:?}");
+    assert!(imported.stderr.contains("2 keys taken"), "{imported:?}");
+    let listed = other.cli(&["keys", "list"]).stdout;
+    let row = listed.lines().find(|row| row.starts_with(browser)).expect("taken over");
+    assert!(row.contains("7/min burst 3") && row.ends_with("https://shop.example"), "{row}");
     let again = other.cli(&["import", text(&file)]);
     assert!(again.stderr.contains("0 messages taken, 1200 were there, 0 conflicts"), "{again:?}");
     assert!(again.stderr.contains("0 keys taken"), "{again:?}");
