@@ -360,4 +360,30 @@ mod tests {
         state.forget(Timestamp::from_seconds(200).expect("a time"), Duration::from_secs(100));
         assert_eq!(state.keys(None).len(), 1);
     }
+
+    #[test]
+    fn what_a_key_has_of_its_own_stands_behind_what_every_key_has_and_a_part_of_a_later_program_is_skipped() {
+        let owner = KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Dev };
+        let plain = KeyRecord {
+            id: KeyId::new("abcdefgh2345").expect("an id"),
+            owner,
+            scopes: [Scope::Submit].into_iter().collect(),
+            rate: None,
+            origins: Vec::new(),
+            secret_hash: SecretHash::from_bytes([7; 32]),
+            created_at: Timestamp::EPOCH,
+            expires_at: None,
+            revoked_at: None,
+        };
+        let before = [&[1, 1, 4], b"acme".as_slice(), &[1], &[7; 32], &[0; 8]].concat();
+        assert_eq!(encode_key(&plain), before, "as ever");
+        let origins = vec![Origin::parse("https://a.example").expect("an origin")];
+        let own = KeyRecord { rate: Rate::parse("50/s"), origins, ..plain };
+        let parts = [b"\x03\x04\0\0\050/s".as_slice(), b"\x04\x11\0\0\0https://a.example"].concat();
+        let bytes = encode_key(&own);
+        assert_eq!(bytes, [before, parts].concat());
+        assert_eq!(decode_key(&own.id, &bytes).as_ref(), Ok(&own));
+        let later = [bytes, vec![200, 1, 0, 0, 0, 9]].concat();
+        assert_eq!(decode_key(&own.id, &later), Ok(own));
+    }
 }
