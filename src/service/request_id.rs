@@ -34,7 +34,8 @@ impl RequestId {
         let bytes = value.as_bytes();
         let proper = (1..=MAX_BYTES).contains(&bytes.len())
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(b));
-        proper.then(|| Self(Text::Sent(value.clone())))
+        // Copied: as it came it is a piece of the whole head, which it would keep as long as the call lasts.
+        proper.then(|| HeaderValue::from_bytes(bytes).ok()).flatten().map(|id| Self(Text::Sent(id)))
     }
 
     /// A fresh id of 32 hexadecimal digits: half of them random for the process, half a scrambled count.

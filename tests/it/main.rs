@@ -26,6 +26,9 @@ mod faults;
 mod feed;
 mod grpc;
 mod history;
+// Looks at processes as Linux shows them.
+#[cfg(target_os = "linux")]
+mod hostile;
 mod http;
 mod keys;
 // Its disk is a library that Linux preloads.

@@ -8,6 +8,7 @@ mod error;
 mod foreign;
 mod framework;
 mod get;
+mod head;
 mod health;
 mod key_service;
 mod list;
@@ -166,6 +167,7 @@ where
 {
     async fn answer(&self, call: &Call, request: http::Request<B>) -> http::Response<Body> {
         let mut request = request.map(|body| received::Received::new(body, &self.parts, call));
+        head::shrink(&mut request);
         request.extensions_mut().insert(call.clone());
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
         let answered = if service == Some(<MessageServiceServer<Messages> as NamedService>::NAME) {

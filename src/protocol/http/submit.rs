@@ -3,7 +3,7 @@
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Version,
+    HeaderMap, HeaderValue, Request, Uri, Version,
     header::{CONNECTION, CONTENT_TYPE},
 };
 use serde::{Serialize, Serializer};
@@ -61,6 +61,8 @@ async fn receive<'a, B: http_body::Body<Data = Bytes> + Unpin>(
     let (org, env) = paths::target_of(request.uri().path())?;
     let permit = http.service.authorize::<Submit>(call, org, env)?;
     headers::check(request.headers())?;
+    // A head may be large, and the body may take its time.
+    (*request.headers_mut(), *request.uri_mut()) = (HeaderMap::new(), Uri::default());
     let body_limits = body::Limits { bytes: limits.body_bytes, timeout: http.body_timeout };
     let (body, held) = body::read(request.body_mut(), &body_limits, permit.share()).await?;
     let draft = message::parse(&body, limits.media.clone())?.build()?;

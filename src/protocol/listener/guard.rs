@@ -14,10 +14,14 @@ use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
+    task::coop,
     time::{Instant, Sleep},
 };
 
 use super::{ConnectionLimits, activity::Activity};
+
+/// Of what is read for each unit of a task's budget, which has 128: some 16 KiB are worked at in one turn, or what one read gave.
+const BYTES_A_UNIT: usize = 128;
 
 /// What happens when no request was in flight for too long.
 pub(super) enum WhenIdle {
@@ -146,15 +150,30 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
             this.progressed();
             return Poll::Ready(Ok(()));
         }
+        let before = buffer.filled().len();
         match Pin::new(&mut this.io).poll_read(cx, buffer) {
             Poll::Ready(result) => {
                 this.progressed();
+                let read = buffer.filled().len().saturating_sub(before);
+                pay(read, cx);
                 Poll::Ready(result)
             }
             Poll::Pending => match this.stalled(cx) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             },
+        }
+    }
+}
+
+/// Takes what `read` bytes cost from what the task may do before others have their turn. Tokio counts reads, however much
+/// they give: a flood of small frames would keep a thread for a hundred thousand of them.
+fn pay(read: usize, cx: &mut Context<'_>) {
+    for _ in 0..read / BYTES_A_UNIT {
+        match coop::poll_proceed(cx) {
+            Poll::Ready(unit) => unit.made_progress(),
+            // The next read finds nothing left, and the task is woken for it.
+            Poll::Pending => return,
         }
     }
 }
@@ -232,5 +251,30 @@ impl Timer {
             }
             sleep.as_mut().reset(deadline);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_always_has_more_to_read_lets_others_have_their_turn() {
+        let limits = Arc::new(ConnectionLimits::default());
+        let endless = tokio::io::repeat(0);
+        let mut guarded = Guarded::new(endless, Bytes::new(), limits, Arc::default(), WhenIdle::Fail);
+        let mut scratch = vec![0; 8192];
+        // A turn of its own, with all that a task may do in one.
+        let read = tokio::spawn(std::future::poll_fn(move |cx| {
+            let mut read = 0;
+            while coop::has_budget_remaining() && read < 1 << 30 {
+                let mut buffer = ReadBuf::new(&mut scratch);
+                assert!(Pin::new(&mut guarded).poll_read(cx, &mut buffer).is_ready());
+                read += buffer.filled().len();
+            }
+            Poll::Ready(read)
+        }));
+        let read = read.await.expect("no panic");
+        assert!((8 << 10..=32 << 10).contains(&read), "{read} bytes in one turn");
     }
 }

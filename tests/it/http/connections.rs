@@ -1,11 +1,6 @@
 //! What clients may do with a connection.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use message_webhook::{
     domain::{Environment, Scope},
@@ -206,71 +201,4 @@ async fn more_clients_than_open_files_leave_the_store_and_the_other_ports_what_t
     drop(others);
     last.send(post(PATH, key, GOOD)).await;
     assert_eq!(last.answer().await.status, 200);
-}
-
-/// As many as the machine lets one process have, at most 10,000. The clients are a process of their own, because each
-/// end of a connection takes a descriptor.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_idle_connections_do_not_disturb_a_working_one() {
-    const SPARE: u64 = 1000;
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let count = files.saturating_sub(SPARE).min(10_000);
-    assert!(count > 0, "only {files} files may be open");
-
-    let edges = Edges::start().await;
-    let mut clients = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--ignored", "--exact", "--nocapture", "http::connections::holds_idle_connections"])
-        .env("IDLE_CONNECTIONS_TO", edges.http.to_string())
-        .env("IDLE_CONNECTIONS", count.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut lines = BufReader::new(clients.stdout.take().expect("piped")).lines();
-    // The pipe stays open: the clients' own test harness has more to say.
-    let waiting = tokio::task::spawn_blocking(move || {
-        let opened = lines.any(|line| line.expect("text").ends_with("all open"));
-        (opened, lines)
-    });
-    let (opened, _lines) = waiting.await.expect("no panic");
-    assert!(opened, "the clients could not connect");
-
-    let mut client = Client::connect(edges.http).await;
-    for _ in 0..100 {
-        client.send(post(PATH, &edges.key, GOOD)).await;
-        assert_eq!(client.answer().await.status, 200);
-    }
-    drop(clients.stdin.take());
-    assert!(clients.wait().expect("ended").success(), "the clients' connections were kept");
-}
-
-/// Not a test of its own: the other half of the one above, which starts it.
-#[test]
-#[ignore = "started by another test"]
-fn holds_idle_connections() {
-    let address: SocketAddr = std::env::var("IDLE_CONNECTIONS_TO").expect("set").parse().expect("an address");
-    let count: usize = std::env::var("IDLE_CONNECTIONS").expect("set").parse().expect("a number");
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let mut connections = Vec::new();
-    for number in 0..count {
-        let mut stream = TcpStream::connect(address).expect("connected");
-        // Half of them have been answered before they fall idle.
-        if number % 2 == 0 {
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
-            assert_ne!(stream.read(&mut [0; 4096]).expect("read"), 0, "number {number} was closed");
-        }
-        connections.push(stream);
-    }
-    println!("all open");
-    std::io::stdin().read_to_end(&mut Vec::new()).expect("until the other half is done");
-    for (number, stream) in connections.iter_mut().enumerate() {
-        stream.set_nonblocking(true).expect("set");
-        // An answered one may still hold the rest of its answer; an end would be zero bytes.
-        while let Ok(read) = stream.read(&mut [0; 4096]) {
-            assert_ne!(read, 0, "number {number} was closed");
-        }
-    }
 }

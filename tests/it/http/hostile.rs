@@ -13,6 +13,7 @@ use tokio::{io::AsyncWriteExt, time::Instant};
 
 use crate::support::{
     edges::{Edges, PATH, Settings},
+    frames::{self, Raw},
     raw::{Client, PATIENCE, ask, post},
 };
 
@@ -99,6 +100,24 @@ async fn half_of_a_preface_is_not_waited_for_longer_than_a_head() {
     let mut client = Client::connect(edges.http).await;
     client.send("PRI * HTTP/2.0").await;
     assert!(client.is_closed_silently().await);
+}
+
+#[tokio::test]
+async fn who_answers_no_ping_is_let_go_in_the_middle_of_a_request_too() {
+    let connections = ConnectionLimits { ping: SHORT, ..ConnectionLimits::default() };
+    let edges = Edges::start_with(Settings { connections, ..Settings::default() }).await;
+    let authorization = format!("Bearer {}", edges.key);
+    let head = frames::block(frames::post(PATH, "application/json", &authorization));
+    let mut gone = Raw::open(edges.http, &[]).await;
+    gone.send(&frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &head)).await;
+    let mut pinged = false;
+    let end = async {
+        while let Some((kind, _)) = gone.next().await {
+            pinged |= kind == frames::PING;
+        }
+    };
+    tokio::time::timeout(PATIENCE / 4, end).await.expect("an end");
+    assert!(pinged);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ pub mod cut;
 pub mod dice;
 pub mod edges;
 pub mod flaky;
+pub mod frames;
 pub mod grpc;
 pub mod h2;
 pub mod leases;

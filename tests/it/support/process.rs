@@ -136,6 +136,22 @@ impl ServerProcess {
         wait_until("the process to halt", halted);
     }
 
+    /// Memory that it has now.
+    pub fn resident_bytes(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// Memory that it had at most so far.
+    pub fn peak_bytes(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a known field");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of kB") * 1024
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_some()
