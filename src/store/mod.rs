@@ -9,6 +9,8 @@ pub mod scylla;
 mod transfer;
 
 pub use observed::Observed;
+#[cfg(any(test, fuzzing))]
+pub(crate) use record::{Draft as RecordDraft, View as RecordView};
 pub use transfer::{ExportPage, ImportInto, Imported};
 
 pub use crate::domain::{

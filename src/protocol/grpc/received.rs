@@ -145,6 +145,8 @@ where
                 *this.watch = None;
                 return Poll::Ready(Some(Err(error.into())));
             }
+            // The framework takes the end right behind a prefix for a good one.
+            Poll::Ready(None) if watch.at != At::BEGIN => Failure::not_protobuf(),
             Poll::Ready(None) => {
                 *this.watch = None;
                 return Poll::Ready(None);

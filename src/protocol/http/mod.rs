@@ -42,6 +42,12 @@ use crate::{
 
 pub use docs::openapi_json;
 
+/// What a body says.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_body(body: &[u8]) -> Result<crate::domain::Draft, Failure> {
+    Ok(message::parse(body, crate::domain::MediaRules::default())?.build()?)
+}
+
 /// The HTTP edge.
 pub struct Http {
     service: Arc<MessageService>,

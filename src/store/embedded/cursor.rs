@@ -17,7 +17,8 @@ use super::{
     log::{
         Link, Log, Position,
         frame::{FRAME_HEADER, FrameHeader},
-        reader::{ReadError, Walker, Window},
+        reader::{ReadError, Step, Walker, Window},
+        segment::SegmentHeader,
     },
     shared::Shared,
 };
@@ -213,14 +214,29 @@ fn behind_damage(shared: &Shared, position: Position, is_ours: impl Fn(u64) -> b
     let next =
         window.next_header(position.offset().saturating_add(1)).map_err(|error| unreadable(shared, error.into()))?;
     if let Ok(Some(next)) = next {
-        return if is_ours(next.previous.checksum) {
+        return if is_ours(next.previous.checksum) && !is_whole(shared, &segment, next.previous)? {
             Ok(Begin::Lost(FeedPosition::at_frame(log, &next)))
         } else {
             Err(left())
         };
     }
     let next = log.segment(number.saturating_add(1)).filter(|next| is_ours(next.previous.checksum)).ok_or_else(left)?;
+    if is_whole(shared, &segment, next.previous)? {
+        return Err(left());
+    }
     Walker::new(log, &next).map(Begin::walk).map_err(|error| unreadable(shared, error))
+}
+
+/// Whether every record of the frame can be found. Then a place in it where there is none was made up, and nothing is lost.
+fn is_whole(shared: &Shared, segment: &SegmentHeader, frame: Link) -> Result<bool, Error> {
+    let Ok(frame) = shared.log.frame(frame.position) else { return Ok(false) };
+    let first = frame.position.offset().saturating_add(FRAME_HEADER as u32);
+    let failed = |error| unreadable(shared, error);
+    let mut walker = Walker::inside(&shared.log, segment, first, frame).map_err(failed)?;
+    while walker.position().offset() < frame.end() {
+        let Some(Step::Record(..)) = walker.step().map_err(failed)? else { return Ok(false) };
+    }
+    Ok(true)
 }
 
 /// A place in a segment that was removed is good as long as nothing after it was removed with it.

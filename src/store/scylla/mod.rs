@@ -68,6 +68,8 @@ use quick_cache::sync::Cache;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use connect_error::ConnectError;
+#[cfg(any(test, fuzzing))]
+pub(crate) use cursor::{FeedPosition as CursorPosition, read_token, token};
 pub use encryption::{Encryption, Tls, TlsContents};
 pub use login::Login;
 pub use options::{Options, Serial};

@@ -5,13 +5,15 @@ use std::path::Path;
 use message_webhook::{
     domain::{Error, Kind},
     store::{
-        FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore, Outcome, TransferStore,
+        Cursor, FeedFrom, FeedOrder, FeedStart, FeedStore, Lifecycle, MessageStore, Outcome, TransferStore,
         embedded::{EmbeddedStore, Left, Mode, Options},
     },
 };
 
 use super::tools::*;
-use crate::conformance::fixture::{PATIENCE, follow_after, message_saying, sender, up_to};
+use crate::conformance::fixture::{
+    PATIENCE, follow_after, message_saying, page_after, place_of, read_feed, sender, up_to,
+};
 
 /// A store of three groups, as a kill right after the last answer leaves it.
 async fn killed() -> tempfile::TempDir {
@@ -39,6 +41,27 @@ async fn killed_after(work: impl AsyncFn(&EmbeddedStore)) -> tempfile::TempDir {
         }
     }
     panic!("this machine is too slow to copy a store within a second");
+}
+
+#[tokio::test]
+async fn a_cursor_that_somebody_made_up_is_refused_and_nothing_is_called_lost() {
+    let dir = tempdir();
+    let (store, _) = open(dir.path()).await;
+    fill(&store, 0..3, 300).await;
+    fill(&store, 3..6, 300).await;
+    let (items, _) = read_feed(&store, place_of(&store, FeedStart::Start).await, 100).await;
+    let mut refused = 0;
+    for (item, bit) in items.iter().flat_map(|item| (0..24).map(move |bit| (item, bit))) {
+        let mut bytes = item.cursor.0.clone();
+        // Of the position, which ends there.
+        bytes[9 - bit / 8] ^= 1 << (bit % 8);
+        if let Err(error) = page_after(&store, &Cursor(bytes), up_to(1)).await {
+            assert_eq!(error.kind(), Kind::CursorExpired, "bit {bit}: {error}");
+            refused += 1;
+        }
+    }
+    assert!(refused > items.len() * 20, "{refused} of {}", items.len() * 24);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ async fn what_was_taken_in_before_a_message_that_cannot_be_read_is_answered_befo
         ("compressed without saying how", vec![1, 0, 0, 0, 0], Code::InvalidArgument, "INVALID_ARGUMENT"),
         ("half a message", framed(b"\x08\x01")[..6].to_vec(), Code::InvalidArgument, "INVALID_ARGUMENT"),
         ("half a frame", vec![0, 0, 0], Code::InvalidArgument, "INVALID_ARGUMENT"),
+        ("a prefix alone", vec![0, 0, 0, 0, 9], Code::InvalidArgument, "INVALID_ARGUMENT"),
         ("too large to hold", vec![0, 0x10, 0, 0, 0], Code::ResourceExhausted, "BODY_TOO_LARGE"),
     ] {
         let store = FlakyStore::with_gate(0);
