@@ -30,6 +30,7 @@ mod history;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod http;
+mod isolation;
 mod keys;
 // Its disk is a library that Linux preloads.
 #[cfg(target_os = "linux")]
