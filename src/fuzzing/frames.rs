@@ -41,10 +41,12 @@ use crate::{
             submit_messages_response::Result as Answer,
         },
     },
-    service::{AdmissionLimits, BodyLimits, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState},
+    service::{
+        AdmissionLimits, BodyLimits, FailedAuth, Keys, Limits, MessageService, RateLimits, Readiness, ReadinessState,
+    },
     store::{
-        Acceptance, ExportPage, FeedFollower, FeedFrom, FeedOrder, Imported, ListedKey, MessagePage, MessageStore,
-        Outcome, PageLimit, PageToken,
+        Acceptance, ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStore, ImportInto, Imported, KeyStore,
+        Lifecycle, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken, Store, TransferStore,
     },
 };
 
@@ -168,22 +170,34 @@ fn edge() -> Call {
     let owner = KeyOwner::Org { org: OrgId::new("acme").unwrap(), env: Environment::Dev };
     let key = NewKey::generate(owner, [Scope::Submit].into_iter().collect(), Timestamp::EPOCH, None).unwrap();
     let authorization = format!("Bearer {}", key.text.reveal());
-    let store: Arc<dyn MessageStore> = Arc::new(AcceptsAll(key.record));
+    let store = Arc::new(AcceptsAll(key.record));
     let limits = Limits {
         body_bytes: BODY_BYTES,
         store_deadline: Duration::from_secs(30),
         media: MediaRules::default(),
         bodies: BodyLimits { bytes: 64 << 20, waiting: 4096 },
         admission: AdmissionLimits { in_flight: 4096, rates: RateLimits::default() },
+        streams: 16,
         metrics_per_org: 0,
     };
     let closing = CancellationToken::new();
-    let service = Arc::new(MessageService::new(Arc::clone(&store), limits, closing.clone()));
+    let service = Arc::new(MessageService::new(
+        Arc::clone(&store) as Arc<dyn Store>,
+        Arc::new(SystemClock),
+        limits,
+        closing.clone(),
+    ));
     let keys = Arc::new(Keys::new(store, Arc::new(SystemClock)));
     let readiness = Readiness::starting();
     readiness.set(ReadinessState::Ready);
     let grpc = Grpc::new(service, Arc::clone(&keys), &readiness, closing, Duration::from_secs(30)).unwrap();
-    let entry = Entry { keys, key_deadline: Duration::from_secs(30), max_in_flight: 4096, cors: Cors::default() };
+    let entry = Entry {
+        keys,
+        key_deadline: Duration::from_secs(30),
+        failed_auth: Arc::new(FailedAuth::new(None)),
+        max_in_flight: 4096,
+        cors: Cors::default(),
+    };
     let service = Mutex::new(middleware::grpc(grpc, entry));
     Box::new(move |pieces| {
         let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece))));
@@ -232,26 +246,6 @@ impl MessageStore for AcceptsAll {
         Ok(Outcome::Accepted(Acceptance { accepted_at: Timestamp::EPOCH, duplicates_until: Timestamp::EPOCH }))
     }
 
-    async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
-        Ok((*id == self.0.id).then(|| self.0.clone()))
-    }
-
-    async fn touch_keys(&self, _: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn check(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn close(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn retention(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-
     async fn get(&self, _: &MessageKey) -> Result<Option<Message>, Error> {
         no()
     }
@@ -259,21 +253,23 @@ impl MessageStore for AcceptsAll {
     async fn list(&self, _: &Sender, _: Option<&PageToken>, _: PageLimit) -> Result<MessagePage, Error> {
         no()
     }
+}
 
+#[async_trait]
+impl FeedStore for AcceptsAll {
     async fn follow(&self, _: FeedFrom, _: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         no()
     }
+}
 
-    async fn export(&self, _: Option<&PageToken>, _: PageLimit) -> Result<ExportPage, Error> {
-        no()
-    }
-
-    async fn import(&self, _: Vec<Message>, _: bool) -> Result<Vec<Imported>, Error> {
-        no()
-    }
-
+#[async_trait]
+impl KeyStore for AcceptsAll {
     async fn create_key(&self, _: KeyRecord) -> Result<(), Error> {
         no()
+    }
+
+    async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
+        Ok((*id == self.0.id).then(|| self.0.clone()))
     }
 
     async fn keys(&self, _: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
@@ -282,5 +278,31 @@ impl MessageStore for AcceptsAll {
 
     async fn revoke_key(&self, _: &KeyId, _: Timestamp) -> Result<Option<KeyRecord>, Error> {
         no()
+    }
+
+    async fn touch_keys(&self, _: Vec<(KeyId, Timestamp)>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl TransferStore for AcceptsAll {
+    async fn export(&self, _: Option<&PageToken>, _: PageLimit) -> Result<ExportPage, Error> {
+        no()
+    }
+
+    async fn import(&self, _: Vec<Message>, _: ImportInto) -> Result<Vec<Imported>, Error> {
+        no()
+    }
+}
+
+#[async_trait]
+impl Lifecycle for AcceptsAll {
+    async fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        Ok(())
     }
 }

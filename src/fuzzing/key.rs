@@ -2,7 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Environment, KeyId, KeyOwner, KeyRecord, OrgId, PresentedKey, Scopes, SecretHash, Timestamp};
+use crate::domain::{
+    Environment, KeyId, KeyOwner, KeyRecord, OrgId, Origin, PresentedKey, Scopes, SecretHash, Timestamp,
+};
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const REALMS: [&str; 3] = ["dev", "prod", "platform"];
@@ -13,7 +15,7 @@ pub fn key(data: &[u8]) {
         agree(text);
     }
     let Some((parts, changes)) = data.split_at_checked(45) else { return };
-    let mut text = made(usize::from(parts[0] % 3), &parts[1..13], &parts[13..]);
+    let mut text = made(usize::from(parts[0] % 3), parts[0] & 0x80 != 0, &parts[1..13], &parts[13..]);
     assert!(read(&text).is_some(), "{text}");
     agree(&text);
     for change in changes.chunks_exact(2).take(4) {
@@ -30,19 +32,23 @@ fn agree(text: &str) {
     let (ours, plain) = (PresentedKey::parse(text), read(text));
     match (ours, plain) {
         (None, None) => {}
-        (Some(ours), Some((realm, id, secret))) => {
-            assert_eq!(ours.id.as_str(), id);
+        (Some(ours), Some((realm, is_browser, id, secret))) => {
+            assert_eq!((ours.id.as_str(), ours.is_browser()), (id.as_str(), is_browser));
             for other in REALMS {
-                assert_eq!(ours.proves(&record(other, &id, &secret)), other == realm, "{text}");
+                assert_eq!(ours.proves(&record(other, is_browser, &id, &secret)), other == realm, "{text}");
+                assert!(!ours.proves(&record(other, !is_browser, &id, &secret)), "{text}");
             }
-            assert!(!ours.proves(&record(realm, &id, &secret[..31])), "{text}");
-            assert!(!ours.proves(&record(realm, "aaaaaaaaaaab", &secret)) || id == "aaaaaaaaaaab", "{text}");
+            assert!(!ours.proves(&record(realm, is_browser, &id, &secret[..31])), "{text}");
+            assert!(
+                !ours.proves(&record(realm, is_browser, "aaaaaaaaaaab", &secret)) || id == "aaaaaaaaaaab",
+                "{text}"
+            );
         }
         (ours, plain) => panic!("{text:?} is a key: {} and {}", ours.is_some(), plain.is_some()),
     }
 }
 
-fn record(realm: &str, id: &str, secret: &[u8]) -> KeyRecord {
+fn record(realm: &str, is_browser: bool, id: &str, secret: &[u8]) -> KeyRecord {
     let org = OrgId::new("acme").unwrap();
     let owner = match realm {
         "platform" => KeyOwner::Platform,
@@ -52,6 +58,8 @@ fn record(realm: &str, id: &str, secret: &[u8]) -> KeyRecord {
         id: KeyId::new(id).unwrap(),
         owner,
         scopes: Scopes::default(),
+        rate: None,
+        origins: if is_browser { vec![Origin::parse("https://a.example").unwrap()].into() } else { Vec::new().into() },
         secret_hash: SecretHash::from_bytes(Sha256::digest(secret).into()),
         created_at: Timestamp::EPOCH,
         expires_at: None,
@@ -59,9 +67,9 @@ fn record(realm: &str, id: &str, secret: &[u8]) -> KeyRecord {
     }
 }
 
-fn made(realm: usize, id: &[u8], secret: &[u8]) -> String {
+fn made(realm: usize, is_browser: bool, id: &[u8], secret: &[u8]) -> String {
     let id: String = id.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
-    let head = format!("mw_{}_{id}_", REALMS[realm]);
+    let head = format!("mw_{}_{}{id}_", REALMS[realm], if is_browser { "b_" } else { "" });
     let sum = crc32(&[head.as_bytes(), secret].concat());
     let bits: Vec<u8> =
         [secret, &sum.to_be_bytes()].concat().iter().flat_map(|b| (0..8).rev().map(move |at| b >> at & 1)).collect();
@@ -69,10 +77,14 @@ fn made(realm: usize, id: &[u8], secret: &[u8]) -> String {
     head + &groups.map(|five| char::from(ALPHABET[usize::from(five)])).collect::<String>()
 }
 
-/// Realm, id and secret.
-fn read(text: &str) -> Option<(&'static str, String, Vec<u8>)> {
+/// Realm, whether it is a browser key, id and secret.
+fn read(text: &str) -> Option<(&'static str, bool, String, Vec<u8>)> {
     let parts: Vec<_> = text.split('_').collect();
-    let [prefix, realm, id, tail] = parts[..] else { return None };
+    let (prefix, realm, is_browser, id, tail) = match parts[..] {
+        [prefix, realm, id, tail] => (prefix, realm, false, id, tail),
+        [prefix, realm, "b", id, tail] => (prefix, realm, true, id, tail),
+        _ => return None,
+    };
     let realm = REALMS.into_iter().find(|word| *word == realm)?;
     let five = |byte: u8| ALPHABET.iter().position(|symbol| *symbol == byte);
     if prefix != "mw" || id.len() != 12 || !id.bytes().all(|byte| five(byte).is_some()) || tail.len() != 58 {
@@ -88,7 +100,8 @@ fn read(text: &str) -> Option<(&'static str, String, Vec<u8>)> {
     let bytes: Vec<u8> = bits[..288].chunks(8).map(byte).collect();
     let (secret, sum) = bytes.split_at(32);
     let head = &text[..text.len() - 58];
-    (crc32(&[head.as_bytes(), secret].concat()).to_be_bytes() == sum).then(|| (realm, id.to_owned(), secret.to_vec()))
+    (crc32(&[head.as_bytes(), secret].concat()).to_be_bytes() == sum)
+        .then(|| (realm, is_browser, id.to_owned(), secret.to_vec()))
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

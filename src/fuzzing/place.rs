@@ -11,7 +11,8 @@ use crate::{
         Timestamp,
     },
     store::{
-        Cursor, FeedFrom, FeedOrder, FeedStart, MessageStore, PageLimit, PageToken,
+        Cursor, FeedFollower, FeedFrom, FeedOrder, FeedStart, FeedStore, MessageStore, PageLimit, PageToken,
+        TransferStore,
         embedded::{EmbeddedStore, Options},
         scylla,
     },
@@ -126,7 +127,6 @@ async fn follow(store: &EmbeddedStore, cursor: Cursor) -> Result<usize, Error> {
     let mut seen = 0;
     loop {
         let page = follower.next(LIMIT).await?;
-        assert_eq!(page.next, follower.cursor());
         if page.items.is_empty() {
             return Ok(seen);
         }
@@ -155,9 +155,14 @@ fn scene() -> &'static Scene {
     })
 }
 
+/// Where a follower stands: a page without messages goes on where it began.
+async fn stands_at(mut follower: Box<dyn FeedFollower>) -> Result<Cursor, Error> {
+    Ok(follower.next(PageLimit { messages: 0, bytes: 0 }).await?.next)
+}
+
 async fn fill(store: &EmbeddedStore) -> Result<Vec<Box<[u8]>>, Error> {
     let start = store.follow(FeedFrom::Start(FeedStart::Start), FeedOrder::Ordered).await?;
-    let mut places = vec![start.cursor().0];
+    let mut places = vec![stands_at(start).await?.0];
     for number in 0..MESSAGES {
         let Sender { org, env, from_id } = sender(["acme", "other"][number % 2]);
         let sid = MessageSid::new(format!("msg_{number}")).unwrap();
@@ -165,10 +170,10 @@ async fn fill(store: &EmbeddedStore) -> Result<Vec<Box<[u8]>>, Error> {
         store.submit(NewMessage::new(MessageKey { org, env, sid }, content)).await?;
     }
     let now = store.follow(FeedFrom::Start(FeedStart::Now), FeedOrder::Ordered).await?;
-    places.push(now.cursor().0);
+    places.push(stands_at(now).await?.0);
     let mut follower = store.follow(FeedFrom::Start(FeedStart::Start), FeedOrder::Ordered).await?;
     places.extend(follower.next(LIMIT).await?.items.into_iter().map(|item| item.cursor.0));
-    places.push(follower.cursor().0);
+    places.push(stands_at(follower).await?.0);
     places.extend(store.list(&sender("acme"), None, LIMIT).await?.next.map(|token| token.0));
     places.extend(store.list(&sender("other"), None, LIMIT).await?.next.map(|token| token.0));
     let export = store.export(None, LIMIT).await?.next;

@@ -17,7 +17,7 @@ use super::{
     log::{
         Link, Log, Position,
         frame::{FRAME_HEADER, FrameHeader},
-        reader::{ReadError, Step, Walker, Window},
+        reader::{ReadError, WalkStep, Walker, Window},
         segment::SegmentHeader,
     },
     shared::Shared,
@@ -234,7 +234,7 @@ fn is_whole(shared: &Shared, segment: &SegmentHeader, frame: Link) -> Result<boo
     let failed = |error| unreadable(shared, error);
     let mut walker = Walker::inside(&shared.log, segment, first, frame).map_err(failed)?;
     while walker.position().offset() < frame.end() {
-        let Some(Step::Record(..)) = walker.step().map_err(failed)? else { return Ok(false) };
+        let Some(WalkStep::Record(..)) = walker.step().map_err(failed)? else { return Ok(false) };
     }
     Ok(true)
 }

@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(encode_key(&plain), before, "as ever");
         let origins = vec![Origin::parse("https://a.example").expect("an origin")];
         let own = KeyRecord { rate: Rate::parse("50/s"), origins, ..plain };
-        let parts = [b"\x03\x04\0\0\050/s".as_slice(), b"\x04\x11\0\0\0https://a.example"].concat();
+        let parts = [b"\x03\x04\x00\x00\x0050/s".as_slice(), b"\x04\x11\x00\x00\x00https://a.example"].concat();
         let bytes = encode_key(&own);
         assert_eq!(bytes, [before, parts].concat());
         assert_eq!(decode_key(&own.id, &bytes).as_ref(), Ok(&own));

@@ -1,12 +1,11 @@
 //! What clients may do with a connection.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use message_webhook::{
     domain::{Environment, Scope},
     protocol::listener::ConnectionLimits,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,

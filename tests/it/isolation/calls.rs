@@ -251,6 +251,7 @@ impl World {
             platform,
             scopes: vec![KeyScope::Admin.into()],
             expires_at: None,
+            ..CreateKeyRequest::default()
         };
         if caller != other {
             self.is_denied(caller, other, async |target| {

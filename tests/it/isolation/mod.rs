@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use message_webhook::{
     domain::SystemClock,
-    store::{MessageStore, scylla::ScyllaStore},
+    store::{Store, scylla::ScyllaStore},
 };
 
 use self::world::World;
@@ -33,7 +33,7 @@ async fn random_calls(world: &mut World, calls: u64) {
     world.everything_is_as_its_owner_left_it().await;
 }
 
-async fn on_scylla(keyspace: &Keyspace) -> Arc<dyn MessageStore> {
+async fn on_scylla(keyspace: &Keyspace) -> Arc<dyn Store> {
     Arc::new(ScyllaStore::connect(keyspace.options(), Arc::new(SystemClock)).await.expect("a store"))
 }
 
