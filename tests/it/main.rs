@@ -19,6 +19,7 @@ mod conformance;
 mod contract;
 mod demo;
 mod docs;
+mod drained;
 mod embedded;
 mod extensions;
 mod failed_auth;

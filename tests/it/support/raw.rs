@@ -27,7 +27,12 @@ pub struct Answer {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.expect("connected"), buffer: Vec::new() }
+        Self::over(TcpStream::connect(address).await.expect("connected"))
+    }
+
+    /// A client with a connection that is there already.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
