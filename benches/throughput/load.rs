@@ -4,10 +4,12 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 /// Digits of the number in a `message_sid`.
 const DIGITS: usize = 10;
@@ -19,6 +21,8 @@ const SENDERS: u64 = 10_000;
 pub struct Target {
     pub addr: SocketAddr,
     pub key: String,
+    /// Of clients that speak TLS.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// Which messages are sent.
@@ -115,12 +119,17 @@ pub(super) struct Template {
 
 impl Template {
     pub(super) fn new(target: &Target, prefix: &str) -> Self {
+        Self::of("bench", target, prefix)
+    }
+
+    /// Messages of `org`.
+    pub(super) fn of(org: &str, target: &Target, prefix: &str) -> Self {
         let zeros = "0".repeat(DIGITS);
         let body = format!(
             r#"{{"from_id":"user_{zeros}","message_sid":"msg_{prefix}_{zeros}","timestamp":"1672531200","message_body":"Here is my meal, this is gruyere cheese btw.","image_urls":["https://example.com/images/food.jpg"],"audio_urls":[]}}"#
         );
         let text = format!(
-            "POST /bench/dev/v1/message-webhook HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /{org}/dev/v1/message-webhook HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             target.addr,
             target.key,
             body.len(),
@@ -144,8 +153,26 @@ fn write_digits(place: &mut [u8], mut number: u64) {
     }
 }
 
+/// A socket, as it is or within TLS.
+enum Wire {
+    Plain(mio::net::TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, mio::net::TcpStream>>),
+}
+
+impl Wire {
+    fn stream(&mut self) -> &mut dyn Stream {
+        match self {
+            Wire::Plain(stream) => stream,
+            Wire::Tls(stream) => stream.as_mut(),
+        }
+    }
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 pub(super) struct Connection {
-    stream: mio::net::TcpStream,
+    wire: Wire,
     /// The part of an answer that has come so far.
     answer: Vec<u8>,
     /// When the request was sent that is not answered, or was due.
@@ -205,23 +232,35 @@ impl Load<'_> {
 }
 
 pub(super) fn connect(target: &Target, poll: &Poll, token: Token) -> Connection {
-    let stream = TcpStream::connect(target.addr).expect("a server that listens");
+    let mut stream = TcpStream::connect(target.addr).expect("a server that listens");
     stream.set_nodelay(true).expect("TCP_NODELAY");
+    let tls = target.tls.as_ref().map(|config| {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a client");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream).expect("shaken hands");
+        }
+        tls
+    });
     stream.set_nonblocking(true).expect("non-blocking");
     let mut stream = mio::net::TcpStream::from_std(stream);
     poll.registry().register(&mut stream, token, Interest::READABLE).expect("epoll");
-    Connection { stream, answer: Vec::new(), since: Instant::now() }
+    let wire = match tls {
+        None => Wire::Plain(stream),
+        Some(tls) => Wire::Tls(Box::new(StreamOwned::new(tls, stream))),
+    };
+    Connection { wire, answer: Vec::new(), since: Instant::now() }
 }
 
 pub(super) fn send(connection: &mut Connection, request: &[u8], since: Instant) {
     connection.since = since;
-    let written = connection.stream.write(request).expect("an open connection");
+    let written = connection.wire.stream().write(request).expect("an open connection");
     assert_eq!(written, request.len(), "a request fits into an empty socket buffer");
 }
 
 /// The answer, when all of it has come.
 pub(super) fn receive(connection: &mut Connection, buffer: &mut [u8]) -> Option<Answer> {
-    let read = match connection.stream.read(buffer) {
+    let read = match connection.wire.stream().read(buffer) {
         Ok(0) => panic!("the server closed a connection"),
         Ok(read) => read,
         Err(e) if e.kind() == ErrorKind::WouldBlock => return None,
@@ -242,6 +281,8 @@ pub(super) fn receive(connection: &mut Connection, buffer: &mut [u8]) -> Option<
 pub(super) struct Answer {
     pub(super) ok: bool,
     pub(super) duplicate: bool,
+    /// By 429 or 503, with the time after which to try again.
+    pub(super) refused: bool,
 }
 
 impl Answer {
@@ -252,9 +293,11 @@ impl Answer {
         let at = find(&bytes[..head], name).expect("an answer with a length") + name.len();
         let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit());
         let length = length.fold(0_usize, |length, digit| length * 10 + usize::from(digit - b'0'));
-        (body.len() >= length).then(|| Self {
-            ok: bytes.starts_with(b"HTTP/1.1 200"),
-            duplicate: find(body, b"\"duplicate\":true").is_some(),
+        (body.len() >= length).then(|| {
+            let ok = bytes.starts_with(b"HTTP/1.1 200");
+            let may_come_again = bytes.starts_with(b"HTTP/1.1 429") || bytes.starts_with(b"HTTP/1.1 503");
+            let refused = may_come_again && find(&bytes[..head], b"\r\nretry-after: ").is_some();
+            Self { ok, duplicate: ok && find(body, b"\"duplicate\":true").is_some(), refused }
         })
     }
 }

@@ -6,7 +6,8 @@
 //!     --seconds S      of one measurement (5)
 //!     --stored N,N,…   sizes of filled stores (1000000): starts are measured with each, look-ups of old messages with the
 //!                      smallest, growth with the largest; the table of figures wants 1000000,10000000
-//!     --only PART,…    of accepts, lone, latency, duplicates, starts, growth (`http` is all of these), grpc, telemetry
+//!     --only PART,…    of accepts, lone, latency, duplicates, starts, growth (`http` is all of these), grpc, telemetry,
+//!                      tls
 //!     --seed N         of the order within rounds, which is another in each round (1)
 //!     --dir DIR        on the disk that is to be measured (`bench-data` in the target directory); what is in it goes, but
 //!                      for filled stores, which are made once, used by copy and kept
@@ -16,7 +17,8 @@
 //! two idle cores are needed, and `taskset` and `setpriv` (util-linux). Ceiling and service take turns in each round, so that
 //! a slow minute of the machine meets both.
 //!
-//! `fill N DIR [SEED]` instead of flags makes a store of N messages, as `scripts/fill` does; see `fill.rs`.
+//! `overload` instead of flags has one tenant send more than the machine can take; see `overload.rs`. `fill N DIR [SEED]` makes
+//! a store of N messages, as `scripts/fill` does; see `fill.rs`.
 
 #![allow(
     missing_docs,
@@ -37,16 +39,19 @@ mod grpc;
 mod latency;
 mod load;
 mod lone;
+mod overload;
 mod pace;
 mod report;
 mod rpc;
 mod server;
 mod stored;
 mod telemetry;
+mod tls;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -57,7 +62,7 @@ use server::pin_self;
 const CONNECTIONS: usize = 256;
 const FEW_CONNECTIONS: usize = 64;
 const WEBHOOK: &[&str] = &["accepts", "lone", "latency", "duplicates", "starts", "growth"];
-const OTHERS: &[&str] = &["grpc", "telemetry"];
+const OTHERS: &[&str] = &["grpc", "telemetry", "tls"];
 
 // The service uses it too; an allocator is not what this measures.
 #[global_allocator]
@@ -81,7 +86,7 @@ impl Options {
             stored: vec![1_000_000],
             only: Vec::new(),
             seed: 1,
-            dir: Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data"),
+            dir: data_dir(),
         };
         while let Some(argument) = arguments.next() {
             let value = arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -118,20 +123,29 @@ impl Options {
     }
 }
 
+/// Where data are unless it is said otherwise.
+fn data_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-data")
+}
+
 fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("'{text}' is no number"))
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["ceiling", http, grpc] => return ceiling::serve(http, grpc),
-        ["fill", messages, dir] => return fill::run(number(messages), Path::new(dir), fill::SEED),
-        ["fill", messages, dir, seed] => return fill::run(number(messages), Path::new(dir), number(seed)),
-        _ => {}
+        ["ceiling", http, grpc] => ceiling::serve(http, grpc),
+        ["fill", messages, dir] => fill::run(number(messages), Path::new(dir), fill::SEED),
+        ["fill", messages, dir, seed] => fill::run(number(messages), Path::new(dir), number(seed)),
+        ["overload", flags @ ..] => return overload::run(flags, data_dir()),
+        _ => measure(Options::from(arguments.into_iter())),
     }
-    let options = Options::from(arguments.into_iter());
+    ExitCode::SUCCESS
+}
+
+fn measure(options: Options) {
     // Before this process keeps to one core: they are filled on all.
     if ["duplicates", "starts", "growth"].iter().any(|part| options.wants(part)) {
         options.stored.iter().for_each(|messages| _ = fill::kept(&options.dir, *messages));
@@ -160,6 +174,9 @@ fn main() {
     if options.wants("telemetry") {
         telemetry::measure(&options, &mut report);
     }
+    if options.wants("tls") {
+        tls::measure(&options, &mut report);
+    }
     report.print();
     clean_up(&options.dir);
 }
@@ -185,7 +202,11 @@ fn remove(path: &Path) {
 
 /// A directory of its own for one measurement, empty.
 fn fresh(options: &Options, name: &str) -> PathBuf {
-    let dir = options.dir.join(name);
+    fresh_in(&options.dir, name)
+}
+
+fn fresh_in(dir: &Path, name: &str) -> PathBuf {
+    let dir = dir.join(name);
     remove(&dir);
     remove(&server::key_file(&dir));
     fs::create_dir_all(&dir).expect("writable directory");

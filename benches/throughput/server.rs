@@ -6,8 +6,14 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 
 use super::load::Target;
@@ -41,6 +47,7 @@ pub struct Service {
     process: Process,
     target: Target,
     grpc: Target,
+    admin: SocketAddr,
     started_in: Duration,
 }
 
@@ -52,7 +59,7 @@ impl Ceiling {
         let program = std::env::current_exe().expect("this program");
         let process = Process::start(pinned().arg(program).arg("ceiling").args(addrs.map(|addr| addr.to_string())));
         wait_for(|| addrs.iter().all(|addr| TcpStream::connect(addr).is_ok()));
-        let [target, grpc] = addrs.map(|addr| Target { addr, key: "k".repeat(70) });
+        let [target, grpc] = addrs.map(|addr| Target { addr, key: "k".repeat(70), tls: None });
         Self { process, target, grpc }
     }
 
@@ -89,8 +96,9 @@ impl Service {
         let begun = Instant::now();
         let process = Process::start(command.stderr(log));
         wait_for(|| is_ready(admin));
-        let grpc = Target { addr: grpc, key: key.clone() };
-        Self { process, target: Target { addr: http, key }, grpc, started_in: begun.elapsed() }
+        let grpc = Target { addr: grpc, key: key.clone(), tls: None };
+        let target = Target { addr: http, key, tls: None };
+        Self { process, target, grpc, admin, started_in: begun.elapsed() }
     }
 
     pub fn target(&self) -> &Target {
@@ -100,6 +108,24 @@ impl Service {
     /// The same service's gRPC port.
     pub fn grpc(&self) -> &Target {
         &self.grpc
+    }
+
+    /// Where probes ask.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// From now on clients speak TLS and trust the certificate in `cert`.
+    pub fn trust(&mut self, cert: &Path) {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(cert).expect("a certificate")).expect("a certificate");
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        self.target.tls = Some(Arc::new(config));
+    }
+
+    /// A target for `org`, which has a new key.
+    pub fn another_key(&self, dir: &Path, org: &str) -> Target {
+        Target { key: create_key(dir, org), ..self.target.clone() }
     }
 
     /// From the start of the process to the first time that it said "ready".
@@ -176,18 +202,23 @@ pub fn key_file(dir: &Path) -> PathBuf {
 fn new_key(dir: &Path) -> String {
     // An empty directory is a new store; one that is not there is a mistake.
     fs::create_dir_all(dir).expect("writable directory");
+    let key = create_key(dir, "bench");
+    fs::write(key_file(dir), &key).expect("writable directory");
+    key
+}
+
+/// A new key of `org` in the store in `dir`, whether a server runs on it or not.
+fn create_key(dir: &Path, org: &str) -> String {
     let scopes = ["--scope", "submit", "--scope", "stream"];
     let key = Command::new(PROGRAM)
-        .args(["keys", "create", "--org", "bench", "--env", "dev"])
+        .args(["keys", "create", "--org", org, "--env", "dev"])
         .args(scopes)
         .arg("--data-dir")
         .arg(dir)
         .output()
         .expect("the service's binary");
     assert!(key.status.success(), "no key: {}", String::from_utf8_lossy(&key.stderr));
-    let key = String::from_utf8(key.stdout).expect("a key is ASCII").trim().to_owned();
-    fs::write(key_file(dir), &key).expect("writable directory");
-    key
+    String::from_utf8(key.stdout).expect("a key is ASCII").trim().to_owned()
 }
 
 /// Bytes that a process handed to write calls, which sockets have others for, and those of pages that it had written to a

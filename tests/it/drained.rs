@@ -34,20 +34,28 @@ enum Kind {
     Grpc,
 }
 
-/// Calls of all callers: when each was begun, and what went wrong with it.
+#[derive(Debug, Clone)]
+struct Made {
+    kind: Kind,
+    begun: Instant,
+    /// What went wrong with it, if anything did.
+    wrong: Option<String>,
+}
+
+/// Calls of all callers.
 #[derive(Clone, Default)]
-struct Calls(Arc<Mutex<Vec<(Kind, Instant, Option<String>)>>>);
+struct Calls(Arc<Mutex<Vec<Made>>>);
 
 impl Calls {
     /// Whether to go on.
     fn note(&self, kind: Kind, begun: Instant, result: Result<(), String>) -> bool {
         let ok = result.is_ok();
-        self.0.lock().expect("no panic").push((kind, begun, result.err()));
+        self.0.lock().expect("no panic").push(Made { kind, begun, wrong: result.err() });
         ok
     }
 
     fn count(&self, kind: Kind) -> usize {
-        self.0.lock().expect("no panic").iter().filter(|(each, ..)| *each == kind).count()
+        self.0.lock().expect("no panic").iter().filter(|made| made.kind == kind).count()
     }
 }
 
@@ -116,7 +124,7 @@ async fn call_grpc(mut client: grpc::Client, key: String, calls: Calls) {
 }
 
 /// All of them at work until the server has ended; what failed of what was begun before its readiness turned.
-async fn failures_of_a_stop(delay: &str) -> Vec<(Kind, Instant, Option<String>)> {
+async fn failures_of_a_stop(delay: &str) -> Vec<Made> {
     let server = ServerProcess::builder().arg(format!("--drain-delay={delay}")).start();
     let key = server.cli(&["keys", "create", "--org", "acme", "--env", "dev"]).stdout.trim().to_owned();
     let calls = Calls::default();
@@ -142,7 +150,7 @@ async fn failures_of_a_stop(delay: &str) -> Vec<(Kind, Instant, Option<String>)>
     let ended = tokio::task::spawn_blocking(|| server.wait()).await.expect("no panic");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let calls = calls.0.lock().expect("no panic");
-    calls.iter().filter(|(_, begun, wrong)| *begun < turned && wrong.is_some()).cloned().collect()
+    calls.iter().filter(|made| made.begun < turned && made.wrong.is_some()).cloned().collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
