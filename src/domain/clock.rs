@@ -37,3 +37,22 @@ impl Clock for SystemClock {
         Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_runs_since_it_was_started_and_a_clock_without_that_runs_with_its_wall_clock() {
+        struct Stands;
+        impl Clock for Stands {
+            fn now(&self) -> Timestamp {
+                Timestamp::from_micros(5_000_001).expect("in range")
+            }
+        }
+        assert_eq!(Stands.since_boot(), Duration::from_micros(5_000_001));
+        let boot = SystemClock.since_boot();
+        assert!(boot > Duration::ZERO && SystemClock.since_boot() >= boot);
+        assert!(SystemClock.now() > Timestamp::from_seconds(1_700_000_000).expect("in range"));
+    }
+}

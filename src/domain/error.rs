@@ -205,3 +205,31 @@ impl fmt::Debug for Error {
 
 // `source` stays empty on purpose: generic error printers walk it, and the cause must not be printed to callers.
 impl StdError for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_what_was_added_and_shows_its_text_alone() {
+        let error = Error::new(Kind::StoreUnavailable, "Try again");
+        assert_eq!((error.subject(), error.retry_after(), error.concerns()), (None, None, None));
+        assert!(error.cause().is_none() && error.rate_exceeded().is_none() && error.violations().is_empty());
+        let org = OrgId::new("acme").expect("valid");
+        let error = error.with_cause("the disk").with_retry_after(Duration::from_secs(2));
+        let error = error.about("0123".into()).concerning(org.clone(), Environment::Prod);
+        assert_eq!((error.kind(), error.public_message()), (Kind::StoreUnavailable, "Try again"));
+        assert_eq!((error.subject(), error.retry_after()), (Some("0123"), Some(Duration::from_secs(2))));
+        assert_eq!(error.concerns(), Some((&org, Environment::Prod)));
+        assert_eq!(error.cause().map(ToString::to_string).as_deref(), Some("the disk"));
+        assert_eq!(error.to_string(), "Try again");
+        assert!(StdError::source(&error).is_none());
+    }
+
+    #[test]
+    fn what_callers_do_wrong_or_too_often_is_not_the_services_failure() {
+        let ours: Vec<_> = Kind::ALL.into_iter().filter(|kind| Error::new(*kind, "").is_ours()).collect();
+        let expected = [Kind::StoreUnavailable, Kind::DiskFull, Kind::DeadlineExceeded, Kind::DataLoss, Kind::Internal];
+        assert_eq!(ours, expected);
+    }
+}

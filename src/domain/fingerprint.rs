@@ -64,3 +64,20 @@ fn optional(hasher: &mut Sha256, text: Option<&str>) {
     hasher.update([u8::from(text.is_some())]);
     field(hasher, text.unwrap_or_default().as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_cannot_be_compared_and_every_other_byte_counts() {
+        let bytes: [u8; Fingerprint::LENGTH] = std::array::from_fn(|at| at as u8 + 7);
+        let one = Fingerprint::from_bytes(bytes);
+        assert_eq!(one.as_bytes(), &bytes);
+        for at in 0..Fingerprint::LENGTH {
+            let mut bytes = *one.as_bytes();
+            bytes[at] = 2;
+            assert_eq!(one.matches(&Fingerprint::from_bytes(bytes)), at == 0, "{at}");
+        }
+    }
+}

@@ -178,3 +178,52 @@ impl fmt::Debug for MessageSid {
         write!(f, "MessageSid({} bytes)", self.0.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_organisation_has_1_to_63_of_some_letters_and_begins_with_no_sign() {
+        let (longest, longer) = ("a".repeat(63), "a".repeat(64));
+        for good in ["a", "Z", "9", "a-b_C", &longest] {
+            assert_eq!(OrgId::new(good).map(|org| org.as_str().to_owned()), Ok(good.to_owned()));
+            assert_eq!(OrgId::new(good).expect(good).to_string(), good);
+        }
+        for bad in ["", "-a", "_a", "a.b", "a b", "ä", "a/b", &longer] {
+            let violation = OrgId::new(bad).expect_err(bad);
+            assert_eq!((violation.field.as_str(), violation.code), ("org_id", ViolationCode::InvalidValue));
+        }
+    }
+
+    #[test]
+    fn an_environment_is_one_of_two_words() {
+        for env in Environment::ALL {
+            assert_eq!(env.as_str().parse(), Ok(env));
+            assert_eq!(env.to_string(), env.as_str());
+        }
+        for bad in ["", "DEV", "staging"] {
+            assert_eq!(bad.parse::<Environment>().expect_err(bad).field.as_str(), "env");
+        }
+    }
+
+    #[test]
+    fn an_id_has_1_to_255_bytes_and_no_control_character() {
+        let (longest, longer) = ("ä".repeat(127) + "a", "ä".repeat(128));
+        for good in [" ", "user_12345", "\u{a0}", &longest] {
+            assert_eq!(FromId::new(good).expect(good).as_str(), good);
+            assert_eq!(MessageSid::new(good).expect(good).as_str(), good);
+        }
+        for (bad, code) in [
+            ("", ViolationCode::Missing),
+            (longer.as_str(), ViolationCode::TooLong),
+            ("a\u{7f}", ViolationCode::ControlCharacter),
+            ("\u{85}", ViolationCode::ControlCharacter),
+        ] {
+            let from = FromId::new(bad).expect_err(bad);
+            assert_eq!((from.field, from.code), (Field::FromId, code));
+            let sid = MessageSid::new(bad).expect_err(bad);
+            assert_eq!((sid.field, sid.code), (Field::MessageSid, code));
+        }
+    }
+}

@@ -466,6 +466,64 @@ mod tests {
         assert!(!record.is_live(at(2)));
     }
 
+    #[test]
+    fn a_right_checksum_makes_no_key_of_another_form() {
+        let sealed = |head: &str| {
+            let secret = [7; SECRET_BYTES];
+            head.to_owned() + &alphabet().encode(&[secret.as_slice(), &checksum(head, &secret)].concat())
+        };
+        assert!(PresentedKey::parse(&sealed("mw_dev_abcdefghijkl_")).is_some());
+        for bad in [
+            "xx_dev_abcdefghijkl_",
+            "mw_test_abcdefghijkl_",
+            "mw_dev_abcdefghijk_",
+            "mw_dev_abcdefghijkl_a_",
+            "mw_dev_",
+        ] {
+            assert!(PresentedKey::parse(&sealed(bad)).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_scopes_has_what_was_put_into_it_and_nothing_else() {
+        assert!(Scopes::default().is_empty());
+        for scope in Scope::ALL {
+            let alone = Scopes::from_iter([scope]);
+            assert!(Scope::ALL.into_iter().all(|other| alone.contains(other) == (other == scope)));
+            assert!(!alone.is_empty() && alone.iter().eq([scope]));
+            assert_eq!(Scopes::from_bits(alone.to_bits() | 0xf0), alone);
+            assert_eq!((scope.as_str().parse(), scope.to_string().as_str()), (Ok(scope), scope.as_str()));
+        }
+        let all: Scopes = Scope::ALL.into_iter().collect();
+        assert_eq!((all.to_bits(), Scopes::from_bits(15)), (15, all));
+        assert_eq!("Submit".parse::<Scope>().expect_err("no scope").field.as_str(), "scopes");
+    }
+
+    #[test]
+    fn an_id_has_12_letters_of_its_alphabet_and_a_name_has_always_the_same() {
+        assert_eq!(KeyId::new("abcxyz234567").expect("good").to_string(), "abcxyz234567");
+        for bad in ["", "abcxyz23456", "abcxyz2345678", "abcxyz23456A", "abcxyz234561", "abcxyz23456-"] {
+            assert_eq!(KeyId::new(bad), None, "{bad}");
+        }
+        let id = KeyId::of_name("reader.example.org");
+        assert!(KeyId::new(id.as_str()).is_some() && id == KeyId::of_name("reader.example.org"));
+        assert_ne!(id, KeyId::of_name("reader.example.com"));
+    }
+
+    #[test]
+    fn a_key_proves_only_a_record_of_its_own_id_realm_and_secret() {
+        let key = new_key(acme());
+        let presented = PresentedKey::parse(key.text.reveal()).expect("well formed");
+        let prod = KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Prod };
+        let other = new_key(acme()).record;
+        assert!(!presented.proves(&KeyRecord { owner: prod, ..key.record.clone() }));
+        assert!(!presented.proves(&KeyRecord { owner: KeyOwner::Platform, ..key.record.clone() }));
+        assert!(!presented.proves(&KeyRecord { id: other.id.clone(), ..key.record.clone() }));
+        assert!(!presented.proves(&KeyRecord { secret_hash: other.secret_hash, ..key.record.clone() }));
+        assert_eq!(SecretHash::from_bytes(*key.record.secret_hash.as_bytes()), key.record.secret_hash);
+        assert_ne!(other.secret_hash, key.record.secret_hash);
+    }
+
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused_without_a_panic(text in "(mw_(dev|prod|platform)_)?\\PC*") {

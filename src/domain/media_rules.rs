@@ -91,3 +91,25 @@ impl Extension {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_is_the_text_that_is_parsed_to_it() {
+        for (text, shown) in [(".WebP", ".webp"), ("none", "none"), (".abcdefghij", ".abcdefghij")] {
+            assert_eq!(Extension::parse(text).expect(text).as_str(), shown);
+        }
+    }
+
+    #[test]
+    fn no_more_extensions_leave_the_rules_as_they_are() {
+        let rules = MediaRules::default().with_extensions(MoreExtensions::default());
+        assert!(matches!(rules.extensions, Extensions::Published));
+        assert!(matches!(
+            MediaRules::anything().with_extensions(MoreExtensions::default()).extensions,
+            Extensions::Any
+        ));
+    }
+}

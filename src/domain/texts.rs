@@ -169,3 +169,47 @@ impl Error {
         violations.into_error(Kind::InvalidArgument)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Rate;
+
+    #[test]
+    fn what_may_succeed_later_says_when_and_nothing_else_does() {
+        let soon = [
+            Error::store_unavailable("cause"),
+            Error::store_too_slow("cause"),
+            Error::key_too_slow("cause"),
+            Error::overloaded(),
+            Error::draining("go on elsewhere"),
+        ];
+        assert!(soon.iter().all(|error| error.retry_after() == Some(A_MOMENT)), "{soon:?}");
+        let never =
+            [Error::internal("cause"), Error::too_large(5), Error::no_key(), Error::bad_key(), Error::cursor_expired()];
+        assert!(never.iter().all(|error| error.retry_after().is_none()), "{never:?}");
+    }
+
+    #[test]
+    fn a_limit_that_is_used_up_is_told_with_whose_it_is_and_at_least_a_moment_to_wait() {
+        let rate = Rate::parse("5/s").expect("a rate");
+        for (limit, whose) in [(Limited::Sender, "from_id"), (Limited::Key, "API key"), (Limited::Org, "organisation")]
+        {
+            for (wait, told) in [(Duration::ZERO, A_MOMENT), (Duration::from_secs(7), Duration::from_secs(7))] {
+                let exceeded = RateExceeded { limit, rate, wait };
+                let error = Error::rate_limited(exceeded);
+                assert!(error.public_message().contains(whose) && error.public_message().contains("5/s"), "{error}");
+                assert_eq!((error.retry_after(), error.rate_exceeded()), (Some(told), Some(&exceeded)));
+            }
+        }
+        assert_eq!([Limited::Sender, Limited::Key, Limited::Org].map(Limited::as_str), ["sender", "key", "org"]);
+    }
+
+    #[test]
+    fn an_argument_is_told_with_its_field() {
+        let error = Error::invalid_argument("cursor", ViolationCode::InvalidValue, "no cursor");
+        assert_eq!((error.kind(), error.public_message()), (Kind::InvalidArgument, "no cursor"));
+        let [violation] = error.violations() else { panic!("one") };
+        assert_eq!((violation.field.as_str(), violation.code), ("cursor", ViolationCode::InvalidValue));
+    }
+}

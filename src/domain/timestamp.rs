@@ -379,6 +379,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn nothing_is_before_the_epoch_or_after_the_last_instant() {
+        use std::time::Duration;
+
+        let at = |seconds| Timestamp::from_seconds(seconds).expect("in range");
+        let last = Timestamp::from_micros(253_402_300_799_999_999).expect("the last");
+        assert_eq!((Timestamp::from_micros(253_402_300_800_000_000), Timestamp::from_micros(-1)), (None, None));
+        assert_eq!((last.saturating_add(Duration::from_micros(1)), last.saturating_add(Duration::MAX)), (last, last));
+        assert_eq!(at(1).saturating_sub(Duration::from_secs(2)), Timestamp::EPOCH);
+        assert_eq!(
+            (at(5).saturating_add(Duration::from_secs(2)), at(5).saturating_sub(Duration::from_secs(2))),
+            (at(7), at(3))
+        );
+        assert_eq!((at(5).since(at(3)), at(3).since(at(5))), (2.0, 0.0));
+        let wall = |seconds: f64| Timestamp::from_system(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds));
+        assert_eq!((wall(1.5).as_micros(), wall(1e12)), (1_500_000, last));
+        assert_eq!(Timestamp::from_system(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), Timestamp::EPOCH);
+        assert_eq!(Timestamp::from_unix(5, 1_999).map(Timestamp::as_unix), Ok((5, 1_000)));
+        assert_eq!(Timestamp::from_unix(0, 999_999_999).map(Timestamp::as_micros), Ok(999_999));
+        for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (-1, 0), (253_402_300_800, 0)] {
+            assert!(Timestamp::from_unix(seconds, nanos).is_err(), "{seconds} {nanos}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused_without_a_panic(text in "\\PC*") {

@@ -168,3 +168,34 @@ impl Violations {
         Error::new(kind, message).with_violations(self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_collected_and_told_together() {
+        let mut violations = Violations::default();
+        assert!(violations.is_empty());
+        assert_eq!(violations.check(Ok(5)), Some(5));
+        assert!(violations.is_empty());
+        violations.push("cursor", ViolationCode::InvalidValue, "First");
+        let second = Violation { field: Field::Timestamp, code: ViolationCode::Missing, message: "second".into() };
+        assert_eq!(violations.check::<()>(Err(second.clone())), None);
+        assert!(!violations.is_empty());
+        let error = violations.into_error(Kind::InvalidArgument);
+        assert_eq!((error.kind(), error.public_message()), (Kind::InvalidArgument, "First; second"));
+        assert_eq!(error.violations().get(1), Some(&second));
+    }
+
+    #[test]
+    fn words_and_names_are_those_of_the_page_and_each_another() {
+        let words: std::collections::BTreeSet<_> = ViolationCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), ViolationCode::ALL.len());
+        assert!(words.iter().all(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+        let names: Vec<_> = Field::OF_A_MESSAGE.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["from_id", "message_sid", "timestamp", "message_body", "image_urls", "audio_urls"]);
+        assert_eq!(Field::from("env".to_owned()), Field::from("env"));
+        assert_eq!(Field::from("env").as_str(), "env");
+    }
+}

@@ -269,7 +269,7 @@ impl World {
         let mut transfer =
             TransferServiceClient::connect(format!("http://{}", self.server.grpc)).await.expect("a connection");
         let request = with_key(&self.key(caller), ExportMessagesRequest::default());
-        let status = transfer.export_messages(request).await.err().expect("refused");
+        let status = transfer.export_messages(request).await.expect_err("refused");
         assert_eq!(self.refused(caller, &status).0, Code::Unimplemented, "{}", self.at);
     }
 

