@@ -293,6 +293,13 @@ async fn a_collector_that_never_answers_costs_its_data_and_nothing_else() {
         server.wait_for_log("telemetry could not be exported");
         let metrics = get(server.admin, "/metrics").await.expect("an answer").1;
         assert!(metrics.contains("message_webhook_telemetry_export_failures_total{signal="), "{metrics}");
+        eventually("what was lost, counted", async || {
+            let metrics = get(server.admin, "/metrics").await?.1;
+            let lost =
+                |reason| format!("message_webhook_telemetry_lost_total{{signal=\"traces\",reason=\"{reason}\"}}");
+            ["queue", "export"].iter().all(|reason| metrics.contains(&lost(reason))).then_some(())
+        })
+        .await;
         let begun = std::time::Instant::now();
         server.terminate();
         let ended = server.wait();
