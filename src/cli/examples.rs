@@ -15,7 +15,7 @@ const EXAMPLES: &[(&[&str], [&str; 2])] = &[
         &["keys", "create"],
         [
             "keys create --org acme --env prod --rate 50/s",
-            "keys create --org acme --env prod --browser --origin https://shop.example",
+            "keys create --org a --env dev --browser --origin https://a.dev",
         ],
     ),
     (&["keys", "list"], ["keys list --org acme", "keys list --json"]),
