@@ -282,7 +282,7 @@ fn hint(text: &str) -> &'static str {
         && bytes.iter().take(8).filter(|b| **b == b'-').count() == 1
     {
         "'timestamp' is an ordinal date; send a calendar date-time, such as '2024-12-18T12:00:00Z'"
-    } else if !bytes.is_empty() && bytes.iter().all(numeric) {
+    } else if bytes.iter().all(numeric) {
         "'timestamp' must be whole UNIX seconds without sign, fraction or exponent, such as '1672531200'"
     } else {
         "'timestamp' must be UNIX seconds, such as '1672531200', or an ISO 8601 date-time, such as '2024-12-18T12:00:00Z'"
@@ -363,17 +363,18 @@ mod tests {
             ("1969-12-31T23:59:59Z", "from 1970"),
             ("9999-12-31T23:59:59-01:00", "from 1970"),
             ("", "Missing"),
-            (" 1734523200", "UNIX seconds"),
-            ("2024-12-18  12:00:00", "UNIX seconds"),
-            ("2024-12-18T12:00:00,5Z", "UNIX seconds"),
-            ("2024-12-18T12:00:00.Z", "UNIX seconds"),
-            ("2024-12-18T12:00:00.1234567890Z", "UNIX seconds"),
-            ("2024-12-18T1200Z", "UNIX seconds"),
-            ("20241218T12:00Z", "UNIX seconds"),
-            ("2024-02-30T12:00:00Z", "UNIX seconds"),
-            ("2024-12-18T12:00:00+24:00", "UNIX seconds"),
-            ("2024-12-18T12:00:00Z ", "UNIX seconds"),
-            ("٢٠٢٤", "UNIX seconds"),
+            (" 1734523200", "ISO 8601"),
+            ("2024/12/18", "ISO 8601"),
+            ("2024-12-18  12:00:00", "ISO 8601"),
+            ("2024-12-18T12:00:00,5Z", "ISO 8601"),
+            ("2024-12-18T12:00:00.Z", "ISO 8601"),
+            ("2024-12-18T12:00:00.1234567890Z", "ISO 8601"),
+            ("2024-12-18T1200Z", "ISO 8601"),
+            ("20241218T12:00Z", "ISO 8601"),
+            ("2024-02-30T12:00:00Z", "ISO 8601"),
+            ("2024-12-18T12:00:00+24:00", "ISO 8601"),
+            ("2024-12-18T12:00:00Z ", "ISO 8601"),
+            ("٢٠٢٤", "ISO 8601"),
         ] {
             let violation = Timestamp::parse(text).expect_err(text);
             assert!(violation.message.contains(part), "{text}: {}", violation.message);
