@@ -380,6 +380,13 @@ mod tests {
         assert_eq!(audio("https://example.com/a.jpg"), Err(ViolationCode::UnsupportedExtension));
     }
 
+    #[test]
+    fn urls_are_the_same_where_their_texts_are() {
+        let (url, other) = ("https://example.com/a.jpg?x=1", "https://example.com/a.jpg?x=2");
+        let image = image(url).expect("good");
+        assert!(*image.url() == MediaUrl::from_stored(url) && *image.url() != MediaUrl::from_stored(other));
+    }
+
     proptest! {
         #[test]
         fn any_text_is_taken_or_refused_without_a_panic(text in "(https?://)?\\PC*") {

@@ -338,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_the_trace_that_it_was_submitted_in() {
+        let context = TraceParent::new([1; 16], [2; 8], true);
+        let message = build(builder()).expect("valid").traced(context);
+        assert_eq!((message.traceparent(), context.is_some()), (context, true));
+        let (key, at) = (message.key().clone(), Timestamp::from_seconds(5).expect("in range"));
+        assert_eq!(message.clone().into_key(), key);
+        let accepted = message.into_message(at);
+        assert_eq!((accepted.traceparent, accepted.accepted_at, &accepted.key), (context, at, &key));
+        assert_eq!(accepted.sender().from_id.as_str(), "user_abc123");
+    }
+
+    #[test]
     fn debug_shows_no_content() {
         let mut builder = builder();
         builder.body("very private".into());
