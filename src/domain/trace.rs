@@ -179,12 +179,12 @@ mod tests {
     #[test]
     fn a_context_comes_back_as_it_was_stored() {
         for is_sampled in [true, false] {
-            let context = TraceParent::new([1; 16], [2; 8], is_sampled).expect("a context");
-            assert_eq!((context.trace_id(), context.span_id(), context.is_sampled()), ([1; 16], [2; 8], is_sampled));
+            let context = TraceParent::new([3; 16], [4; 8], is_sampled).expect("a context");
+            assert_eq!((context.trace_id(), context.span_id(), context.is_sampled()), ([3; 16], [4; 8], is_sampled));
             assert_eq!(TraceParent::from_bytes(&context.to_bytes()), Some(context));
             assert_eq!(TraceParent::from_bytes(&context.to_bytes()[..24]), None);
-            assert!(!context.not_sampled().is_sampled() && context.not_sampled().trace_id() == [1; 16]);
+            assert!(!context.not_sampled().is_sampled() && context.not_sampled().trace_id() == [3; 16]);
         }
-        assert_eq!((TraceParent::new([0; 16], [2; 8], true), TraceParent::new([1; 16], [0; 8], true)), (None, None));
+        assert_eq!((TraceParent::new([0; 16], [4; 8], true), TraceParent::new([3; 16], [0; 8], true)), (None, None));
     }
 }
