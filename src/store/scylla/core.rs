@@ -1,5 +1,7 @@
 //! What every part of the store has at hand.
 
+use std::sync::atomic::AtomicI32;
+
 use quick_cache::sync::Cache;
 use scylla::{
     client::session::Session,
@@ -10,8 +12,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, options::Options, prepared::Prepared,
-    settings::Settings, sharding::Sharding, time::Time,
+    attempt::Attempts, cql::Statements, error::Failed, lwt::Decision, marks::Marks, options::Options,
+    prepared::Prepared, settings::Settings, sharding::Sharding, time::Time,
 };
 use crate::{domain::Timestamp, telemetry::names};
 
@@ -35,6 +37,12 @@ pub struct Core {
     pub unreadable: Cache<String, ()>,
     /// Ids of attempts.
     pub attempts: Attempts,
+    /// Attempts whose claims were carried out for this process, lately.
+    pub accepted: Cache<Uuid, ()>,
+    /// How far slots are resolved, as this process knows.
+    pub marks: Marks,
+    /// A day in which so many buckets have rows that to ask for them is not worth it.
+    pub crowded_day: AtomicI32,
     /// What must end before the store is closed.
     pub tasks: TaskTracker,
     /// Rung when the store closes: what runs in the background gives back what it holds, and ends.

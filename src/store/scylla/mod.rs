@@ -43,6 +43,7 @@ mod lease;
 mod list;
 mod login;
 mod lwt;
+mod marks;
 pub mod migrate;
 mod nodes;
 mod options;
@@ -61,7 +62,10 @@ mod submit_pipeline;
 mod ticks;
 mod time;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicI32},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use quick_cache::sync::Cache;
@@ -82,6 +86,7 @@ use self::{
     engine::Engine,
     error::Fate,
     feed::{Follower, Tail},
+    marks::Marks,
     resolver::Resolver,
     session::Connection,
     sharding::Sharding,
@@ -99,6 +104,9 @@ use crate::{
 
 /// So many rows that cannot be read are told once and not each time that they are met.
 const UNREADABLE: usize = 10_000;
+/// Attempts of which this process remembers that they were accepted, until they are resolved: those of some 12 s at 4,000 a
+/// second.
+const ACCEPTED: usize = 50_000;
 
 /// A store in a keyspace that any number of processes share.
 pub struct ScyllaStore {
@@ -173,6 +181,9 @@ impl ScyllaStore {
             time,
             unreadable: Cache::new(UNREADABLE),
             attempts,
+            accepted: Cache::new(ACCEPTED),
+            marks: Marks::default(),
+            crowded_day: AtomicI32::new(i32::MIN),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });

@@ -219,9 +219,7 @@ impl Resolver {
             let scan_plan = core.scan_plan(shards, progress.scanned(), upto).await?;
             for (bucket, shards) in scan_plan.buckets {
                 let end = scan_plan.upto.min(ticks::bucket_end(bucket));
-                for shard in shards {
-                    rolled += self.resolve(slot, shard, bucket, end, held, progress).await?;
-                }
+                rolled += self.resolve(slot, &shards, bucket, end, held, progress).await?;
                 progress.scan_to(end);
                 held.finish(progress.finished());
             }
@@ -236,23 +234,46 @@ impl Resolver {
         Ok(rolled)
     }
 
-    /// Resolves one bucket of one shard up to `end`, page by page.
+    /// Resolves one bucket of `shards` up to `end`, page by page, with the pages of all read side by side.
     async fn resolve(
         &self,
         slot: i32,
-        shard: i32,
+        shards: &[i32],
         bucket: i32,
         end: Ticks,
         held: &mut Held,
         progress: &mut Progress,
     ) -> Result<usize, Ended> {
-        let mut rolled = 0;
-        loop {
-            let page = self.core.references(shard, bucket, progress.after(shard), end).await?;
-            let Some(last) = page.last else { return Ok(rolled) };
-            rolled += self.settle_references(slot, &page.references, held, progress).await?;
-            progress.reach(shard, last);
+        let (mut rolled, mut unfinished) = (0, shards.to_vec());
+        while !unfinished.is_empty() {
+            let pages = unfinished.iter().map(|shard| {
+                let (shard, after) = (*shard, progress.after(*shard));
+                async move { (shard, self.core.references(shard, bucket, after, end).await) }
+            });
+            let pages: Vec<_> = side_by_side(pages).collect().await;
+            unfinished.clear();
+            let mut failed = None;
+            for (shard, page) in pages {
+                let page = match page {
+                    Ok(page) => page,
+                    // What the others have is settled all the same.
+                    Err(error) => {
+                        failed = Some(error);
+                        continue;
+                    }
+                };
+                let Some(last) = page.last else { continue };
+                rolled += self.settle_references(slot, &page.references, held, progress).await?;
+                progress.reach(shard, last);
+                if page.is_full {
+                    unfinished.push(shard);
+                }
+            }
+            if let Some(failed) = failed {
+                return Err(failed.into());
+            }
         }
+        Ok(rolled)
     }
 
     /// Settles references chunk by chunk, each with its own deadlines, so that what is done stays done whatever comes next. How
@@ -285,7 +306,13 @@ impl Resolver {
 
     /// Which of the references have no claim yet. One of which that is not found out holds up no other.
     async fn undecided<'a>(&self, references: &'a [Reference], progress: &mut Progress) -> Vec<&'a Reference> {
-        let heads = references.iter().map(|reference| async move {
+        // The claim of one that was accepted for this process is there, by a decision which is final.
+        let (accepted, unknown): (Vec<_>, Vec<_>) =
+            references.iter().partition(|reference| self.core.accepted.get(&reference.attempt.id).is_some());
+        for reference in accepted {
+            progress.settle(reference);
+        }
+        let heads = unknown.into_iter().map(|reference| async move {
             let found = self.core.claim_head(&reference.key).await;
             (reference, found)
         });
@@ -428,6 +455,7 @@ impl Resolver {
         match self.core.decide(&self.core.cql.renew_lease, values).await {
             Ok(Decision::Applied) => {
                 held.renewed(renewal, begun);
+                self.core.marks.note(slot, renewal.resolved_upto, begun);
                 // It may have taken longer than the lease allows.
                 if held.may_act(Instant::now()) {
                     Ok(())

@@ -1,9 +1,14 @@
 //! Reading references: where there may be some, and page by page what there is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use scylla::value::CqlTimeuuid;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -24,8 +29,10 @@ pub const PAGE: usize = 500;
 pub const CONCURRENT: usize = 16;
 /// Buckets in one read of those that have rows.
 const BUCKETS: usize = 5_000;
-/// So many buckets are looked into unasked; of more it is read first which have rows.
-const UNASKED: i32 = 3;
+/// Of more buckets in a row it is always read first which have rows; of fewer only on days that have no more rows than that
+/// in `feed_buckets`, for whoever is busy all day has rows in all.
+const FEW: i32 = 3;
+const SPARSE: usize = 512;
 
 /// An attempt in the order of its time. Two of the same 100 ns are in any order, but always in the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,17 +115,24 @@ impl Core {
     /// As the driver's errors are classified.
     pub async fn scan_plan(&self, shards: &[i32], from: Ticks, upto: Ticks) -> Result<ScanPlan, Failed> {
         let (first, last) = (ticks::bucket(from.saturating_add(1)), ticks::bucket(upto));
-        if last.saturating_sub(first) < UNASKED {
-            let buckets = (first..=last).map(|bucket| (bucket, shards.to_vec())).collect();
-            return Ok(ScanPlan { buckets, upto });
-        }
         let day = ticks::day(first);
+        let unasked = || ScanPlan { buckets: (first..=last).map(|bucket| (bucket, shards.to_vec())).collect(), upto };
+        let are_few = last.saturating_sub(first) < FEW;
+        if are_few && (shards.len() <= 1 || self.crowded_day.load(Ordering::Relaxed) == day) {
+            return Ok(unasked());
+        }
+        let most = if are_few { SPARSE } else { BUCKETS };
         let wanted: BTreeSet<i32> = shards.iter().copied().collect();
         let mut buckets = BTreeMap::<i32, Vec<i32>>::new();
         // With many shards a day has hundreds of thousands.
         let mut after = (-1, 0);
         loop {
-            let rows = self.read(&self.cql.list_buckets, (day, after.0, after.1, BUCKETS as i32)).await?;
+            let rows = self.read(&self.cql.list_buckets, (day, after.0, after.1, most as i32)).await?;
+            if are_few && rows.rows_num() >= SPARSE {
+                // It does not become fewer before the day is over.
+                self.crowded_day.store(day, Ordering::Relaxed);
+                return Ok(unasked());
+            }
             for row in rows.rows::<(i32, i32)>().map_err(malformed)? {
                 after = row.map_err(malformed)?;
                 let (shard, bucket) = after;
@@ -126,7 +140,7 @@ impl Core {
                     buckets.entry(bucket).or_default().push(shard);
                 }
             }
-            if rows.rows_num() < BUCKETS {
+            if rows.rows_num() < most {
                 break;
             }
         }
@@ -201,9 +215,12 @@ impl Core {
     }
 
     async fn lease_by(&self, statement: &Prepared, slot: i32) -> Result<Lease, Failed> {
+        let begun = Instant::now();
         let rows = self.read(statement, (sharding::RESOLVER, slot)).await?;
         let row = rows.maybe_first_row::<Row>().map_err(malformed)?;
-        row.as_ref().and_then(Lease::read).ok_or_else(|| Failed::malformed("the row of a lease"))
+        let lease = row.as_ref().and_then(Lease::read).ok_or_else(|| Failed::malformed("the row of a lease"))?;
+        self.marks.note(slot, lease.resolved_upto, begun);
+        Ok(lease)
     }
 
     /// How far every slot is resolved, at quorum: the least of all.
@@ -213,6 +230,21 @@ impl Core {
     pub async fn resolved_upto(&self) -> Result<Ticks, Failed> {
         let leases = concurrently((0..i32::from(self.sharding.slots)).map(|slot| self.lease(slot))).await?;
         leases.into_iter().map(|lease| lease.resolved_upto).min().ok_or_else(|| Failed::malformed("there is no lease"))
+    }
+
+    /// How far every slot is resolved at least: as it was learned no longer ago than `age`, of whatever statement, or is
+    /// read now.
+    ///
+    /// # Errors
+    /// As [`Core::resolved_upto`].
+    pub async fn known_resolved_upto(&self, age: Duration) -> Result<Ticks, Failed> {
+        let marks = concurrently((0..i32::from(self.sharding.slots)).map(|slot| async move {
+            match self.marks.known(slot, age) {
+                Some(mark) => Ok(mark),
+                None => self.lease(slot).await.map(|lease| lease.resolved_upto),
+            }
+        }));
+        marks.await?.into_iter().min().ok_or_else(|| Failed::malformed("there is no lease"))
     }
 }
 

@@ -172,6 +172,7 @@ impl SubmitPipeline {
         );
         match decided.await? {
             Decision::Applied => {
+                core.accepted.insert(claim.attempt, ());
                 self.tail.accepted(claim.attempt, message);
                 Ok(Claimed::Accepted(ClaimSummary {
                     accepted_at: claim.accepted_at,

@@ -37,7 +37,7 @@ pub(super) const FEED: &[&str] = &["INSERT INTO", ".feed ("];
 pub(super) const SENDER: &[&str] = &["INSERT INTO", ".messages_by_sender ("];
 const BUCKET: &[&str] = &["INSERT INTO", ".feed_buckets ("];
 const UPTO: &[&str] = &["SELECT resolving_upto FROM"];
-const HEAD: &[&str] = &["SELECT attempt_id, accepted_at, fingerprint FROM"];
+pub(super) const HEAD: &[&str] = &["SELECT attempt_id, accepted_at, fingerprint FROM"];
 
 pub(super) const DECISION: &[&[u8]] = &[b"[applied]", b"messages"];
 /// A plain write's answer, void, is nothing but its kind.

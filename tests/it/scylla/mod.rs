@@ -13,6 +13,7 @@ mod half_migrated;
 mod moving;
 mod node_clocks;
 mod outage;
+mod price;
 mod replicas;
 mod secure;
 mod start;

@@ -40,6 +40,8 @@ async fn a_submission_that_ended_before_its_claim_is_finished_by_the_resolver_an
     let options = keyspace.options();
     let database = SessionBuilder::new().known_nodes(&options.nodes).build().await.unwrap();
     let first = accepted(one.submit(message("m1")).await.unwrap());
+    // It would remember that it has the claim.
+    one.close().await.unwrap();
     // So it looks when the process ends between the references and the claim.
     let delete = format!(
         "DELETE FROM {}.messages WHERE org_id = 'acme' AND env = 'dev' AND message_sid = '{}' IF EXISTS",

@@ -1,6 +1,7 @@
 //! A proxy between a store and its database, which loses, delays and changes single frames.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -14,6 +15,7 @@ use scylla_proxy::{
 use tokio::{
     net::lookup_host,
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::{Instant, timeout_at},
 };
 
 /// A proxy for one node. A store that is given it finds the others, but reaches none of them: so whatever is to happen
@@ -115,6 +117,22 @@ impl Wire {
         assert_eq!(found.len(), 1, "statements with {words:?} of {:?}", self.statements);
         let id = found[0].1.clone().into_boxed_slice();
         Condition::RequestOpcode(RequestOpcode::Execute).and(Condition::BodyContainsCaseSensitive(id))
+    }
+
+    /// Counts for so long which prepared statements are sent, by their text; of those that were learned.
+    pub async fn count(&mut self, time: Duration) -> BTreeMap<String, usize> {
+        let (tell, mut told) = unbounded_channel();
+        let all = Condition::RequestOpcode(RequestOpcode::Execute);
+        self.on_requests(&all, &RequestReaction::noop().with_feedback_when_performed(tell));
+        let mut counted = BTreeMap::new();
+        let until = Instant::now() + time;
+        while let Ok(Some((frame, _))) = timeout_at(until, told.recv()).await {
+            let has = |id: &[u8]| frame.body.windows(id.len()).any(|part| part == id);
+            let text = self.statements.iter().find(|(_, id)| has(id)).map_or("", |(text, _)| text);
+            *counted.entry(text.to_owned()).or_default() += 1;
+        }
+        self.heal();
+        counted
     }
 
     /// What happens to requests.

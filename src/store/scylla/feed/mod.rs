@@ -1,6 +1,6 @@
 //! The feed as the readers of one process follow it.
 //!
-//! One tail a process and all its readers (`tail`, `tasks`): it watches how far the slots are resolved, reads what lies
+//! One tail a process and all its readers (`tail`, `tasks`, `polls`): it watches how far the slots are resolved, reads what lies
 //! above that again and again (`pending`), and appends what turns out to be accepted to two logs (`log`), one in the order
 //! of sight and one in that of attempt time. A reader (`follower`) that comes from further back first reads the database
 //! itself (`range_scan`), then follows a log; what it was given above the mark it remembers (`delivered`).
@@ -15,6 +15,7 @@ mod delivered;
 mod follower;
 mod log;
 mod pending;
+mod polls;
 mod range_scan;
 mod tail;
 mod tasks;

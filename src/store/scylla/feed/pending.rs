@@ -68,6 +68,11 @@ impl Pending {
         true
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Whether there is no room for more.
     pub fn is_full(&self) -> bool {
         self.known.len() >= MOST

@@ -1,16 +1,12 @@
 //! What the readers of one process share.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,6 +29,8 @@ use crate::{
 
 /// Clocks of other processes may be ahead by so much, and what they accept is still seen at once.
 const AHEAD: Duration = Duration::from_secs(65);
+/// After so long without anything new, what this process accepts wakes a shard.
+const LATELY: Duration = Duration::from_secs(5);
 
 /// The feed's newest part, read once for all readers of the process, and only while there are any.
 pub struct Tail {
@@ -45,9 +43,18 @@ pub struct Tail {
     pub(super) absorbed: Notify,
     pub(super) polls_wanted: Notify,
     pub(super) pass_wanted: Notify,
-    /// The number of the last pass that succeeded, and of the last one that began.
+    /// The number of the last pass that succeeded.
     passed: watch::Sender<u64>,
-    passes: AtomicU64,
+    passes: Mutex<Passes>,
+}
+
+/// Numbers of passes.
+#[derive(Default)]
+struct Passes {
+    /// The last one that began.
+    begun: u64,
+    /// The last one for which somebody waits to whom marks of earlier are not enough.
+    wanted: u64,
 }
 
 /// What one run of the tail knows. A run begins with the first reader and ends with the last one.
@@ -68,6 +75,11 @@ pub(super) struct State {
     pub(super) newest: Vec<Ticks>,
     /// Shards that met something new since they were last asked about.
     pub(super) busy: BTreeSet<i32>,
+    /// When each shard, and any of them, had something new, be it of this process itself.
+    met: Vec<Option<Instant>>,
+    met_any: Option<Instant>,
+    /// Shards that were silent and are to be asked soon.
+    pub(super) woken: BTreeSet<i32>,
 }
 
 /// A task's hold on one run.
@@ -93,7 +105,7 @@ impl Tail {
             polls_wanted: Notify::new(),
             pass_wanted: Notify::new(),
             passed: watch::Sender::default(),
-            passes: AtomicU64::new(0),
+            passes: Mutex::default(),
         })
     }
 
@@ -106,6 +118,7 @@ impl Tail {
             let mut fresh = State { run, stop: Some(stop.clone()), ..State::default() };
             (fresh.fast, fresh.ordered) = (state.fast, state.ordered);
             fresh.newest = vec![0; usize::from(self.core.sharding.shards)];
+            fresh.met = vec![None; usize::from(self.core.sharding.shards)];
             *state = fresh;
             let run = Run { tail: Arc::clone(self), number: run };
             self.core.tasks.spawn(async move { stop.run_until_cancelled(run.work()).await });
@@ -121,7 +134,11 @@ impl Tail {
     /// # Errors
     /// When the store closes.
     pub async fn fresh_position(&self) -> Result<Ticks, Error> {
-        let wanted = self.passes.load(Ordering::SeqCst) + 1;
+        let wanted = {
+            let mut passes = self.passes.lock();
+            passes.wanted = passes.begun + 1;
+            passes.wanted
+        };
         self.pass_wanted.notify_one();
         self.position_after(wanted).await
     }
@@ -173,6 +190,14 @@ impl Tail {
             + content.media.as_ref().map_or(0, |media| media.url().as_str().len());
         let message = Arc::new(message.clone().into_message(ticks::time(attempt.ticks)));
         let has_grown = state.accept(attempt, &message, bytes);
+        // A sender's next message may come to another process.
+        let now = Instant::now();
+        let shard = self.core.sharding.shard_of(&message.sender());
+        if state.silence_of(shard, now).is_none_or(|silence| silence > LATELY) {
+            state.woken.insert(shard);
+            self.polls_wanted.notify_one();
+        }
+        state.meet(shard, now);
         drop(state);
         if has_grown {
             self.grown.send_replace(());
@@ -248,8 +273,27 @@ impl State {
         }
         if is_news {
             self.busy.insert(shard);
+            self.meet(shard, now);
         }
         is_news
+    }
+
+    fn meet(&mut self, shard: i32, now: Instant) {
+        self.met_any = Some(now);
+        if let Some(met) = usize::try_from(shard).ok().and_then(|shard| self.met.get_mut(shard)) {
+            *met = Some(now);
+        }
+    }
+
+    /// For how long there was nothing new in any shard; `None` where there never was.
+    pub(super) fn silence(&self, now: Instant) -> Option<Duration> {
+        self.met_any.map(|met| now.saturating_duration_since(met))
+    }
+
+    /// For how long there was nothing new in a shard; `None` where there never was.
+    pub(super) fn silence_of(&self, shard: i32, now: Instant) -> Option<Duration> {
+        let met = usize::try_from(shard).ok().and_then(|shard| self.met.get(shard)).copied().flatten();
+        met.map(|met| now.saturating_duration_since(met))
     }
 
     /// A shard was read up to a point and somewhat beyond: polls need not begin before that again.
@@ -328,9 +372,11 @@ impl Run {
         (state.run == self.number && state.stop.is_some()).then(|| work(&mut state))
     }
 
-    /// A pass begins; its number.
-    pub(super) fn begin_pass(&self) -> u64 {
-        self.tail.passes.fetch_add(1, Ordering::SeqCst) + 1
+    /// A pass begins; its number, and whether somebody waits for it to whom marks of earlier are not enough.
+    pub(super) fn begin_pass(&self) -> (u64, bool) {
+        let mut passes = self.tail.passes.lock();
+        passes.begun += 1;
+        (passes.begun, passes.wanted > *self.tail.passed.borrow())
     }
 
     /// A pass succeeded.

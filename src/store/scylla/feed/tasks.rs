@@ -1,11 +1,7 @@
-//! What the tail does while there are readers: passes over the whole window, quick polls of its newest end, and looking
-//! for the claims of what they found.
+//! What the tail does while there are readers besides quick polls: passes over the whole window, and looking for the claims
+//! of what was found.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -21,20 +17,12 @@ use crate::{
     telemetry::names,
 };
 
-/// A shard that had something new lately is looked into after this; any other after that.
-const BUSY: Duration = Duration::from_millis(100);
-const IDLE: Duration = Duration::from_millis(300);
-/// For so long after something new a shard is busy.
-const LATELY: Duration = Duration::from_secs(5);
-/// A poll begins so long before the newest attempt: others may have been under way.
-const OVERLAP: Duration = Duration::from_millis(500);
-/// Polls, and claims that are looked for, which are under way at once.
-const POLLS: usize = 16;
+/// Claims that are looked for at once.
 const LOOKS: usize = 64;
 /// The position moves by so much at a time when it is far behind.
 const STEP: Duration = Duration::from_secs(10);
 /// So much of the window is read in every pass; what is older, only when the position moves over it.
-const RECENT: Duration = Duration::from_secs(60);
+pub(super) const RECENT: Duration = Duration::from_secs(60);
 /// So many bytes of messages are read again at once for readers in order.
 const READ_AGAIN: usize = 16 * 1024 * 1024;
 /// After a pass that failed.
@@ -49,8 +37,8 @@ impl Run {
     async fn passes(&self) {
         let every = self.tail.core.options.cycle.min(Duration::from_secs(2));
         loop {
-            let (number, begun) = (self.begin_pass(), Instant::now());
-            let pause = match self.pass().await {
+            let ((number, is_fresh), begun) = (self.begin_pass(), Instant::now());
+            let pause = match self.pass(is_fresh, every).await {
                 Ok(()) => {
                     self.end_pass(number);
                     // A long pass is not made longer by the next one.
@@ -71,10 +59,13 @@ impl Run {
         }
     }
 
-    /// Reads the whole window, and moves the position to where every slot is resolved.
-    async fn pass(&self) -> Result<(), Error> {
+    /// Reads the whole window, and moves the position to where every slot is resolved: by what is read now if `is_fresh`, or
+    /// while something waits for it.
+    async fn pass(&self, is_fresh: bool, every: Duration) -> Result<(), Error> {
         let core = &*self.tail.core;
-        let upto = core.resolved_upto().await?;
+        let waits = self.with(|state| !state.pending.is_empty()).unwrap_or_default();
+        let upto =
+            if is_fresh || waits { core.resolved_upto().await? } else { core.known_resolved_upto(every * 2).await? };
         let now = ticks::at(core.now());
         metrics::gauge!(names::FEED_LAG_SECONDS).set(now.saturating_sub(upto) as f64 / ticks::PER_SECOND as f64);
         let position = self.with(|state| *state.position.get_or_insert(upto));
@@ -114,7 +105,7 @@ impl Run {
     }
 
     /// All shards.
-    fn shards(&self) -> Vec<i32> {
+    pub(super) fn shards(&self) -> Vec<i32> {
         (0..i32::from(self.tail.core.sharding.shards)).collect()
     }
 
@@ -132,7 +123,14 @@ impl Run {
         Ok(())
     }
 
-    async fn read_bucket(&self, shard: i32, bucket: i32, from: Ticks, upto: Ticks, must: Ticks) -> Result<(), Failed> {
+    pub(super) async fn read_bucket(
+        &self,
+        shard: i32,
+        bucket: i32,
+        from: Ticks,
+        upto: Ticks,
+        must: Ticks,
+    ) -> Result<(), Failed> {
         let mut after = ticks::last(from);
         loop {
             let page = self.tail.core.references(shard, bucket, after, upto).await?;
@@ -268,76 +266,5 @@ impl Run {
         };
         let has_grown = self.with(|state| state.decide(attempt, &key, standing, Instant::now()));
         self.ring(has_grown.unwrap_or_default());
-    }
-
-    /// Looks into the newest end of every shard, more often where there is something.
-    async fn polls(&self) {
-        let mut due = self.spread();
-        let mut was_wanted = false;
-        let mut busy_until = BTreeMap::<i32, Instant>::new();
-        let mut polling = FuturesUnordered::new();
-        loop {
-            let Some(wanted) =
-                self.with(|state| state.has_fast() && state.position.is_some() && !state.pending.is_full())
-            else {
-                return;
-            };
-            if wanted && !was_wanted {
-                let polled: BTreeSet<i32> = due.into_iter().map(|(_, shard)| shard).collect();
-                due = self.spread();
-                // Those that are under way come back by themselves.
-                due.retain(|(_, shard)| polled.contains(shard));
-            }
-            was_wanted = wanted;
-            let now = Instant::now();
-            while wanted && polling.len() < POLLS {
-                let Some((at, shard)) = due.first().copied().filter(|(at, _)| *at <= now) else { break };
-                due.remove(&(at, shard));
-                polling.push(self.poll(shard));
-            }
-            let next = due.first().map_or(now, |(at, _)| *at).max(now);
-            let idle = polling.is_empty();
-            tokio::select! {
-                Some(shard) = polling.next(), if !idle => {
-                    let now = Instant::now();
-                    if self.with(|state| state.busy.remove(&shard)).unwrap_or_default() {
-                        busy_until.insert(shard, now + LATELY);
-                    }
-                    let is_busy = busy_until.get(&shard).is_some_and(|until| *until > now);
-                    due.insert((now + if is_busy { BUSY } else { IDLE }, shard));
-                }
-                () = sleep_until(next), if wanted && polling.len() < POLLS => {}
-                // Nobody wants to be told at once now; whoever joins says so.
-                () = sleep(IDLE), if !wanted => {}
-                () = self.tail.polls_wanted.notified() => {}
-            }
-        }
-    }
-
-    /// All shards, one after the other in the time between two polls, so that the database is not asked everything at once.
-    fn spread(&self) -> BTreeSet<(Instant, i32)> {
-        let (now, shards) = (Instant::now(), self.tail.core.sharding.shards);
-        (0..shards).map(|shard| (now + IDLE * u32::from(shard) / u32::from(shards.max(1)), i32::from(shard))).collect()
-    }
-
-    /// Takes in what is new of a shard, and gives the shard back.
-    async fn poll(&self, shard: i32) -> i32 {
-        let now = ticks::at(self.tail.core.now());
-        let from = self.with(|state| {
-            let newest = usize::try_from(shard).ok().and_then(|shard| state.newest.get(shard)).copied();
-            // One that is ahead of its time must not hide the others.
-            ticks::before(newest.unwrap_or_default().min(now), OVERLAP).max(state.position.unwrap_or(now))
-        });
-        let Some(from) = from else { return shard };
-        let (first, last) = (ticks::bucket(from.saturating_add(1)), ticks::bucket(ticks::after(now, OVERLAP)));
-        for bucket in first..=last {
-            if let Err(failed) = self.read_bucket(shard, bucket, from, self.tail.edge(), 0).await {
-                tracing::debug!(shard, %failed, "a shard could not be looked into");
-                return shard;
-            }
-        }
-        // The position may stay far behind. What comes late below this is met when it moves.
-        self.with(|state| state.has_read(shard, ticks::before(now, RECENT)));
-        shard
     }
 }
