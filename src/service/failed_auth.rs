@@ -1,46 +1,29 @@
 //! How often authentication may fail for one address. Only failures are counted, and only their answers change: whoever has a
 //! good key is let in, whatever others behind the same proxy or NAT do.
 
-use std::{
-    net::IpAddr,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::net::IpAddr;
 
-use governor::{
-    DefaultKeyedRateLimiter, Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
-};
 use metrics::{Counter, counter};
 
+use super::rates::Limiter;
 use crate::{
-    domain::{ClientAddress, Error, Kind, Limited, Rate, RateExceeded},
+    domain::{ClientAddress, Error, Kind, Limited, Rate},
     telemetry::names,
 };
 
-/// So many addresses are counted, some 100 bytes each. Where more fail within the rate's window, the rest is answered as without a
-/// limit until some are forgotten: whoever has that many addresses is not held back by a limit for each of them.
-const MOST_COUNTED: usize = 100_000;
-
 /// Counts failed authentication by address.
 pub struct FailedAuth {
-    limit: Option<Limit>,
+    limit: Option<Limiter<IpAddr>>,
     refused: Counter,
     limited: Counter,
-}
-
-struct Limit {
-    rate: Rate,
-    counts: DefaultKeyedRateLimiter<IpAddr>,
-    /// Counted since idle ones were forgotten.
-    counted: AtomicUsize,
-    is_full: AtomicBool,
 }
 
 impl FailedAuth {
     /// Within `rate` for each address; `None` for no limit.
     pub fn new(rate: Option<Rate>) -> Self {
         let failures = |code: &'static str| counter!(names::AUTH_FAILURES_TOTAL, "code" => code);
-        Self { limit: rate.map(Limit::new), refused: failures("unauthenticated"), limited: failures("rate_limited") }
+        let limit = rate.map(|rate| Limiter::new(Limited::FailedAuth, rate));
+        Self { limit, refused: failures("unauthenticated"), limited: failures("rate_limited") }
     }
 
     /// What a call from `client` is told that was refused with `error`: that, or, where authentication failed too often from there,
@@ -50,46 +33,17 @@ impl FailedAuth {
             return error;
         }
         let exceeded = match (&self.limit, client) {
-            (Some(limit), Some(client)) => limit.count(client).err(),
+            (Some(limit), Some(client)) => limit.count(&client.assigned()).err(),
             _ => None,
         };
         let count = if exceeded.is_some() { &self.limited } else { &self.refused };
         count.increment(1);
-        exceeded.map_or(error, Error::rate_limited)
+        exceeded.unwrap_or(error)
     }
 
     /// Forgets addresses that have room for a whole burst again.
     pub fn forget_idle(&self) {
-        self.limit.iter().for_each(Limit::forget_idle);
-    }
-}
-
-impl Limit {
-    fn new(rate: Rate) -> Self {
-        // An interval is never zero: no rate is as high as one in a nanosecond.
-        let quota = Quota::with_period(rate.interval()).unwrap_or(Quota::per_second(rate.burst()));
-        let counts = RateLimiter::keyed(quota.allow_burst(rate.burst()));
-        Self { rate, counts, counted: AtomicUsize::new(0), is_full: AtomicBool::new(false) }
-    }
-
-    fn count(&self, client: &ClientAddress) -> Result<(), RateExceeded> {
-        if self.is_full.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        if let Err(not_until) = self.counts.check_key(&client.assigned()) {
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            return Err(RateExceeded { limit: Limited::FailedAuth, rate: self.rate, wait });
-        }
-        if self.counted.fetch_add(1, Ordering::Relaxed) >= MOST_COUNTED {
-            self.forget_idle();
-        }
-        Ok(())
-    }
-
-    fn forget_idle(&self) {
-        self.counted.store(0, Ordering::Relaxed);
-        self.counts.retain_recent();
-        self.is_full.store(self.counts.len() >= MOST_COUNTED, Ordering::Relaxed);
+        self.limit.iter().for_each(Limiter::forget_idle);
     }
 }
 
@@ -97,7 +51,7 @@ impl Limit {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{super::rates::MOST_COUNTED, *};
 
     fn told(failures: &FailedAuth, address: &str) -> Kind {
         let client = ClientAddress(address.parse().expect("an address"));
@@ -146,7 +100,7 @@ mod tests {
             let address = IpAddr::from(u32::try_from(number).expect("small").to_be_bytes());
             let _ = failures.judge(Some(&ClientAddress(address)), Error::bad_key());
         }
-        let counted = || failures.limit.as_ref().map_or(0, |limit| limit.counts.len());
+        let counted = || failures.limit.as_ref().map_or(0, Limiter::named);
         let full = counted();
         for number in 0..1000_u32 {
             let _ = failures.judge(

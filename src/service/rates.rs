@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,7 +16,7 @@ use governor::{
 };
 use parking_lot::RwLock;
 
-use crate::domain::{Environment, Error, FromId, KeyId, Limited, OrgId, Rate, RateExceeded};
+use crate::domain::{ClientAddress, Environment, Error, FromId, KeyId, Limited, OrgId, Rate, RateExceeded};
 
 /// What may come in a time; `None` for no limit.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,7 +77,8 @@ struct Apart<G, K: Clone + Hash + Eq> {
     of: RwLock<HashMap<G, Arc<Limiter<K>>>>,
 }
 
-struct Limiter<K: Clone + Hash + Eq> {
+/// One rate for each of many.
+pub(super) struct Limiter<K: Clone + Hash + Eq> {
     limit: Limited,
     rate: Rate,
     counts: DefaultKeyedRateLimiter<K>,
@@ -88,8 +89,9 @@ struct Limiter<K: Clone + Hash + Eq> {
 
 /// So many are counted by name, some 100 bytes each: of each organisation and environment so many senders. Where more than this
 /// come within the rate's window, which an attacker with a good key can do by making senders up, this limit pauses for that
-/// organisation, and the wider ones hold.
-const MOST_COUNTED: usize = 100_000;
+/// organisation, and the wider ones hold. Of failed authentication it pauses for everybody: whoever has that many addresses is not
+/// held back by a limit for each of them.
+pub(super) const MOST_COUNTED: usize = 100_000;
 
 impl Rates {
     /// Rates within `limits`.
@@ -114,7 +116,7 @@ impl Rates {
         if let Some(Browser { address }) = browser {
             // The address first: who makes senders up is stopped before they are counted.
             if let (Some(rate), Some(address)) = (self.limits.browser_per_address, address) {
-                self.browser_addresses.limiter(key.clone(), rate).count(&network_of(address))?;
+                self.browser_addresses.limiter(key.clone(), rate).count(&ClientAddress(address).assigned())?;
             }
             if let Some(rate) = self.limits.browser_per_sender {
                 self.browser_senders.limiter(key.clone(), rate).count(from_id)?;
@@ -145,14 +147,6 @@ impl Rates {
     }
 }
 
-/// Whom an address stands for: of IPv6 everybody has at least the 64 bits that are left out here.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-    }
-}
-
 impl<G: Hash + Eq, K: Clone + Hash + Eq> Apart<G, K> {
     fn new(limit: Limited) -> Self {
         Self { limit, of: RwLock::default() }
@@ -174,14 +168,18 @@ impl<G: Hash + Eq, K: Clone + Hash + Eq> Apart<G, K> {
 }
 
 impl<K: Clone + Hash + Eq> Limiter<K> {
-    fn new(limit: Limited, rate: Rate) -> Self {
+    pub(super) fn new(limit: Limited, rate: Rate) -> Self {
         // An interval is never zero: no rate is as high as one in a nanosecond.
         let quota = Quota::with_period(rate.interval()).unwrap_or(Quota::per_second(rate.burst()));
         let counts = RateLimiter::keyed(quota.allow_burst(rate.burst()));
         Self { limit, rate, counts, counted: AtomicUsize::new(0), is_full: AtomicBool::new(false) }
     }
 
-    fn count(&self, key: &K) -> Result<(), Error> {
+    /// Counts one of `key`.
+    ///
+    /// # Errors
+    /// [`crate::domain::Kind::RateLimited`].
+    pub(super) fn count(&self, key: &K) -> Result<(), Error> {
         if self.is_full.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -195,10 +193,17 @@ impl<K: Clone + Hash + Eq> Limiter<K> {
         Ok(())
     }
 
-    fn forget_idle(&self) {
+    /// Forgets whoever has room for a whole burst again.
+    pub(super) fn forget_idle(&self) {
         self.counted.store(0, Ordering::Relaxed);
         self.counts.retain_recent();
         self.is_full.store(self.counts.len() >= MOST_COUNTED, Ordering::Relaxed);
+    }
+
+    /// How many are counted by name.
+    #[cfg(test)]
+    pub(super) fn named(&self) -> usize {
+        self.counts.len()
     }
 }
 
