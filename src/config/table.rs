@@ -182,7 +182,7 @@ settings! {
         body_timeout: Duration = "30s", positive();
         /// Maximum number of calls that wait for the store; further ones are answered with 503. When places run short, reads are refused before submissions, dev before prod, and whoever holds most before the others.
         max_in_flight: usize = "4096", at_least(1);
-        /// Maximum number of open feed streams; further ones are answered with UNAVAILABLE. A fifth is kept for platform keys, and whoever holds most is refused before the others. A stream whose reader is slow holds up to 256 KiB of memory.
+        /// Maximum number of open feed streams; further ones are answered with UNAVAILABLE. A fifth is kept for platform keys and a fifth for organisations, and whoever holds most is refused before the others. A stream whose reader is slow holds up to 256 KiB of memory.
         max_streams: usize = "2048", at_least(1);
         /// Maximum rate of submissions for one organisation and environment: 50/s, 600/min or 1000/h, each with a burst of the same size or, as in '50/s burst 200', of another; 0 disables the limit.
         rate_limit_per_org: Option<Rate> = "0", Any;

@@ -1,10 +1,10 @@
 //! Back-pressure and quota: how much is let in before the store is asked.
 
 use super::{
-    places::{Placed, Places, Use},
+    places::{Holder, Placed, Places, Use},
     rates::{RateLimits, Rates, Submission},
 };
-use crate::domain::{Environment, Error, KeyOwner, OrgId};
+use crate::domain::{Environment, Error, OrgId};
 
 /// What admission lets in.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Admission {
     pub fn admit(&self, submission: Submission<'_>) -> Result<Admitted, Error> {
         let (org, env) = (submission.org, submission.env);
         self.rates.count(submission)?;
-        Ok(Admitted { _place: self.places.take(Use::Submission, KeyOwner::Org { org: org.clone(), env })? })
+        Ok(Admitted { _place: self.places.take(Use::Submission, Holder::Org(org.clone(), env))? })
     }
 
     /// Lets one look-up or list in.
@@ -49,7 +49,7 @@ impl Admission {
     /// # Errors
     /// `Overloaded`, with the time after which a retry may succeed.
     pub fn admit_read(&self, org: &OrgId, env: Environment) -> Result<Admitted, Error> {
-        Ok(Admitted { _place: self.places.take(Use::Read, KeyOwner::Org { org: org.clone(), env })? })
+        Ok(Admitted { _place: self.places.take(Use::Read, Holder::Org(org.clone(), env))? })
     }
 
     /// Whether no submission is let in that has not ended.

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::{
     Follow, PAGE_BYTES, Permit, note_messaging,
-    places::{Placed, Use},
+    places::{Holder, Placed, Use},
 };
 use crate::{
     domain::{Clock, Environment, Error, OrgId},
@@ -71,7 +71,7 @@ impl Permit<'_, Follow> {
     /// many readers.
     pub async fn stream(self, from: FeedFrom, order: FeedOrder) -> Result<FeedReader, Error> {
         let Self { service, target: filter, call } = self;
-        let place = service.feeds.take(Use::Feed, call.caller()?.owner().clone())?;
+        let place = service.feeds.take(Use::Feed, Holder::of(call.caller()?))?;
         let span = trace::child(spans::STREAM, "internal");
         trace::note(&span, spans::FEED_ORDER, word(order));
         let follower = service.within_deadline(service.store.follow(from, order)).instrument(span).await?;

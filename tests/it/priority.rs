@@ -153,3 +153,23 @@ async fn readers_of_one_tenant_leave_room_for_those_of_others_and_of_the_platfor
     })
     .await;
 }
+
+#[tokio::test]
+async fn readers_with_platform_keys_leave_room_for_those_of_tenants_and_of_each_other() {
+    let edges = Edges::start_with(Settings { streams: 20, ..Settings::default() }).await;
+    let tenant = edges.org_key("tenant", Env::Prod, &[Scope::Stream]).await;
+    let mut client = client(edges.grpc).await;
+    let mut open = Vec::new();
+    for number in 0..3 {
+        let key = edges.platform_key(&[Scope::Stream]).await;
+        let before = open.len();
+        while let Ok(stream) = client.stream_messages(with_key(&key, StreamMessagesRequest::default())).await {
+            open.push(stream);
+        }
+        assert!(number == 2 || open.len() > before, "internal service {number}");
+    }
+    assert!((12..=16).contains(&open.len()), "{}", open.len());
+    for _ in 0..3 {
+        open.push(client.stream_messages(with_key(&tenant, StreamMessagesRequest::default())).await.expect("room"));
+    }
+}
