@@ -137,7 +137,9 @@ impl App {
         };
         let store: Arc<dyn Store> = Arc::new(Observed::new(store));
         let opened = Opened { config, addresses, readiness, store, clock, dir };
-        let keys = Arc::new(Keys::new(Arc::clone(&opened.store) as Arc<dyn KeyStore>, Arc::clone(&opened.clock)));
+        let keys = Keys::new(Arc::clone(&opened.store) as Arc<dyn KeyStore>, Arc::clone(&opened.clock))
+            .with_highest_rate(opened.config.rate_limit_per_key);
+        let keys = Arc::new(keys);
         let prepared = match opened.prepare(&keys, stop).await {
             Ok(prepared) => prepared,
             Err(error) => {

@@ -62,6 +62,11 @@ impl Rate {
         self.burst
     }
 
+    /// Whether nobody within this rate goes beyond `other`, in a burst or in the long run.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.burst <= other.burst && self.interval() >= other.interval()
+    }
+
     /// In how long room for one more comes.
     pub fn interval(&self) -> Duration {
         self.per.length() / self.units.get()

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, time::Duration};
 
-use super::{Credential, Environment, Error, Kind, Limited, RateExceeded, Scope, ViolationCode, Violations};
+use super::{Credential, Environment, Error, Kind, Limited, Rate, RateExceeded, Scope, ViolationCode, Violations};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -137,6 +137,32 @@ impl Error {
     /// The caller may not let another one do that.
     pub fn cannot_grant(credential: Credential, scope: Scope) -> Self {
         let text = format!("This {credential} lacks the scope '{scope}' and so cannot grant it");
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// The caller may not let another key submit at a rate beyond `most`.
+    pub fn cannot_grant_rate(credential: Credential, most: Rate) -> Self {
+        let text = format!(
+            "This {credential} grants a rate of at most {most}; leave 'rate' out, or ask whoever runs the service for a higher one"
+        );
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// The caller's organisation has as many live keys as it may make.
+    pub fn too_many_keys(credential: Credential, most: usize) -> Self {
+        let text = format!(
+            "This {credential} keeps at most {most} live keys in its organisation and environment, a browser key counted once for \
+             each origin; revoke some, or ask whoever runs the service for more"
+        );
+        Self::new(Kind::PermissionDenied, text)
+    }
+
+    /// The caller's organisation made as many keys lately as it may.
+    pub fn too_many_new_keys(credential: Credential, most: usize, days: u64) -> Self {
+        let text = format!(
+            "This {credential} makes at most {most} keys in {days} days for its organisation and environment, a browser key counted \
+             once for each origin; use keys for longer, or ask whoever runs the service for more"
+        );
         Self::new(Kind::PermissionDenied, text)
     }
 

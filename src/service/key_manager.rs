@@ -1,5 +1,14 @@
 //! Creating, listing and revoking keys, and who may.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+
 use crate::{
     domain::{
         Environment, Error, KeyId, KeyOwner, KeyRecord, Kind, NewKey, OrgId, Origin, Rate, Scope, Scopes, Timestamp,
@@ -8,7 +17,21 @@ use crate::{
     store::ListedKey,
 };
 
-use super::{Caller, Keys};
+use super::{Caller, Keys, work::Work};
+
+/// So many live keys an organisation's own `admin` keys keep in one environment, a browser key counted once for each of its origins,
+/// which are most of what a store keeps of it: no tenant fills the store's part for keys.
+const MOST_LIVE: usize = 200;
+
+/// So many they make, counted alike, in [`LATELY`]: a revoked key is kept for a while.
+const MOST_LATELY: usize = 500;
+
+const LATELY_DAYS: u64 = 30;
+const LATELY: Duration = Duration::from_hours(24 * LATELY_DAYS);
+
+/// One key is made at a time for each organisation and environment: several at once would pass its bounds together.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashMap<KeyOwner, Weak<Turn<()>>>>);
 
 /// Managing keys as far as one manager may; only [`Keys::as_operator`] and [`Keys::as_caller`] make it.
 #[derive(Clone, Copy)]
@@ -61,7 +84,7 @@ impl KeyManager<'_> {
     ///
     /// # Errors
     /// `InvalidArgument` for no scope, a rate without the scope to submit, a browser key with any other scope, or an expiry in the past, `PermissionDenied` for a key that this
-    /// manager may not grant, and those of the store.
+    /// manager may not grant or that is one too many, and those of the store.
     pub async fn create(&self, request: KeyRequest) -> Result<NewKey, Error> {
         let now = self.keys.clock.now();
         if request.expires_at.is_some_and(|expiry| expiry <= now) {
@@ -75,7 +98,14 @@ impl KeyManager<'_> {
         if violations.check(key.record.check()).is_none() {
             return Err(violations.into_error(Kind::InvalidArgument));
         }
-        self.keys.store.create_key(key.record.clone()).await?;
+        let turn = self.require_room(&key.record, now).await?;
+        let (store, record) = (Arc::clone(&self.keys.store), key.record.clone());
+        let work = Work::new(async move {
+            // The work's, not the caller's: who leaves early has made a key all the same.
+            let _turn = turn;
+            store.create_key(record).await
+        });
+        work.await?;
         // Somebody may have tried this id while it was unknown.
         self.keys.forget(&key.record.id);
         self.keys.pages.forget();
@@ -131,8 +161,41 @@ impl KeyManager<'_> {
         }
         match request.scopes.iter().find(|scope| !caller.scopes().contains(*scope)) {
             Some(scope) => Err(Error::cannot_grant(caller.credential(), scope)),
-            None => Ok(()),
+            None => match (request.rate, self.keys.highest_rate) {
+                (Some(rate), Some(highest)) if !rate.is_within(&highest) => {
+                    Err(Error::cannot_grant_rate(caller.credential(), highest))
+                }
+                _ => Ok(()),
+            },
         }
+    }
+
+    /// Whether there is room for `new` among the keys of its owner, and its turn, within which that stays so. Operators and the platform need
+    /// neither.
+    async fn require_room(&self, new: &KeyRecord, now: Timestamp) -> Result<Option<OwnedMutexGuard<()>>, Error> {
+        let (Manager::Caller(caller), KeyOwner::Org { org, .. }) = (self.manager, &new.owner) else {
+            return Ok(None);
+        };
+        if *caller.owner() == KeyOwner::Platform {
+            return Ok(None);
+        }
+        let turn = self.keys.turns.of(&new.owner).lock_owned().await;
+        let weight = |origins: &[Origin]| origins.len().max(1);
+        let (mut live, mut lately) = (weight(&new.origins), weight(&new.origins));
+        for ListedKey { record, .. } in self.keys.store.keys(Some(org)).await? {
+            if record.owner == new.owner {
+                let (is_live, is_new) = (record.is_live(now), record.created_at.saturating_add(LATELY) > now);
+                live += if is_live { weight(&record.origins) } else { 0 };
+                lately += if is_new { weight(&record.origins) } else { 0 };
+            }
+        }
+        if live > MOST_LIVE {
+            return Err(Error::too_many_keys(caller.credential(), MOST_LIVE));
+        }
+        if lately > MOST_LATELY {
+            return Err(Error::too_many_new_keys(caller.credential(), MOST_LATELY, LATELY_DAYS));
+        }
+        Ok(Some(turn))
     }
 
     fn require_manages(&self, owner: &KeyOwner) -> Result<(), Error> {
@@ -153,5 +216,18 @@ impl KeyManager<'_> {
         let (org, env) = (org.unwrap_or(own_org), env.unwrap_or(*own_env));
         self.require_manages(&KeyOwner::Org { org: org.clone(), env })?;
         Ok((Some(org), Some(env)))
+    }
+}
+
+impl Turns {
+    fn of(&self, owner: &KeyOwner) -> Arc<Turn<()>> {
+        let mut turns = self.0.lock();
+        if let Some(turn) = turns.get(owner).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(owner.clone(), Arc::downgrade(&turn));
+        turn
     }
 }

@@ -14,7 +14,7 @@ use metrics::{Counter, counter};
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 
-use super::{Protocol, pages::Pages};
+use super::{Protocol, key_manager::Turns, pages::Pages};
 use crate::{
     domain::{
         ClientCertificate, Clock, Credential, Environment, Error, IdentityName, IdentityRecord, KeyId, KeyOwner,
@@ -53,6 +53,9 @@ pub struct Keys {
     lookups: Lookups,
     /// Whose pages may call with a key.
     pub(super) pages: Pages,
+    /// The highest rate that an organisation's own `admin` keys grant; `None` for any.
+    pub(super) highest_rate: Option<Rate>,
+    pub(super) turns: Turns,
 }
 
 /// How keys were found.
@@ -88,7 +91,15 @@ impl Keys {
             uses: Mutex::default(),
             lookups: Lookups::new(),
             pages: Pages::default(),
+            highest_rate: None,
+            turns: Turns::default(),
         }
+    }
+
+    /// The same where an organisation's own `admin` keys grant no rate beyond `rate`.
+    #[must_use]
+    pub fn with_highest_rate(self, rate: Option<Rate>) -> Self {
+        Self { highest_rate: rate, ..self }
     }
 
     /// The caller who presents `key_text`, the whole `mw_…` text.

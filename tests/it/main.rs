@@ -32,6 +32,7 @@ mod history;
 mod hostile;
 mod http;
 mod isolation;
+mod key_bounds;
 mod keys;
 // Its disk is a library that Linux preloads.
 #[cfg(target_os = "linux")]
