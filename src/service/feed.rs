@@ -11,10 +11,11 @@ use tracing::Instrument as _;
 use super::{
     Follow, PAGE_BYTES, Permit, note_messaging,
     places::{Holder, Placed, Use},
+    work::Work,
 };
 use crate::{
     domain::{Clock, Environment, Error, OrgId},
-    store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, PageLimit},
+    store::{Cursor, FeedFollower, FeedFrom, FeedItem, FeedOrder, FeedPage, PageLimit},
     telemetry::{names, spans, trace},
 };
 
@@ -35,13 +36,20 @@ pub struct FeedFilter {
 
 /// One caller's position in the feed.
 pub struct FeedReader {
-    follower: Box<dyn FeedFollower>,
+    /// Where it is; while a page is read, that has it.
+    position: Option<Position>,
+    reading: Option<Work<(Position, Result<FeedPage, Error>)>>,
     filter: FeedFilter,
     /// When the next frame is due though it be empty: at once for the first, so that every reader has a cursor from the
     /// beginning and one that began at 'now' loses nothing when its connection breaks before the first message.
     due: Instant,
     stopping: CancellationToken,
     meters: Meters,
+}
+
+/// A place in the feed, and the one among its readers: whoever leaves while a page is read gives neither back before it is.
+struct Position {
+    follower: Box<dyn FeedFollower>,
     _place: Placed,
 }
 
@@ -74,9 +82,11 @@ impl Permit<'_, Follow> {
         let place = service.feeds.take(Use::Feed, Holder::of(call.caller()?))?;
         let span = trace::child(spans::STREAM, "internal");
         trace::note(&span, spans::FEED_ORDER, word(order));
-        let follower = service.within_deadline(service.store.follow(from, order)).instrument(span).await?;
+        let store = Arc::clone(&service.store);
+        let work = Work::new(async move { Ok(Position { follower: store.follow(from, order).await?, _place: place }) });
+        let position = Some(service.within_deadline(work).instrument(span).await?);
         let (stopping, meters) = (service.stopping.clone(), Meters::new(order, Arc::clone(&service.clock)));
-        Ok(FeedReader { follower, filter, due: Instant::now(), stopping, meters, _place: place })
+        Ok(FeedReader { position, reading: None, filter, due: Instant::now(), stopping, meters })
     }
 }
 
@@ -92,7 +102,7 @@ impl FeedReader {
             if self.stopping.is_cancelled() {
                 return Err(Error::draining("follow the feed again from your last cursor"));
             }
-            let page = match self.follower.next(FRAME).await {
+            let page = match self.read().await {
                 // The follower is behind it, and this caller does not see what cannot be read there.
                 Err(error) if error.concerns().is_some_and(|(org, env)| !self.filter.shows(org, env)) => continue,
                 page => page?,
@@ -106,7 +116,7 @@ impl FeedReader {
             }
             if at_end {
                 tokio::select! {
-                    grown = self.follower.grown() => grown?,
+                    grown = grown(&mut self.position) => grown?,
                     () = tokio::time::sleep_until(self.due) => {}
                     () = self.stopping.cancelled() => {}
                 }
@@ -116,6 +126,28 @@ impl FeedReader {
             }
         }
     }
+
+    /// The next page, or that of a call that was dropped.
+    async fn read(&mut self) -> Result<FeedPage, Error> {
+        if let Some(mut position) = self.position.take() {
+            self.reading = Some(Work::new(async move {
+                let page = position.follower.next(FRAME).await;
+                (position, page)
+            }));
+        }
+        let reading = self.reading.as_mut().ok_or_else(lost)?;
+        let (position, page) = reading.await;
+        (self.reading, self.position) = (None, Some(position));
+        page
+    }
+}
+
+async fn grown(position: &mut Option<Position>) -> Result<(), Error> {
+    position.as_mut().ok_or_else(lost)?.follower.grown().await
+}
+
+fn lost() -> Error {
+    Error::internal("a reader of the feed without a position")
 }
 
 impl Meters {

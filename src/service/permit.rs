@@ -179,7 +179,8 @@ impl<'a> Permit<'a, Submit> {
         let sent_at = message.content().timestamp;
         let store = Arc::clone(&service.store);
         let work = Work::new(async move {
-            // Both are the work's, not the caller's: who leaves early must not make room for more than may be under way.
+            // Both are the work's, not the caller's: who leaves early must not make room for more than may be under way. So it is with
+            // reads: what blocks a thread, or waits for one, is not undone.
             let _holds = (admitted, held);
             store.submit(message).await
         });
@@ -203,8 +204,13 @@ impl Permit<'_, Read> {
             trace::note(&span, spans::MESSAGE_KEY, key.fingerprint());
             note_target(&span, &self.target);
         }
-        let _admitted = self.service.admission.admit_read(&self.target.org, self.target.env)?;
-        let found = self.service.within_deadline(self.service.store.get(&key)).instrument(span).await;
+        let admitted = self.service.admission.admit_read(&self.target.org, self.target.env)?;
+        let (store, wanted) = (Arc::clone(&self.service.store), key.clone());
+        let work = Work::new(async move {
+            let _holds = admitted;
+            store.get(&wanted).await
+        });
+        let found = self.service.within_deadline(work).instrument(span).await;
         let message = found.map_err(|error| error.about(key.fingerprint()))?;
         message.ok_or_else(Error::message_not_found)
     }
@@ -223,10 +229,15 @@ impl Permit<'_, Read> {
         let sender = Sender { org: self.target.org.clone(), env: self.target.env, from_id };
         let messages = if page_size == 0 { DEFAULT_PAGE } else { page_size.min(MAX_PAGE) };
         let limit = PageLimit { messages, bytes: PAGE_BYTES };
-        let _admitted = self.service.admission.admit_read(&self.target.org, self.target.env)?;
+        let admitted = self.service.admission.admit_read(&self.target.org, self.target.env)?;
         let span = trace::child(spans::LIST, "internal");
         note_target(&span, &self.target);
-        self.service.within_deadline(self.service.store.list(&sender, after, limit)).instrument(span).await
+        let (store, after) = (Arc::clone(&self.service.store), after.cloned());
+        let work = Work::new(async move {
+            let _holds = admitted;
+            store.list(&sender, after.as_ref(), limit).await
+        });
+        self.service.within_deadline(work).instrument(span).await
     }
 }
 

@@ -6,17 +6,18 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use message_webhook::{
-    protocol::grpc::v1::SubmitMessageRequest,
+    domain::{Environment, Scope},
+    protocol::grpc::v1::{GetMessageRequest, ListMessagesRequest, StreamMessagesRequest, SubmitMessageRequest},
     service::{AdmissionLimits, RateLimits},
 };
 use prost::Message as _;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::support::{
     edges::{Edges, PATH, Settings},
     eventually,
-    flaky::FlakyStore,
+    flaky::{FlakyStore, Mood},
     grpc::submission,
     h2::Connection,
 };
@@ -124,5 +125,64 @@ async fn what_goes_on_after_a_deadline_keeps_its_place_too() {
         }
         assert!(is_overload(&edges, edge, &connection).await, "{edge:?}");
         assert_eq!(store.submissions.load(Ordering::SeqCst), PLACES, "{edge:?}");
+    }
+}
+
+/// Each way to read, with its request.
+fn reads() -> [(&'static str, Vec<u8>); 3] {
+    [
+        ("GetMessage", GetMessageRequest { message_sid: "s".into(), ..Default::default() }.encode_to_vec()),
+        ("ListMessages", ListMessagesRequest { from_id: "u".into(), ..Default::default() }.encode_to_vec()),
+        ("StreamMessages", StreamMessagesRequest::default().encode_to_vec()),
+    ]
+}
+
+fn read(edges: &Edges, key: &str, (name, message): &(&str, Vec<u8>), timeout: Option<&str>) -> Request<Full<Bytes>> {
+    let length = u32::try_from(message.len()).expect("small").to_be_bytes();
+    let request = Request::post(format!("http://{}/messagewebhook.v1.MessageService/{name}", edges.grpc))
+        .header("content-type", "application/grpc")
+        .header("authorization", format!("Bearer {key}"));
+    let request = timeout.into_iter().fold(request, |request, timeout| request.header("grpc-timeout", timeout));
+    request.body(Full::new([&[0][..], &length, message].concat().into())).expect("a request")
+}
+
+#[tokio::test]
+async fn a_read_whose_client_leaves_or_whose_deadline_passes_keeps_its_place_until_the_store_is_done() {
+    for kind in reads() {
+        let store = FlakyStore::new();
+        let admission = AdmissionLimits { in_flight: PLACES, rates: RateLimits::default() };
+        let settings = Settings { store: Some(store.clone()), admission, streams: PLACES, ..Settings::default() };
+        let edges = Edges::start_with(settings).await;
+        let key = edges.org_key("acme", Environment::Prod, &[Scope::Read, Scope::Stream]).await;
+        store.set_mood(Mood::Silent);
+        let connection = Connection::to(edges.grpc).await;
+        let reads = || store.reads.load(Ordering::SeqCst);
+
+        let mut call = Box::pin(connection.ask(read(&edges, &key, &kind, None)));
+        tokio::select! {
+            answer = &mut call => panic!("answered: {answer:?}"),
+            () = eventually("the store's call", async || (reads() == 1).then_some(())) => {}
+        }
+        // The stream is reset.
+        drop(call);
+        // On a busy machine a deadline may pass before the store is asked.
+        while reads() < PLACES {
+            let answer = connection.ask(read(&edges, &key, &kind, Some("20m"))).await.expect("an answer");
+            let status = Status::from_header_map(answer.headers()).expect("a status");
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{kind:?}");
+        }
+        for _ in 0..20 {
+            let answer = connection.ask(read(&edges, &key, &kind, Some("10S"))).await.expect("an answer");
+            let status = Status::from_header_map(answer.headers()).expect("a status");
+            let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+            assert_eq!(reason.as_deref(), Some("OVERLOADED"), "{kind:?}");
+        }
+        assert_eq!(reads(), PLACES, "{kind:?}");
+        store.set_mood(Mood::Fine);
+        eventually("places again", async || {
+            drop(connection.ask(read(&edges, &key, &kind, Some("100m"))).await);
+            (reads() > PLACES).then_some(())
+        })
+        .await;
     }
 }

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 
-/// How submissions, look-ups and checks of a [`FlakyStore`] go.
+/// How submissions, reads and checks of a [`FlakyStore`] go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     /// As they should.
@@ -48,7 +48,7 @@ pub struct FlakyStore {
     pub gate: Semaphore,
     /// Submissions that came to the gate.
     pub submissions: AtomicUsize,
-    /// Calls of `get`.
+    /// Calls of `get`, `list` and `follow`.
     pub reads: AtomicUsize,
     /// Calls of `key`.
     pub key_reads: AtomicUsize,
@@ -161,14 +161,16 @@ impl MessageStore for FlakyStore {
     }
 
     async fn list(&self, sender: &Sender, after: Option<&PageToken>, limit: PageLimit) -> Result<MessagePage, Error> {
-        self.inner.list(sender, after, limit).await
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.in_the_mood(self.inner.list(sender, after, limit)).await
     }
 }
 
 #[async_trait::async_trait]
 impl FeedStore for FlakyStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
-        self.inner.follow(from, order).await
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.in_the_mood(self.inner.follow(from, order)).await
     }
 }
 
