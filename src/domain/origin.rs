@@ -51,6 +51,12 @@ impl Origin {
         if is_it { Ok(origin) } else { Err(NoOrigin::Otherwise(origin)) }
     }
 
+    /// Takes a text back that was taken before: what is stored stays readable, whatever is taken today. Browsers' are compared with it
+    /// byte for byte.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

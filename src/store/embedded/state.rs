@@ -316,7 +316,7 @@ pub fn decode_key(id: &KeyId, bytes: &[u8]) -> Result<KeyRecord, NoChange> {
         match tag {
             TAG_EXPIRES => expires_at = Some(part.timestamp()?),
             TAG_REVOKED => revoked_at = Some(part.timestamp()?),
-            TAG_ORIGIN => origins.push(Origin::parse(text(part.0)?).map_err(|_| NoChange::Newer)?),
+            TAG_ORIGIN => origins.push(Origin::from_stored(text(part.0)?)),
             TAG_RATE => rate = Some(Rate::parse(text(part.0)?).ok_or(NoChange::Newer)?),
             _ => {}
         }
@@ -385,5 +385,20 @@ mod tests {
         assert_eq!(decode_key(&own.id, &bytes).as_ref(), Ok(&own));
         let later = [bytes, vec![200, 1, 0, 0, 0, 9]].concat();
         assert_eq!(decode_key(&own.id, &later), Ok(own));
+    }
+
+    #[test]
+    fn an_origin_that_was_taken_once_stays_readable_whatever_is_taken_today() {
+        let stored = "https://shop.example:443";
+        assert!(Origin::parse(stored).is_err(), "of those that are not taken");
+        let key = NewKey::generate_for(
+            vec![Origin::from_stored(stored)],
+            KeyOwner::Platform,
+            [Scope::Submit].into_iter().collect(),
+            Timestamp::EPOCH,
+            None,
+        );
+        let record = key.expect("randomness").record;
+        assert_eq!(decode_key(&record.id, &encode_key(&record)), Ok(record));
     }
 }

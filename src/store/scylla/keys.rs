@@ -138,13 +138,12 @@ fn record(id: &KeyId, row: &Row) -> Result<KeyRecord, Failed> {
     let time = |name| row.bigint(name).and_then(Timestamp::from_micros);
     let rate = row.text("rate").map(|text| Rate::parse(text).ok_or_else(|| missing("valid rate"))).transpose()?;
     let origins = row.text("origins").unwrap_or_default().split(' ').filter(|text| !text.is_empty());
-    let origins = origins.map(|text| Origin::parse(text).map_err(|_| missing("valid origin")));
     Ok(KeyRecord {
         id: id.clone(),
         owner,
         scopes: Scopes::from_bits(scopes),
         rate,
-        origins: origins.collect::<Result<_, _>>()?,
+        origins: origins.map(Origin::from_stored).collect(),
         secret_hash: SecretHash::from_bytes(hash),
         created_at: time("created_at").ok_or_else(|| missing("time"))?,
         expires_at: time("expires_at"),

@@ -29,6 +29,8 @@ pub async fn a_created_key_is_found_and_listed(f: impl Fixture) {
 pub async fn a_key_keeps_its_own_rate_and_origins(f: impl Fixture) {
     let mut limited = new_key("acme");
     limited.origins = ["https://a.example", "capacitor://localhost"].map(|text| Origin::parse(text).unwrap()).to_vec();
+    // One that was taken once, by other rules.
+    limited.origins.push(Origin::from_stored("https://a.example:443"));
     limited.rate = Rate::parse("50/min burst 100");
     f.store().create_key(limited.clone()).await.unwrap();
     f.store().create_key(new_key("acme")).await.unwrap();
