@@ -43,6 +43,13 @@ impl Error {
         Self::new(Kind::BodyTooLarge, format!("The message is larger than {limit} bytes; send a shorter one"))
     }
 
+    /// Which pages may call with a browser key is not known.
+    pub fn pages_unknown(cause: impl Into<Cause>) -> Self {
+        Self::new(Kind::StoreUnavailable, "Whether this page may call cannot be told now; ask again in a moment")
+            .with_retry_after(A_MOMENT)
+            .with_cause(cause)
+    }
+
     /// More is under way than may be.
     pub fn overloaded() -> Self {
         Self::new(Kind::Overloaded, "The service has more work than it can take; send again in a moment")

@@ -120,11 +120,15 @@ impl<E: Edge> Gate<E> {
             call.span = trace::begin(&call, &request);
             // Counts what the caller sees, so around all that may refuse.
             let under_way = UnderWay::new(&self.gauge);
-            let origin = match self.cors.origin(request.headers()) {
-                Some(origin) => Some(origin),
+            let page = match self.cors.origin(request.headers()) {
+                Some(origin) => Ok(Some(origin)),
                 None => self.page_of_a_key(&call, self.cors.asking(&request, call.route)).await,
             };
+            let (origin, undecided) = page.map_or_else(|failure| (None, Some(failure)), |origin| (origin, None));
             let mut response = 'answer: {
+                if let Some(failure) = undecided {
+                    break 'answer self.reject(&failure, &call);
+                }
                 let _entered = match self.enter(&mut call, &request, origin.is_some()) {
                     Ok(entered) => entered,
                     Err(refusal) => break 'answer refusal,
@@ -167,13 +171,16 @@ impl<E: Edge> Gate<E> {
     }
 
     /// The origin of a preflight, which comes without a key, where a browser key is for its pages.
-    async fn page_of_a_key(&self, call: &Call, asking: Option<(HeaderValue, Origin)>) -> Option<HeaderValue> {
-        let (sent, origin) = asking?;
-        // The store may be asked. Where there is no place the call is refused for that below.
-        let _entered = self.in_flight.enter(call.route)?;
-        let asking = pin!(tokio::time::timeout(self.key_deadline, self.keys.knows_page(&origin)));
-        let known = guarded(&call.span, &mut None, asking).await;
-        matches!(known, Ok(Ok(Ok(true)))).then_some(sent)
+    async fn page_of_a_key(
+        &self,
+        call: &Call,
+        asking: Option<(HeaderValue, Origin)>,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        let Some((sent, origin)) = asking else { return Ok(None) };
+        // It may wait. Where there is no place the call is refused for that below.
+        let Some(_entered) = self.in_flight.enter(call.route) else { return Ok(None) };
+        let known = guarded(&call.span, &mut None, pin!(self.keys.knows_page(&origin))).await?;
+        Ok(known?.then_some(sent))
     }
 
     /// The checks that wait for nothing.

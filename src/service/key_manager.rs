@@ -108,7 +108,7 @@ impl KeyManager<'_> {
         work.await?;
         // Somebody may have tried this id while it was unknown.
         self.keys.forget(&key.record.id);
-        self.keys.pages.forget();
+        self.keys.pages.learn(&key.record.origins);
         Ok(key)
     }
 

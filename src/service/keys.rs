@@ -169,7 +169,6 @@ impl Keys {
         let filed = records.into_iter().map(|record| (record.id.clone(), Arc::new(record))).collect();
         *self.filed.write() = filed;
         self.cache.clear();
-        self.pages.forget();
     }
 
     /// Replaces what the names in clients' certificates are good for; one that is no longer there ends at once.
@@ -205,17 +204,19 @@ impl Keys {
     /// Whether a live browser key is for pages of `origin`.
     ///
     /// # Errors
-    /// Those of the store.
+    /// `StoreUnavailable` where the store's keys could not be listed yet.
     pub async fn knows_page(&self, origin: &Origin) -> Result<bool, Error> {
-        self.pages
-            .know(origin, async || {
-                let now = self.clock.now();
-                let mut listed = self.store.keys(None).await?;
-                listed.extend(self.list_filed());
-                let live = listed.into_iter().filter(|key| key.record.is_live(now));
-                Ok(live.flat_map(|key| key.record.origins).collect())
-            })
-            .await
+        let now = self.clock.now();
+        if self.filed.read().values().any(|key| key.is_live(now) && key.origins.contains(origin)) {
+            return Ok(true);
+        }
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        let list = || async move {
+            let now = clock.now();
+            let live = store.key_records().await?.into_iter().filter(|key| key.is_live(now));
+            Ok(live.flat_map(|key| key.origins).collect())
+        };
+        self.pages.know(origin, list).await
     }
 
     pub(super) fn filed(&self, id: &KeyId) -> Option<Arc<KeyRecord>> {

@@ -58,11 +58,10 @@ impl Transfer {
         let mut taken = 0;
         for record in records {
             if self.keys.store.key(&record.id).await?.is_none() {
-                let id = record.id.clone();
-                self.keys.store.create_key(record).await?;
+                self.keys.store.create_key(record.clone()).await?;
                 // Somebody may have tried this id while it was unknown.
-                self.keys.forget(&id);
-                self.keys.pages.forget();
+                self.keys.forget(&record.id);
+                self.keys.pages.learn(&record.origins);
                 taken += 1;
             }
         }

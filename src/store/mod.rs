@@ -105,6 +105,11 @@ pub trait KeyStore: Send + Sync + 'static {
     /// All keys, or those of `org`, in the order of their ids.
     async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error>;
 
+    /// All keys as [`KeyStore::keys`] has them, in any order; when they were used is not looked up.
+    async fn key_records(&self) -> Result<Vec<KeyRecord>, Error> {
+        Ok(self.keys(None).await?.into_iter().map(|key| key.record).collect())
+    }
+
     /// Revokes the key with `id` as of `at`; the first revocation's time stays. `None` when there is no such key.
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error>;
 

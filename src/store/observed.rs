@@ -125,6 +125,10 @@ impl KeyStore for Observed {
         self.operations.keys.observe(self.store.keys(org)).await
     }
 
+    async fn key_records(&self) -> Result<Vec<KeyRecord>, Error> {
+        self.operations.keys.observe(self.store.key_records()).await
+    }
+
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {
         self.operations.revoke_key.observe(self.store.revoke_key(id, at)).await
     }

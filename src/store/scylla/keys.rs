@@ -57,20 +57,7 @@ pub async fn get(core: &Core, id: &KeyId) -> Result<Option<KeyRecord>, Error> {
 
 /// All keys, or those of `org`, in the order of their ids.
 pub async fn list(core: &Core, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
-    let org = org.map_or(NO_ORG, OrgId::as_str);
-    let (mut ids, mut after) = (Vec::new(), (String::new(), String::new()));
-    loop {
-        let values = (org, after.0.as_str(), after.1.as_str(), PAGE as i32);
-        let rows = core.read(&core.cql.list_keys, values).await?;
-        for row in rows.rows::<(String, String)>().map_err(Error::internal)? {
-            after = row.map_err(Error::internal)?;
-            ids.push(KeyId::new(&after.1).ok_or_else(|| Error::internal("a key's id breaks its rule"))?);
-        }
-        if rows.rows_num() < PAGE {
-            break;
-        }
-    }
-    let reading = ids.into_iter().map(|id| async move {
+    let reading = ids(core, org).await?.into_iter().map(|id| async move {
         let Some(record) = get(core, &id).await? else { return Ok(None) };
         let rows = core.read(&core.cql.read_key_use, (id.as_str(),)).await?;
         let used = rows.maybe_first_row::<(Option<i64>,)>().map_err(Error::internal)?;
@@ -81,6 +68,29 @@ pub async fn list(core: &Core, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Er
     let mut keys: Vec<_> = found.into_iter().flatten().collect();
     keys.sort_unstable_by(|one, other| one.record.id.cmp(&other.record.id));
     Ok(keys)
+}
+
+/// All keys, in any order.
+pub async fn records(core: &Core) -> Result<Vec<KeyRecord>, Error> {
+    let reading = ids(core, None).await?.into_iter().map(|id| async move { get(core, &id).await });
+    let found: Vec<_> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn ids(core: &Core, org: Option<&OrgId>) -> Result<Vec<KeyId>, Error> {
+    let org = org.map_or(NO_ORG, OrgId::as_str);
+    let (mut ids, mut after) = (Vec::new(), (String::new(), String::new()));
+    loop {
+        let values = (org, after.0.as_str(), after.1.as_str(), PAGE as i32);
+        let rows = core.read(&core.cql.list_keys, values).await?;
+        for row in rows.rows::<(String, String)>().map_err(Error::internal)? {
+            after = row.map_err(Error::internal)?;
+            ids.push(KeyId::new(&after.1).ok_or_else(|| Error::internal("a key's id breaks its rule"))?);
+        }
+        if rows.rows_num() < PAGE {
+            return Ok(ids);
+        }
+    }
 }
 
 /// Revokes a key; the first revocation's time stays.

@@ -287,6 +287,10 @@ impl KeyStore for ScyllaStore {
         keys::list(self.open()?, org).await
     }
 
+    async fn key_records(&self) -> Result<Vec<KeyRecord>, Error> {
+        keys::records(self.open()?).await
+    }
+
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {
         keys::revoke(self.open()?, id, at).await
     }

@@ -1,5 +1,7 @@
 //! Browser keys: public, and so good for nothing but submitting from pages of their origins.
 
+use std::sync::atomic::Ordering;
+
 use message_webhook::{
     domain::{Environment, Rate, Scope},
     protocol::grpc::v1::{
@@ -12,6 +14,7 @@ use tonic::Code;
 
 use crate::support::{
     edges::{Edges, ORIGIN, PATH, Settings},
+    flaky::Mood,
     grpc::{submission, with_key},
     raw::{Answer, ask},
 };
@@ -144,4 +147,33 @@ async fn each_sender_and_each_address_under_a_browser_key_has_a_budget_and_other
     for _ in 0..5 {
         assert_eq!(send(&server, "ada").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_preflight_that_the_store_keeps_from_being_answered_is_503_and_costs_it_one_list_for_everybody() {
+    let edges = Edges::start().await;
+    edges.browser_key(&[SHOP]).await;
+    edges.store.fails.store(true, Ordering::SeqCst);
+    for number in 0..20 {
+        let answer = ask(edges.http, preflight(PATH, &format!("https://page{number}.example"))).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (503, "store_unavailable"));
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(ask(edges.http, preflight(PATH, ORIGIN)).await.status, 204, "the setting's origins need no list");
+    edges.store.fails.store(false, Ordering::SeqCst);
+    let status = async |origin| ask(edges.http, preflight(PATH, origin)).await.status;
+    let before = edges.store.key_lists.load(Ordering::SeqCst);
+    assert!(before < 20, "{before}");
+    crate::support::eventually("a list", async || (status(SHOP).await == 204).then_some(())).await;
+    // What was known once is answered whatever the store does, and at once.
+    edges.store.set_mood(Mood::Silent);
+    let lists = edges.store.key_lists.load(Ordering::SeqCst);
+    let next = async || {
+        assert_eq!(status(OTHER).await, 405);
+        (edges.store.key_lists.load(Ordering::SeqCst) > lists).then_some(())
+    };
+    crate::support::eventually("a list that hangs", next).await;
+    assert_eq!((status(OTHER).await, status(SHOP).await), (405, 204));
+    assert_eq!(edges.store.key_lists.load(Ordering::SeqCst), lists + 1, "one at a time");
+    edges.store.set_mood(Mood::Fine);
 }

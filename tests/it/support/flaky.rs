@@ -40,7 +40,7 @@ pub struct FlakyStore {
     world: Mutex<String>,
     mood: watch::Sender<Mood>,
     accepted: AtomicUsize,
-    /// `check`, `key` and `touch_keys` fail while this is set.
+    /// `check`, `key`, `key_records` and `touch_keys` fail while this is set.
     pub fails: AtomicBool,
     /// `check` says that the disk is full while this is set.
     pub is_full: AtomicBool,
@@ -52,6 +52,8 @@ pub struct FlakyStore {
     pub reads: AtomicUsize,
     /// Calls of `key`.
     pub key_reads: AtomicUsize,
+    /// Calls of `key_records`.
+    pub key_lists: AtomicUsize,
     /// What `touch_keys` was told.
     pub touched: Mutex<Vec<(KeyId, Timestamp)>>,
 }
@@ -88,6 +90,7 @@ impl FlakyStore {
             submissions: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             key_reads: AtomicUsize::new(0),
+            key_lists: AtomicUsize::new(0),
             touched: Mutex::default(),
         })
     }
@@ -188,6 +191,12 @@ impl KeyStore for FlakyStore {
 
     async fn keys(&self, org: Option<&OrgId>) -> Result<Vec<ListedKey>, Error> {
         self.inner.keys(org).await
+    }
+
+    async fn key_records(&self) -> Result<Vec<KeyRecord>, Error> {
+        self.key_lists.fetch_add(1, Ordering::SeqCst);
+        self.failing()?;
+        self.in_the_mood(self.inner.key_records()).await
     }
 
     async fn revoke_key(&self, id: &KeyId, at: Timestamp) -> Result<Option<KeyRecord>, Error> {

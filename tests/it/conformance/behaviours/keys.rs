@@ -19,6 +19,9 @@ pub async fn a_created_key_is_found_and_listed(f: impl Fixture) {
     records.sort_by(|a, b| a.id.cmp(&b.id));
     let listed = |keys: Vec<ListedKey>| keys.into_iter().map(|key| key.record).collect::<Vec<_>>();
     assert_eq!(listed(f.store().keys(None).await.unwrap()), records);
+    let mut all = f.store().key_records().await.unwrap();
+    all.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    assert_eq!(all, records);
     let acme = OrgId::new("acme").unwrap();
     records.retain(|record| matches!(&record.owner, KeyOwner::Org { org, .. } if *org == acme));
     assert_eq!(listed(f.store().keys(Some(&acme)).await.unwrap()), records);
