@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Call, DEFAULT_PAGE, FeedFilter, Held, MAX_PAGE, MessageService, PAGE_BYTES, Receipt, note_messaging,
+    Call, Caller, DEFAULT_PAGE, FeedFilter, Held, MAX_PAGE, MessageService, PAGE_BYTES, Receipt, note_messaging,
     rates::{Browser, Submission},
     work::Work,
 };
@@ -160,7 +160,8 @@ impl<'a> Permit<'a, Submit> {
             let decided = submitted.map_err(|error| error.about(self.target.message_key(&sid).fingerprint()))?;
             let receipt = Receipt::of(sid, decided, &fingerprint);
             self.service.receipts.note(&receipt, self.call, &self.target, &span);
-            Ok(receipt)
+            let is_public = self.call.caller().is_ok_and(Caller::is_browser);
+            Ok(if is_public { receipt.uncompared() } else { receipt })
         }
     }
 

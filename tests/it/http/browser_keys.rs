@@ -177,3 +177,17 @@ async fn a_preflight_that_the_store_keeps_from_being_answered_is_503_and_costs_i
     assert_eq!(edges.store.key_lists.load(Ordering::SeqCst), lists + 1, "one at a time");
     edges.store.set_mood(Mood::Fine);
 }
+
+#[tokio::test]
+async fn a_browser_key_is_not_told_whether_it_has_guessed_what_another_key_sent() {
+    let edges = Edges::start().await;
+    let key = edges.browser_key(&[SHOP]).await;
+    assert_eq!(ask(edges.http, from_page("", &edges.key, "ada", "s")).await.status, 200);
+    for from_id in ["ada", "bob"] {
+        let answer = ask(edges.http, from_page(SHOP, &key, from_id, "s")).await;
+        assert_eq!((answer.status, &answer.json()["message"]), (200, &"Already processed".into()));
+        assert!(answer.json().get("payload_matches").is_none(), "{from_id}");
+    }
+    let answer = ask(edges.http, from_page("", &edges.key, "bob", "s")).await;
+    assert_eq!(answer.json()["payload_matches"], false, "other keys are");
+}
