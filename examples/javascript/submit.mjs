@@ -6,8 +6,14 @@
 
 const LONGEST_PAUSE = 30_000;
 
-/** The message or the key is wrong, and will be wrong again. */
-export class Refused extends Error {}
+/** The message or the key is wrong, and will be wrong again with the same ones. */
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    /** Whether it is the key: the message may be sent with another, or when the server knows this one. */
+    this.isKey = status === 401 || status === 403;
+  }
+}
 
 /** A new message. Its message_sid is made here, once, and stays through all tries. */
 export function newMessage(fromId, text) {
@@ -41,7 +47,7 @@ export async function submit(url, key, message, onRetry = () => {}) {
         return body;
       }
       if (answer.status >= 400 && answer.status < 500 && ![408, 429].includes(answer.status)) {
-        throw new Refused(body?.message ?? `refused with ${answer.status}`);
+        throw new Refused(body?.message ?? `refused with ${answer.status}`, answer.status);
       }
       why = `status ${answer.status}`;
       retryAfter = 1000 * Number(answer.headers.get("Retry-After") ?? 0);

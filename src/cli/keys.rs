@@ -112,13 +112,41 @@ fn create(grant: &Grant, store: StoreFlags) -> Result<(), Failure> {
         origins: grant.origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
     };
     // Not Create: a directory that is not there is a mistyped one sooner than a new store's.
-    let created = with_keys(store, Purpose::Change, async |mut keys| keys.create_key(request).await)?;
+    let created = with_keys(store, Purpose::Change, async |mut keys| {
+        let created = keys.create_key(request.clone()).await?;
+        let key = created.get_ref().key.clone().unwrap_or_default();
+        require_as_asked(&request, &key, async |revoke| keys.revoke_key(revoke).await.map(drop)).await?;
+        Ok(created)
+    })?;
     let key = created.key.unwrap_or_default();
     talk(&format!("Key {} of {} may {}. It is shown this once.", key.key_id, owner(&key), scopes(&key).join(", ")));
     if key.browser {
         talk(&format!("It may stand in pages of {}, and works from there alone.", key.origins.join(" and ")));
     }
     print(&format!("{}\n", created.key_text))
+}
+
+/// Revokes a key that is not as it was asked for: a server that does not know a field leaves it out, and a key without it may do more.
+async fn require_as_asked(
+    asked: &CreateKeyRequest,
+    key: &Key,
+    revoke: impl AsyncFnOnce(RevokeKeyRequest) -> Result<(), Status>,
+) -> Result<(), Status> {
+    let is_rate = Rate::parse(&asked.rate) == Rate::parse(&key.rate);
+    let fields =
+        [("rate", is_rate), ("browser", asked.browser == key.browser), ("origins", asked.origins == key.origins)];
+    let lacks: Vec<_> = fields.into_iter().filter_map(|(name, is_as_asked)| (!is_as_asked).then_some(name)).collect();
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    let fate = match revoke(RevokeKeyRequest { key_id: key.key_id.clone() }).await {
+        Ok(()) => format!("The key {} is revoked again", key.key_id),
+        Err(status) => format!("Revoke the key {}, which failed now ({})", key.key_id, status.message()),
+    };
+    let lacks = lacks.join(", ");
+    Err(Status::failed_precondition(format!(
+        "The server is older than this command and made a key without what it does not know: {lacks}. {fate}. Update the server first"
+    )))
 }
 
 fn list(org: Option<OrgId>, env: Option<Environment>, as_json: bool, store: StoreFlags) -> Result<(), Failure> {
@@ -301,4 +329,40 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
         cells.join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_of_a_server_that_does_not_know_what_was_asked_for_is_revoked_and_told() {
+        let asked = CreateKeyRequest {
+            rate: "50/s".into(),
+            browser: true,
+            origins: vec!["https://shop.example".into()],
+            ..CreateKeyRequest::default()
+        };
+        let plain = Key { key_id: "aaaaaaaaaaaa".into(), ..Key::default() };
+        let good = Key { rate: "50/s".into(), browser: true, origins: asked.origins.clone(), ..plain.clone() };
+        let no_revocation = async |_| Err(Status::internal("it is as asked"));
+        require_as_asked(&asked, &good, no_revocation).await.expect("as asked");
+        require_as_asked(&CreateKeyRequest::default(), &plain, no_revocation).await.expect("as asked");
+        for (key, lacks) in [
+            (plain.clone(), ": rate, browser, origins."),
+            (Key { rate: String::new(), ..good.clone() }, ": rate."),
+            (Key { origins: Vec::new(), ..good }, ": origins."),
+        ] {
+            let mut revoked = None;
+            let told = require_as_asked(&asked, &key, async |request| {
+                revoked = Some(request.key_id);
+                Ok(())
+            });
+            let told = told.await.expect_err("not as asked");
+            assert!(told.message().contains("is older") && told.message().contains(lacks), "{told}");
+            assert_eq!(revoked.as_deref(), Some("aaaaaaaaaaaa"));
+        }
+        let told = require_as_asked(&asked, &plain, async |_| Err(Status::unavailable("gone"))).await;
+        assert!(told.expect_err("not as asked").message().contains("Revoke the key aaaaaaaaaaaa"));
+    }
 }

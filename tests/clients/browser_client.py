@@ -101,6 +101,20 @@ def checks(server, folder):
             assert server.feed().count(("acme", "dev", sid)) == 1
         within_a_browser(check)
 
+    def a_message_whose_key_was_refused_stays_and_goes_with_a_good_one():
+        def check(browser):
+            browser.get(f"{server.page_origin}/widget.html")
+            browser.execute_script("const real = window.fetch; window.fetch = async () => { window.fetch = real;"
+                                   " return new Response('{\"message\": \"of no use\"}', { status: 401 }); };")
+            send(browser, server.url(), "early")
+            wait_for(lambda: "of no use" in browser.find_element(By.ID, "sent").text)
+            (kept,) = json.loads(browser.execute_script("return localStorage.outbox"))
+            send(browser, server.url(), "late")
+            answer, sid = wait_for(lambda: sent(browser, "early"))
+            assert (answer, sid) == ("Message received and processed", kept["message_sid"])
+            wait_for(lambda: browser.execute_script("return localStorage.outbox") == "[]")
+        within_a_browser(check)
+
     def the_docs_page_shows_the_document_and_asks_nobody_else():
         def check(browser):
             browser.get(f"http://{server.http}/docs")
@@ -127,4 +141,5 @@ def checks(server, folder):
 
     return [the_widget_sends_across_origins_and_the_message_is_in_once,
             a_widget_that_was_closed_without_an_answer_keeps_its_sid,
+            a_message_whose_key_was_refused_stays_and_goes_with_a_good_one,
             the_docs_page_shows_the_document_and_asks_nobody_else]
