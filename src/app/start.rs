@@ -404,6 +404,7 @@ fn limits(config: &Config) -> Limits {
                 per_sender: config.rate_limit_per_sender,
                 per_key: config.rate_limit_per_key,
                 per_org: config.rate_limit_per_org,
+                browser_per_key: config.browser_rate_limit_per_key,
                 browser_per_sender: config.browser_rate_limit_per_sender,
                 browser_per_address: config.browser_rate_limit_per_address,
             },

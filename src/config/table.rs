@@ -192,6 +192,8 @@ settings! {
         rate_limit_per_sender: Option<Rate> = "0", Any;
         /// Maximum rate of requests without a valid key from one client address, or one /64 of IPv6; further ones are answered with 429 in place of 401. Requests with a valid key always pass and are not counted. 0 disables the limit.
         rate_limit_failed_auth: Option<Rate> = "10/s burst 100", Any;
+        /// Maximum rate of submissions with one browser key that has no rate of its own, in place of rate_limit_per_key: everybody may have it, and must leave the organisation's other keys their part of rate_limit_per_org. 0 leaves it to rate_limit_per_key.
+        browser_rate_limit_per_key: Option<Rate> = "50/s burst 200", Any;
         /// The same for one end user under one browser key, which everybody may have.
         browser_rate_limit_per_sender: Option<Rate> = "60/min burst 20", Any;
         /// The same for one client address under one browser key; of IPv6 a network of 64 bits counts as one. Behind a proxy it needs trusted_proxies: else all users come from the proxy's address.

@@ -27,6 +27,8 @@ pub struct RateLimits {
     pub per_key: Option<Rate>,
     /// Of one organisation, in one environment.
     pub per_org: Option<Rate>,
+    /// By one browser key, in place of [`RateLimits::per_key`].
+    pub browser_per_key: Option<Rate>,
     /// Of one end user, under one browser key.
     pub browser_per_sender: Option<Rate>,
     /// From one client address, under one browser key.
@@ -38,7 +40,7 @@ pub struct RateLimits {
 pub struct Submission<'a> {
     /// By which key it comes.
     pub key: &'a KeyId,
-    /// That key's own rate, in place of [`RateLimits::per_key`].
+    /// That key's own rate, in place of the one for every key or every browser key.
     pub key_rate: Option<Rate>,
     /// What is known of the browser, where it is a browser key.
     pub browser: Option<Browser>,
@@ -125,7 +127,7 @@ impl Rates {
         if let Some(rate) = self.limits.per_sender {
             self.senders.limiter((org.clone(), env), rate).count(from_id)?;
         }
-        match (key_rate, &self.keys) {
+        match (key_rate.or(browser.and(self.limits.browser_per_key)), &self.keys) {
             (Some(rate), _) => self.own_keys.limiter(rate, rate).count(key)?,
             (None, Some(keys)) => keys.count(key)?,
             (None, None) => {}
@@ -295,6 +297,22 @@ mod tests {
         assert_eq!(sent(A, "fay", "2001:db8:0:0:1::"), Err("address"), "one network of 64 bits");
         assert_eq!(sent(A, "fay", "2001:db8:0:1::"), Ok(()));
         assert_eq!(sent(A, "ada", "not told"), Err("sender"));
+    }
+
+    #[test]
+    fn a_browser_key_without_a_rate_of_its_own_has_that_of_browser_keys_and_leaves_the_rest_to_others() {
+        let [browser_per_key, per_org] = ["2/h", "4/h"].map(Rate::parse);
+        let rates = Rates::new(&RateLimits { browser_per_key, per_org, ..RateLimits::default() });
+        let (org, from_id) = (&OrgId::new("acme").expect("valid"), &FromId::new("ada").expect("valid"));
+        let sent = |key: &str, key_rate: Option<Rate>, browser: Option<Browser>| {
+            let key = &KeyId::new(key).expect("valid");
+            let submission = Submission { key, key_rate, browser, org, env: Environment::Dev, from_id };
+            rates.count(submission).map_err(|error| error.rate_exceeded().expect("told").limit.as_str())
+        };
+        let browser = Some(Browser { address: None });
+        assert_eq!([0; 3].map(|_| sent(A, None, browser)), [Ok(()), Ok(()), Err("key")]);
+        assert_eq!([0; 2].map(|_| sent(B, Rate::parse("1/h"), browser)), [Ok(()), Err("key")], "its own goes before");
+        assert_eq!([0; 2].map(|_| sent(C, None, None)), [Ok(()), Err("org")], "of other keys it says nothing");
     }
 
     #[test]

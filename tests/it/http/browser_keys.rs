@@ -191,3 +191,20 @@ async fn a_browser_key_is_not_told_whether_it_has_guessed_what_another_key_sent(
     let answer = ask(edges.http, from_page("", &edges.key, "bob", "s")).await;
     assert_eq!(answer.json()["payload_matches"], false, "other keys are");
 }
+
+#[tokio::test]
+async fn a_browser_key_that_is_used_up_leaves_the_organisations_other_keys_their_part() {
+    let [browser_per_key, per_org] = ["1/h", "3/h"].map(Rate::parse);
+    let rates = RateLimits { browser_per_key, per_org, ..RateLimits::default() };
+    let admission = AdmissionLimits { in_flight: 9, rates };
+    let edges = Edges::start_with(Settings { admission, ..Settings::default() }).await;
+    let key = edges.browser_key(&[SHOP]).await;
+    assert_eq!(ask(edges.http, from_page(SHOP, &key, "ada", "0")).await.status, 200);
+    for sid in 1..10 {
+        let answer = ask(edges.http, from_page(SHOP, &key, "ada", &sid.to_string())).await;
+        assert_eq!((answer.status, answer.header("ratelimit-policy")), (429, Some("\"key\";q=1;w=3600")));
+    }
+    for sid in ["a", "b"] {
+        assert_eq!(ask(edges.http, from_page("", &edges.key, "ada", sid)).await.status, 200);
+    }
+}
