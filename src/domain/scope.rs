@@ -101,3 +101,23 @@ impl fmt::Debug for Scopes {
         f.debug_set().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_scopes_has_what_was_put_into_it_and_nothing_else() {
+        assert!(Scopes::default().is_empty());
+        for scope in Scope::ALL {
+            let alone = Scopes::from_iter([scope]);
+            assert!(Scope::ALL.into_iter().all(|other| alone.contains(other) == (other == scope)));
+            assert!(!alone.is_empty() && alone.iter().eq([scope]));
+            assert_eq!(Scopes::from_bits(alone.to_bits() | 0xf0), alone);
+            assert_eq!((scope.as_str().parse(), scope.to_string().as_str()), (Ok(scope), scope.as_str()));
+        }
+        let all: Scopes = Scope::ALL.into_iter().collect();
+        assert_eq!((all.to_bits(), Scopes::from_bits(15)), (15, all));
+        assert_eq!("Submit".parse::<Scope>().expect_err("no scope").field.as_str(), "scopes");
+    }
+}
