@@ -3,10 +3,10 @@ Load balancers outside of the cluster probe the pods by themselves, by default '
 answers 404. They are told to ask for the readiness instead.
 */}}
 
-{{/* The networks that they probe from, where it is not the port that everybody reaches. Google's are published, and the same everywhere. */}}
+{{/* The networks that they probe from, where not everybody reaches the port. Google's are published, and the same everywhere. */}}
 {{- define "message-webhook.probeRanges" -}}
 {{- $balancer := .Values.loadBalancer -}}
-{{- if eq (int $balancer.healthCheck.port) 8080 -}}
+{{- if and (eq (int $balancer.healthCheck.port) 8080) (not .Values.networkPolicy.http.from) -}}
 []
 {{- else if $balancer.probeRanges -}}
 {{ toYaml $balancer.probeRanges }}
