@@ -39,15 +39,15 @@ impl TrustedProxies {
         Self(Some(Arc::new(config)))
     }
 
-    /// Whether `address` is that of a trusted proxy.
+    /// Whether `address` is that of a trusted proxy, as it is or as a socket of both families has it.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
-        self.0.as_ref().is_some_and(|config| config.is_ip_trusted(&address))
+        self.0.as_ref().is_some_and(|config| config.is_ip_trusted(&canonical(address)))
     }
 
     /// The client of `request`, which came over a connection of `peer`.
     pub(super) fn client_of<B>(&self, peer: IpAddr, request: &Request<B>) -> ClientAddress {
         match &self.0 {
-            Some(config) if config.is_ip_trusted(&peer) => ClientAddress(Trusted::from(peer, request, config).ip()),
+            Some(config) if self.trusts(peer) => ClientAddress(Trusted::from(peer, request, config).ip()),
             _ => ClientAddress(peer),
         }
     }

@@ -142,27 +142,32 @@ async fn one_address_cannot_take_all_connections_unless_it_is_a_trusted_proxy() 
         let mut begin = [0; 12];
         sent.is_ok() && stream.read_exact(&mut begin).await.is_ok() && &begin == b"HTTP/1.1 200"
     };
-    for (trusted, most) in [("", 16), ("127.0.0.3/32", PLACES)] {
-        let server = TestServer::builder().set("max_connections", PLACES).set("trusted_proxies", trusted).start().await;
+    // A socket of both families has addresses of IPv4 within IPv6.
+    for (trusted, most, own) in
+        [("", 16, "127.0.0.1:0"), ("127.0.0.3/32", PLACES, "127.0.0.1:0"), ("127.0.0.3/32", PLACES, "[::]:0")]
+    {
+        let builder = TestServer::builder().set("max_connections", PLACES).set("trusted_proxies", trusted);
+        let server = builder.set("http_addr", own).start().await;
+        let http = SocketAddr::from(([127, 0, 0, 1], server.http.port()));
         let key = server.key("acme", Environment::Dev, &[Scope::Submit]).await;
         let request = post(PATH, &key, GOOD);
         let mut open = Vec::new();
         while open.len() < PLACES {
-            let mut stream = connect([127, 0, 0, 3], server.http).await;
+            let mut stream = connect([127, 0, 0, 3], http).await;
             if !is_served(&mut stream, &request).await {
                 break;
             }
             open.push(stream);
         }
-        assert_eq!(open.len(), most, "trusted: {trusted:?}");
+        assert_eq!(open.len(), most, "trusted: {trusted:?}, {own}");
         if most < PLACES {
-            let mut other = connect([127, 0, 0, 2], server.http).await;
+            let mut other = connect([127, 0, 0, 2], http).await;
             assert!(is_served(&mut other, &request).await, "another address has a place");
         }
         // What one has given back it may have again.
         open.truncate(most - 2);
         eventually("a place", async || {
-            let mut stream = connect([127, 0, 0, 3], server.http).await;
+            let mut stream = connect([127, 0, 0, 3], http).await;
             is_served(&mut stream, &request).await.then_some(())
         })
         .await;
