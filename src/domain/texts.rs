@@ -56,13 +56,26 @@ impl Error {
             .with_retry_after(A_MOMENT)
     }
 
-    /// A limit is used up for now.
+    /// A limit is used up for now; a caller has a key.
     pub fn rate_limited(exceeded: RateExceeded) -> Self {
+        Self::rate_limited_for(Credential::ApiKey, exceeded)
+    }
+
+    /// The error, told to a caller by `credential`: what has the limit of a key is called by that.
+    #[must_use]
+    pub fn told_to(self, credential: Credential) -> Self {
+        match (credential, self.rate_exceeded()) {
+            (Credential::Certificate, Some(exceeded)) => Self::rate_limited_for(credential, *exceeded),
+            (Credential::Certificate, None) | (Credential::ApiKey, _) => self,
+        }
+    }
+
+    fn rate_limited_for(credential: Credential, exceeded: RateExceeded) -> Self {
         let rate = exceeded.rate;
         let sends = |who: &str| format!("{who} sends more messages than its limit of {rate}; wait and send again");
         let text = match exceeded.limit {
             Limited::Sender => sends("This 'from_id'"),
-            Limited::Key => sends("This API key"),
+            Limited::Key => sends(&format!("This {credential}")),
             Limited::Org => sends("This organisation"),
             Limited::Address => sends("The address that this comes from"),
             Limited::FailedAuth => {

@@ -168,14 +168,15 @@ impl<'a> Permit<'a, Submit> {
     async fn submit_within(&self, message: NewMessage, held: Held) -> Result<store::Outcome, Error> {
         let service = self.service;
         let caller = self.call.caller()?;
-        let admitted = service.admission.admit(Submission {
+        let counted = Submission {
             key: caller.key_id(),
             key_rate: caller.rate(),
             browser: caller.is_browser().then_some(Browser { address: self.call.address }),
             org: &self.target.org,
             env: self.target.env,
             from_id: &message.content().from_id,
-        })?;
+        };
+        let admitted = service.admission.admit(counted).map_err(|error| error.told_to(caller.credential()))?;
         let message = message.traced(trace::to_keep(self.call.traceparent));
         let sent_at = message.content().timestamp;
         let store = Arc::clone(&service.store);

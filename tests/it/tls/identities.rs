@@ -42,6 +42,8 @@ impl Scene {
         std::fs::write(&keys, entries("")).expect("written");
         let builder = TestServer::builder().set("grpc_tls_cert_file", text(&cert)).set("grpc_tls_key_file", text(&key));
         let builder = builder.set("grpc_tls_client_ca_file", text(&ca)).set("grpc_tls_client_required", required);
+        // None of the other tests sends as much.
+        let builder = builder.set("rate_limit_per_key", "1/h burst 3");
         let server = builder.set("keys_file", text(&keys)).start().await;
         Self { servers, clients, server, dir }
     }
@@ -96,6 +98,18 @@ async fn a_name_in_a_certificate_stands_for_a_key_with_its_org_env_and_scopes() 
     let mut keys =
         KeyServiceClient::new(scene.channel(Some(&scene.clients.pair(&[WRITER], 1))).await.expect("connected"));
     assert_eq!(code(keys.list_keys(ListKeysRequest::default()).await), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_certificate_has_the_rate_of_a_key_and_is_called_what_it_is() {
+    let scene = Scene::start(true).await;
+    let mut writer = scene.client(&scene.clients.pair(&[WRITER], 1)).await;
+    for sid in ["a", "b", "c"] {
+        writer.submit_message(submission("u", sid)).await.expect("accepted");
+    }
+    let told = writer.submit_message(submission("u", "d")).await.map(drop).expect_err("refused");
+    assert_eq!(told.code(), Code::ResourceExhausted);
+    assert!(told.message().starts_with("This client certificate sends more messages"), "{}", told.message());
 }
 
 #[tokio::test]
