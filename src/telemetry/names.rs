@@ -68,7 +68,7 @@ metrics! {
     SUBMISSIONS_TOTAL = "message_webhook_submissions_total", Counter(), "{message}", ["protocol", "outcome"],
         "Submissions acknowledged: accepted, duplicate, or duplicate_mismatch if the content differed";
     REJECTED_TOTAL = "message_webhook_rejected_total", Counter(), "{call}", ["protocol", "route", "code"],
-        "Calls and messages of streams that failed, by route and by the published code of the error";
+        "Calls and messages of streams that failed, by route and by the published code of the error; auth_rate_limited is rate_limited where too many requests without a valid key come from an address";
     ORG_SUBMISSIONS_TOTAL = "message_webhook_org_submissions_total", Counter(), "{message}", ["org_id", "env", "outcome"],
         "Submissions acknowledged, by organisation; only with metrics_per_org, _other for those beyond its number";
     MESSAGE_AGE_SECONDS = "message_webhook_message_age_seconds", Histogram(AGES), "s", [],

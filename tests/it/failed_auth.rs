@@ -74,5 +74,9 @@ async fn by_default_a_hundred_may_fail_at_once_and_the_setting_0_lets_all_of_the
         let refused = r#"message_webhook_rejected_total{protocol="http",route="submit",code="unauthenticated"} "#;
         let refused = metrics.lines().find_map(|line| line.strip_prefix(refused)?.parse().ok());
         assert!(refused >= Some(100_u32), "{metrics}");
+        // Told apart from the quotas of tenants, which an alert is about.
+        let limited = r#"message_webhook_rejected_total{protocol="http",route="submit",code="auth_rate_limited"} "#;
+        let limited = metrics.lines().find_map(|line| line.strip_prefix(limited)?.parse().ok());
+        assert!(limited >= Some(u32::from(some_are_limited)), "{metrics}");
     }
 }

@@ -3,13 +3,16 @@
 use std::{borrow::Cow, error::Error as StdError, time::Duration};
 
 use crate::{
-    domain::{Error, Kind, RateExceeded, Violation},
+    domain::{Error, Kind, Limited, RateExceeded, Violation},
     protocol::status::{self, Status, WireKind},
 };
 
 /// The path of the page that explains errors, on the webhook's port. A path and no whole URL: under which names the service is
 /// reached, those in front of it know.
 pub const ERROR_DOCS: &str = "/docs/errors";
+
+/// In metrics alone: `rate_limited`, where requests without a valid key are too many.
+const AUTH_RATE_LIMITED: &str = "auth_rate_limited";
 
 /// See the module.
 #[derive(Debug)]
@@ -120,6 +123,19 @@ impl Failure {
             Failure::Domain(error) => status::of(error.kind()),
             Failure::Wire(kind, _) => status::of_wire(*kind),
         }
+    }
+
+    /// Its word in metrics: the published one, but what strangers cause by their number is told apart from the quotas of tenants.
+    pub fn counted_as(&self) -> &'static str {
+        match self.rate_exceeded() {
+            Some(exceeded) if exceeded.limit == Limited::FailedAuth => AUTH_RATE_LIMITED,
+            _ => self.face().code,
+        }
+    }
+
+    /// Every word that [`Failure::counted_as`] gives.
+    pub fn all_counted() -> impl Iterator<Item = &'static str> {
+        status::all().map(|face| face.code).chain([AUTH_RATE_LIMITED])
     }
 
     /// Where its code is explained.

@@ -65,7 +65,7 @@ struct RouteMeters {
     statuses: Vec<(StatusCode, Counter)>,
     codes: Vec<Counter>,
     other: Counter,
-    /// By the published word of the error.
+    /// By the word in metrics of the error.
     rejected: Vec<(&'static str, Counter)>,
 }
 
@@ -131,11 +131,12 @@ impl Report {
     pub fn failure(&self, failure: &Failure, call: &Call) {
         let face = failure.face();
         let rejected = self.rejected.iter().find(|rejected| rejected.code == face.code);
-        let counted = self.meters(call).and_then(|meters| meters.rejected.iter().find(|(code, _)| *code == face.code));
+        let word = failure.counted_as();
+        let counted = self.meters(call).and_then(|meters| meters.rejected.iter().find(|(code, _)| *code == word));
         match counted {
             Some((_, count)) => count.increment(1),
             // The control socket's, which are few.
-            None => rejected_total(call.protocol, call.route, face.code).increment(1),
+            None => rejected_total(call.protocol, call.route, word).increment(1),
         }
         trace::note(&call.span, spans::ERROR_TYPE, face.code);
         // A macro's level must be a constant, hence three calls.
@@ -187,7 +188,7 @@ impl RouteMeters {
             statuses,
             codes: if is_grpc { GRPC_CODES.map(|code| requests(code.to_owned())).into() } else { Vec::new() },
             other: requests("other".to_owned()),
-            rejected: status::all().map(|face| (face.code, rejected_total(protocol, route, face.code))).collect(),
+            rejected: Failure::all_counted().map(|code| (code, rejected_total(protocol, route, code))).collect(),
         }
     }
 
