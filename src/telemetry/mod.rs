@@ -6,6 +6,7 @@ pub mod trace;
 
 mod http_client;
 mod json_lines;
+mod lines;
 mod logs;
 mod metrics;
 mod otel;
@@ -14,6 +15,7 @@ mod recorder;
 mod settings;
 mod waiting;
 
+pub use lines::Lines;
 pub use logs::{LogFormat, init_logs};
 pub use metrics::Metrics;
 pub use otel::Telemetry;

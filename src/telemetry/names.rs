@@ -75,6 +75,8 @@ metrics! {
         "Seconds from a message's own timestamp to its acceptance; 0 for one from the future";
     CONNECTIONS = "message_webhook_connections", Gauge(), "{connection}", ["listener"],
         "Open connections: http, grpc, admin";
+    CONNECTIONS_DROPPED_TOTAL = "message_webhook_connections_dropped_total", Counter(), "{connection}", ["listener", "reason"],
+        "Connections closed for want of room: further ones of an address that has its share (address), idle ones in favour of a new one (idle)";
     TLS_FAILURES_TOTAL = "message_webhook_tls_failures_total", Counter(), "{connection}", ["listener", "reason"],
         "Connections that ended in the handshake: plain HTTP came (plain), TLS came to a plain port (tls), too slow (timeout), no good client's certificate (certificate), refused by the client (client), left (gone), another failure (handshake)";
     TLS_NOT_AFTER_TIMESTAMP_SECONDS = "message_webhook_tls_not_after_timestamp_seconds", Gauge(), "s", ["listener"],

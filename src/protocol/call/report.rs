@@ -1,9 +1,6 @@
 //! The one place where an edge logs and counts what became of a call. Its counters are looked up once, when it is made.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, time::Instant};
 
 use http::{HeaderMap, StatusCode};
 use metrics::{Counter, Histogram, counter, histogram};
@@ -14,7 +11,7 @@ use super::Failure;
 use crate::{
     protocol::status::{self, WireKind},
     service::{Call, Flow, Protocol, Route},
-    telemetry::{names, spans, trace},
+    telemetry::{Lines, names, spans, trace},
 };
 
 /// Answers that no error kind stands for.
@@ -33,29 +30,6 @@ pub struct Report {
 struct Rejected {
     code: &'static str,
     lines: Mutex<Lines>,
-}
-
-/// What all callers are told at once, as that there is more work than can be taken, has one line a second: a line for each would
-/// fill disks and bury the cause when both are needed most.
-#[derive(Default)]
-struct Lines {
-    last: Option<Instant>,
-    /// Not written since then.
-    left_out: u64,
-}
-
-impl Lines {
-    const EVERY: Duration = Duration::from_secs(1);
-
-    /// Whether a line is due at `now`, and how many were left out before it.
-    fn next(&mut self, now: Instant) -> Option<u64> {
-        if self.last.is_some_and(|last| now.duration_since(last) < Self::EVERY) {
-            self.left_out = self.left_out.saturating_add(1);
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.left_out))
-    }
 }
 
 struct RouteMeters {
@@ -217,17 +191,4 @@ fn cause(failure: &Failure) -> Option<String> {
         next = cause.source();
     }
     Some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_all_are_told_at_once_has_one_line_a_second_which_says_how_many_were_left_out() {
-        let (mut lines, begin) = (Lines::default(), Instant::now());
-        let at = |millis| begin + Duration::from_millis(millis);
-        let said = [0, 1, 500, 999, 1000, 2500, 2600, 4000].map(|millis| lines.next(at(millis)));
-        assert_eq!(said, [Some(0), None, None, None, Some(3), Some(0), None, Some(1)]);
-    }
 }

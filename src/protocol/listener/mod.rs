@@ -19,12 +19,12 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use metrics::{Gauge, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -39,7 +39,10 @@ pub use unread::RequestBody;
 
 use activity::Activity;
 
-use crate::{domain::ClientAddress, telemetry::names};
+use crate::{
+    domain::ClientAddress,
+    telemetry::{Lines, names},
+};
 
 /// What a listener lets one connection, and all of them, cost.
 #[derive(Debug, Clone)]
@@ -147,19 +150,32 @@ where
 {
     let Port { listener, start } = port.into();
     let limits = Arc::new(limits);
+    let dropped = |reason: &'static str| counter!(names::CONNECTIONS_DROPPED_TOTAL, "listener" => limits.name, "reason" => reason);
     let mut connections = Connections {
         tasks: JoinSet::new(),
         open: HashMap::new(),
         of: HashMap::new(),
         count: 0,
         gauge: gauge!(names::CONNECTIONS, "listener" => limits.name),
+        made_room: dropped("idle"),
     };
+    let crowded_out = dropped("address");
     let mut full = false;
-    let mut crowded = false;
+    // Both may change with every connection.
+    let (mut lines_of_full, mut lines_of_crowded) = (Lines::default(), Lines::default());
     loop {
         let room = connections.tasks.len() < limits.max_connections;
-        if !room && !full {
-            tracing::warn!(max_connections = limits.max_connections, "all connections are taken; new ones wait");
+        if !room
+            && !full
+            && let Some(left_out) = lines_of_full.next(Instant::now())
+        {
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::warn!(
+                listener = limits.name,
+                max_connections = limits.max_connections,
+                left_out,
+                "all connections are taken; new ones wait"
+            );
         }
         full = !room;
         tokio::select! {
@@ -169,13 +185,18 @@ where
             accepted = listener.accept(), if room => match accepted {
                 // Closed and not left waiting: who is next in the queue may be somebody else.
                 Ok((_, peer)) if connections.has_its_share(peer, &start.proxies, &limits) => {
-                    if !crowded {
-                        tracing::warn!(max_connections = limits.max_connections, "one address has most of the connections; further ones of it are closed");
+                    crowded_out.increment(1);
+                    if let Some(left_out) = lines_of_crowded.next(Instant::now()) {
+                        let left_out = (left_out > 0).then_some(left_out);
+                        tracing::warn!(
+                            listener = limits.name,
+                            max_connections = limits.max_connections,
+                            left_out,
+                            "one address has most of the connections; further ones of it are closed"
+                        );
                     }
-                    crowded = true;
                 }
                 Ok((stream, peer)) => {
-                    crowded = false;
                     if limits.makes_room && connections.tasks.len() >= limits.max_connections / 2 {
                         connections.end_the_idlest();
                     }
@@ -211,6 +232,8 @@ struct Connections {
     /// Of all so far.
     count: u64,
     gauge: Gauge,
+    /// Ended in favour of others.
+    made_room: Counter,
 }
 
 struct Open {
@@ -260,6 +283,7 @@ impl Connections {
             idle.min_by_key(|(_, open)| open.number).map(|(id, _)| *id).and_then(|id| self.open.remove(&id))
         {
             open.task.abort();
+            self.made_room.increment(1);
             self.leave(open.from);
         }
     }

@@ -14,7 +14,7 @@ use tokio::{
 use crate::support::{
     ServerProcess, TestServer,
     edges::{Edges, PATH, Settings},
-    eventually,
+    eventually, get,
     raw::{Client, ask, post},
 };
 
@@ -160,6 +160,10 @@ async fn one_address_cannot_take_all_connections_unless_it_is_a_trusted_proxy() 
             open.push(stream);
         }
         assert_eq!(open.len(), most, "trusted: {trusted:?}, {own}");
+        let (_, metrics) = get(server.admin, "/metrics").await.expect("metrics");
+        let closed = r#"message_webhook_connections_dropped_total{listener="http",reason="address"} "#;
+        let closed = metrics.lines().find_map(|line| line.strip_prefix(closed)?.parse::<u32>().ok());
+        assert!(closed >= Some(u32::from(most < PLACES)), "{metrics}");
         if most < PLACES {
             let mut other = connect([127, 0, 0, 2], http).await;
             assert!(is_served(&mut other, &request).await, "another address has a place");
