@@ -96,11 +96,11 @@ settings! {
         grpc_addr: SocketAddr = "127.0.0.1:9090", Any;
         /// Where /livez, /readyz and /metrics listen.
         admin_addr: SocketAddr = "127.0.0.1:9464", Any;
-        /// Maximum number of open connections, for HTTP and gRPC each; further ones wait in the kernel's queue.
+        /// Maximum number of open connections, for HTTP and gRPC each; further ones wait in the kernel's queue. One client address, or one /64 of IPv6, has at most 8 of 9; further ones of it are closed, unless it is in trusted_proxies.
         max_connections: usize = "20000", at_least(1);
         /// Age at which a gRPC connection is closed gracefully, so that clients reconnect and spread over replicas; 0s disables.
         grpc_max_connection_age: Duration = "1h", Any;
-        /// How long calls in progress may continue after that. Feed streams are then cut, and their readers resume from their cursors.
+        /// How long calls in progress may continue on a gRPC connection that has reached grpc_max_connection_age. Feed streams are then cut, and their readers resume from their cursors.
         grpc_connection_grace: Duration = "1m", Any;
         /// How long an HTTP or gRPC connection stays open without a request. Set it longer than the proxy or load balancer in front keeps idle connections.
         idle_timeout: Duration = "75s", between(Duration::from_secs(1), Duration::from_secs(86_400));
@@ -112,19 +112,19 @@ settings! {
     "TLS" {
         /// Has the webhook speak TLS 1.2 and 1.3, with the certificate chain (PEM) in this file, the server's own first. Read again when it changes, as all files here are.
         http_tls_cert_file: Option<PathBuf> = "", Any;
-        /// The private key (PEM) of that certificate.
+        /// The private key (PEM) of the certificate in http_tls_cert_file.
         http_tls_key_file: Option<PathBuf> = "", Any;
-        /// The same for gRPC.
+        /// Has gRPC speak TLS 1.2 and 1.3, with the certificate chain (PEM) in this file, the server's own first.
         grpc_tls_cert_file: Option<PathBuf> = "", Any;
-        /// The private key of that certificate.
+        /// The private key (PEM) of the certificate in grpc_tls_cert_file.
         grpc_tls_key_file: Option<PathBuf> = "", Any;
-        /// Takes clients' certificates of the authorities (PEM) in this file. Their names stand for keys where the keys file names them under identities.
+        /// Has gRPC take clients' certificates of the authorities (PEM) in this file. Their names stand for keys where the keys file names them under identities.
         grpc_tls_client_ca_file: Option<PathBuf> = "", Any;
-        /// Refuses clients of gRPC without such a certificate; else they need a key, as everybody.
+        /// Refuses clients of gRPC without a certificate of the authorities in grpc_tls_client_ca_file; else they need a key, as everybody.
         grpc_tls_client_required: bool = "false", Any;
-        /// The same for the admin port. Its probes then need the scheme HTTPS.
+        /// Has the admin port speak TLS 1.2 and 1.3, with the certificate chain (PEM) in this file, the server's own first. Its probes then need the scheme HTTPS.
         admin_tls_cert_file: Option<PathBuf> = "", Any;
-        /// The private key of that certificate.
+        /// The private key (PEM) of the certificate in admin_tls_cert_file.
         admin_tls_key_file: Option<PathBuf> = "", Any;
     }
     "Store" {
@@ -156,13 +156,13 @@ settings! {
         scylla_consistency: Consistency = "serial", Any;
         /// User name, if the database requires one.
         scylla_user: Option<String> = "", Any;
-        /// File whose first line is the user's password. Alternatively, set the environment variable MESSAGE_WEBHOOK_SCYLLA_PASSWORD; there is no flag for it.
+        /// File whose first line is the password of scylla_user. Alternatively, set the environment variable MESSAGE_WEBHOOK_SCYLLA_PASSWORD; there is no flag for it.
         scylla_password_file: Option<PathBuf> = "", Any;
         /// File with the certificates (PEM) of trusted authorities; turns on TLS for connections to the database.
         scylla_ca_file: Option<PathBuf> = "", Any;
         /// Client certificate chain (PEM), if the database requires one.
         scylla_client_cert_file: Option<PathBuf> = "", Any;
-        /// Private key (PEM) of that certificate.
+        /// Private key (PEM) of the certificate in scylla_client_cert_file.
         scylla_client_key_file: Option<PathBuf> = "", Any;
         /// Number of parts of the feed, each read and resolved independently. Fixed when the keyspace is created.
         scylla_shards: u16 = "64", between(1, 1024);
@@ -186,17 +186,17 @@ settings! {
         max_streams: usize = "2048", at_least(1);
         /// Maximum rate of submissions for one organisation and environment: 50/s, 600/min or 1000/h, each with a burst of the same size or, as in '50/s burst 200', of another; 0 disables the limit.
         rate_limit_per_org: Option<Rate> = "0", Any;
-        /// The same for one API key.
+        /// Maximum rate of submissions by one API key or client certificate: 50/s, 600/min or 1000/h, each with a burst of the same size or, as in '50/s burst 200', of another; 0 disables the limit.
         rate_limit_per_key: Option<Rate> = "0", Any;
-        /// The same for one end user (from_id) of an organisation and environment.
+        /// Maximum rate of submissions of one end user (from_id) of an organisation and environment: 50/s, 600/min or 1000/h, each with a burst of the same size or, as in '50/s burst 200', of another; 0 disables the limit.
         rate_limit_per_sender: Option<Rate> = "0", Any;
         /// Maximum rate of requests without a valid key from one client address, or one /64 of IPv6; further ones are answered with 429 in place of 401. Requests with a valid key always pass and are not counted. 0 disables the limit.
         rate_limit_failed_auth: Option<Rate> = "10/s burst 100", Any;
         /// Maximum rate of submissions with one browser key that has no rate of its own, in place of rate_limit_per_key: everybody may have it, and must leave the organisation's other keys their part of rate_limit_per_org. 0 leaves it to rate_limit_per_key.
         browser_rate_limit_per_key: Option<Rate> = "50/s burst 200", Any;
-        /// The same for one end user under one browser key, which everybody may have.
+        /// Maximum rate of submissions of one end user (from_id) under one browser key, which everybody may have; 0 disables the limit.
         browser_rate_limit_per_sender: Option<Rate> = "60/min burst 20", Any;
-        /// The same for one client address under one browser key; of IPv6 a network of 64 bits counts as one. Behind a proxy it needs trusted_proxies: else all users come from the proxy's address.
+        /// Maximum rate of submissions from one client address under one browser key; 0 disables the limit. Of IPv6 a network of 64 bits counts as one. Behind a proxy it needs trusted_proxies: else all users come from the proxy's address.
         browser_rate_limit_per_address: Option<Rate> = "600/min burst 100", Any;
         /// Further extensions that image URLs may have, e.g. .webp; 'none' allows names without one. Consumers must be able to handle them.
         image_extensions: Vec<Extension> = "", Any;

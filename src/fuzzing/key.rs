@@ -59,7 +59,7 @@ fn record(realm: &str, is_browser: bool, id: &str, secret: &[u8]) -> KeyRecord {
         owner,
         scopes: Scopes::default(),
         rate: None,
-        origins: if is_browser { vec![Origin::parse("https://a.example").unwrap()].into() } else { Vec::new().into() },
+        origins: if is_browser { vec![Origin::parse("https://a.example").unwrap()] } else { Vec::new() },
         secret_hash: SecretHash::from_bytes(Sha256::digest(secret).into()),
         created_at: Timestamp::EPOCH,
         expires_at: None,
