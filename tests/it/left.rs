@@ -18,7 +18,7 @@ use crate::support::{
     edges::{Edges, PATH, Settings},
     eventually,
     flaky::{FlakyStore, Mood},
-    grpc::submission,
+    grpc::{submission, with_key},
     h2::Connection,
 };
 
@@ -185,4 +185,32 @@ async fn a_read_whose_client_leaves_or_whose_deadline_passes_keeps_its_place_unt
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_reader_of_the_feed_that_leaves_keeps_its_place_until_its_page_is_read() {
+    let store = FlakyStore::new();
+    let settings = Settings { store: Some(store.clone()), streams: 1, ..Settings::default() };
+    let edges = Edges::start_with(settings).await;
+    let key = edges.org_key("acme", Environment::Dev, &[Scope::Stream]).await;
+    let mut client = edges.grpc_client().await;
+    let open = || with_key(&key, StreamMessagesRequest::default());
+    let mut feed = client.stream_messages(open()).await.expect("room").into_inner();
+    feed.message().await.expect("no error").expect("a first cursor");
+    let pages = || store.pages.load(Ordering::SeqCst);
+    let before = pages();
+    store.set_mood(Mood::Silent);
+    let mut sender = client.clone();
+    let message = with_key(&edges.key, submission("u", "s"));
+    let submitted = tokio::spawn(async move { sender.submit_message(message).await.map(drop) });
+    eventually("a page to be read", async || (pages() > before).then_some(())).await;
+    drop(feed);
+    for _ in 0..20 {
+        let refused = client.stream_messages(open()).await.expect_err("no place yet");
+        let reason = refused.get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!(reason.as_deref(), Some("OVERLOADED"));
+    }
+    store.set_mood(Mood::Fine);
+    submitted.await.expect("no panic").expect("accepted");
+    eventually("a place again", async || client.stream_messages(open()).await.ok().map(drop)).await;
 }

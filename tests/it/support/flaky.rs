@@ -10,8 +10,8 @@ use message_webhook::{
         Clock, Error, KeyId, KeyRecord, Kind, Message, MessageKey, NewMessage, OrgId, Sender, SystemClock, Timestamp,
     },
     store::{
-        ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedStart, FeedStore, ImportInto, Imported, KeyStore, Lifecycle,
-        ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken, Store, TransferStore,
+        ExportPage, FeedFollower, FeedFrom, FeedOrder, FeedPage, FeedStart, FeedStore, ImportInto, Imported, KeyStore,
+        Lifecycle, ListedKey, MessagePage, MessageStore, Outcome, PageLimit, PageToken, Store, TransferStore,
         embedded::{EmbeddedStore, Options},
     },
 };
@@ -50,6 +50,8 @@ pub struct FlakyStore {
     pub submissions: AtomicUsize,
     /// Calls of `get`, `list` and `follow`.
     pub reads: AtomicUsize,
+    /// Pages of the feed that were asked for.
+    pub pages: Arc<AtomicUsize>,
     /// Calls of `key`.
     pub key_reads: AtomicUsize,
     /// Calls of `key_records`.
@@ -89,6 +91,7 @@ impl FlakyStore {
             gate: Semaphore::new(permits),
             submissions: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
+            pages: Arc::default(),
             key_reads: AtomicUsize::new(0),
             key_lists: AtomicUsize::new(0),
             touched: Mutex::default(),
@@ -173,7 +176,29 @@ impl MessageStore for FlakyStore {
 impl FeedStore for FlakyStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.in_the_mood(self.inner.follow(from, order)).await
+        let inner = self.in_the_mood(self.inner.follow(from, order)).await?;
+        Ok(Box::new(Follower { inner, mood: self.mood.subscribe(), pages: Arc::clone(&self.pages) }))
+    }
+}
+
+/// One that is silent when its store is.
+struct Follower {
+    inner: Box<dyn FeedFollower>,
+    mood: watch::Receiver<Mood>,
+    pages: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl FeedFollower for Follower {
+    async fn next(&mut self, limit: PageLimit) -> Result<FeedPage, Error> {
+        self.pages.fetch_add(1, Ordering::SeqCst);
+        let page = self.inner.next(limit).await;
+        let _ = self.mood.wait_for(|mood| *mood != Mood::Silent).await;
+        page
+    }
+
+    async fn grown(&mut self) -> Result<(), Error> {
+        self.inner.grown().await
     }
 }
 
