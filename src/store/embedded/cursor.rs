@@ -211,16 +211,19 @@ fn behind_damage(shared: &Shared, position: Position, is_ours: impl Fn(u64) -> b
     let segment = log.segment(number).ok_or_else(left)?;
     let file = log.file(number).map_err(|error| unreadable(shared, error.into()))?;
     let mut window = Window::new(file, log.secret, number, log.end_of(&segment));
+    // A place that was given lies in its frame. One before the segment's first frame was made up, and of it nothing is lost.
+    let first = Position::new(number, 0);
+    let is_in = |frame: Link| (first..=position).contains(&frame.position) && is_ours(frame.checksum);
     let next =
         window.next_header(position.offset().saturating_add(1)).map_err(|error| unreadable(shared, error.into()))?;
     if let Ok(Some(next)) = next {
-        return if is_ours(next.previous.checksum) && !is_whole(shared, &segment, next.previous)? {
+        return if is_in(next.previous) && !is_whole(shared, &segment, next.previous)? {
             Ok(Begin::Lost(FeedPosition::at_frame(log, &next)))
         } else {
             Err(left())
         };
     }
-    let next = log.segment(number.saturating_add(1)).filter(|next| is_ours(next.previous.checksum)).ok_or_else(left)?;
+    let next = log.segment(number.saturating_add(1)).filter(|next| is_in(next.previous)).ok_or_else(left)?;
     if is_whole(shared, &segment, next.previous)? {
         return Err(left());
     }

@@ -86,7 +86,7 @@ use crate::{
     telemetry::names,
 };
 
-/// A store in a directory that this process owns until [`MessageStore::close`]. Dropped without it, the store is left
+/// A store in a directory that this process owns until [`Lifecycle::close`]. Dropped without it, the store is left
 /// as a crash would leave it.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,

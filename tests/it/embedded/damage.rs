@@ -47,6 +47,7 @@ async fn killed_after(work: impl AsyncFn(&EmbeddedStore)) -> tempfile::TempDir {
 async fn a_cursor_that_somebody_made_up_is_refused_and_nothing_is_called_lost() {
     let dir = tempdir();
     let (store, _) = open(dir.path()).await;
+    let begun = [place_of(&store, FeedStart::Start).await, place_of(&store, FeedStart::Now).await];
     fill(&store, 0..3, 300).await;
     fill(&store, 3..6, 300).await;
     let (items, _) = read_feed(&store, place_of(&store, FeedStart::Start).await, 100).await;
@@ -61,6 +62,15 @@ async fn a_cursor_that_somebody_made_up_is_refused_and_nothing_is_called_lost() 
         }
     }
     assert!(refused > items.len() * 20, "{refused} of {}", items.len() * 24);
+    // Of another kind, at the same position: where no frame has begun, too.
+    let given = begun.iter().chain(items.iter().map(|item| &item.cursor));
+    for (cursor, kind) in given.flat_map(|cursor| (0..=u8::MAX).map(move |kind| (cursor, kind))) {
+        let mut bytes = cursor.0.clone();
+        bytes[1] = kind;
+        if let Err(error) = page_after(&store, &Cursor(bytes), up_to(1)).await {
+            assert!([Kind::CursorExpired, Kind::InvalidArgument].contains(&error.kind()), "kind {kind}: {error}");
+        }
+    }
     store.close().await.unwrap();
 }
 
