@@ -197,13 +197,11 @@ async fn a_reader_of_the_feed_that_leaves_keeps_its_place_until_its_page_is_read
     let open = || with_key(&key, StreamMessagesRequest::default());
     let mut feed = client.stream_messages(open()).await.expect("room").into_inner();
     feed.message().await.expect("no error").expect("a first cursor");
-    let pages = || store.pages.load(Ordering::SeqCst);
-    let before = pages();
     store.set_mood(Mood::Silent);
     let mut sender = client.clone();
     let message = with_key(&edges.key, submission("u", "s"));
     let submitted = tokio::spawn(async move { sender.submit_message(message).await.map(drop) });
-    eventually("a page to be read", async || (pages() > before).then_some(())).await;
+    eventually("a page to be held back", async || (store.held_pages.load(Ordering::SeqCst) > 0).then_some(())).await;
     drop(feed);
     for _ in 0..20 {
         let refused = client.stream_messages(open()).await.expect_err("no place yet");

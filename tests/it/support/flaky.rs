@@ -50,8 +50,8 @@ pub struct FlakyStore {
     pub submissions: AtomicUsize,
     /// Calls of `get`, `list` and `follow`.
     pub reads: AtomicUsize,
-    /// Pages of the feed that were asked for.
-    pub pages: Arc<AtomicUsize>,
+    /// Pages of the feed that were read and are held back, as it is silent.
+    pub held_pages: Arc<AtomicUsize>,
     /// Calls of `key`.
     pub key_reads: AtomicUsize,
     /// Calls of `key_records`.
@@ -91,7 +91,7 @@ impl FlakyStore {
             gate: Semaphore::new(permits),
             submissions: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
-            pages: Arc::default(),
+            held_pages: Arc::default(),
             key_reads: AtomicUsize::new(0),
             key_lists: AtomicUsize::new(0),
             touched: Mutex::default(),
@@ -177,7 +177,7 @@ impl FeedStore for FlakyStore {
     async fn follow(&self, from: FeedFrom, order: FeedOrder) -> Result<Box<dyn FeedFollower>, Error> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let inner = self.in_the_mood(self.inner.follow(from, order)).await?;
-        Ok(Box::new(Follower { inner, mood: self.mood.subscribe(), pages: Arc::clone(&self.pages) }))
+        Ok(Box::new(Follower { inner, mood: self.mood.subscribe(), held_pages: Arc::clone(&self.held_pages) }))
     }
 }
 
@@ -185,14 +185,16 @@ impl FeedStore for FlakyStore {
 struct Follower {
     inner: Box<dyn FeedFollower>,
     mood: watch::Receiver<Mood>,
-    pages: Arc<AtomicUsize>,
+    held_pages: Arc<AtomicUsize>,
 }
 
 #[async_trait::async_trait]
 impl FeedFollower for Follower {
     async fn next(&mut self, limit: PageLimit) -> Result<FeedPage, Error> {
-        self.pages.fetch_add(1, Ordering::SeqCst);
         let page = self.inner.next(limit).await;
+        if *self.mood.borrow() == Mood::Silent {
+            self.held_pages.fetch_add(1, Ordering::SeqCst);
+        }
         let _ = self.mood.wait_for(|mood| *mood != Mood::Silent).await;
         page
     }
