@@ -47,6 +47,7 @@ mod server;
 mod stored;
 mod telemetry;
 mod tls;
+mod turns;
 
 use std::{
     fs,

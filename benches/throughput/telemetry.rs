@@ -8,15 +8,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
 };
 
-use super::{
-    CONNECTIONS, Options, fresh,
-    load::{Body, Load, Stop},
-    report::Report,
-    server::Service,
-};
+use super::{Options, fresh, report::Report, server::Service, turns::in_turn};
 
 /// The share that operators are told to keep.
 const GOAL: &str = "at least 0.9";
@@ -37,22 +31,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     ];
     let off = Service::start(&fresh(options, "telemetry-off"));
     let on = Service::start_with(&fresh(options, "telemetry-on"), exporting);
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for round in 0..options.rounds {
-        // The one that comes first in a round comes second in the next.
-        let mut turns = [(&off, &mut without), (&on, &mut with)];
-        if round % 2 == 1 {
-            turns.reverse();
-        }
-        for (service, rates) in turns {
-            let load = |body: Body, stop| Load { target: service.target(), connections: CONNECTIONS, body, stop }.run();
-            load(Body::unique(&format!("w{round:02}")), Stop::After(Duration::from_secs(1)));
-            let outcome = load(Body::unique(&format!("t{round:02}")), Stop::After(options.duration));
-            assert_eq!((outcome.wrong, outcome.duplicates), (0, 0), "answers other than accepted");
-            rates.push(outcome.rate());
-        }
-        report.progress(&format!("round {}: off {:.0}/s, on {:.0}/s", round + 1, without[round], with[round]));
-    }
+    let [without, with] = in_turn(options, report, [("off", &off), ("on", &on)]);
     let taken = sink.requests.load(Ordering::Relaxed);
     assert!(taken > 0, "nothing was exported");
     report.ratio(&format!("accepts with telemetry ({taken} exports) / without"), &with, &without, GOAL);

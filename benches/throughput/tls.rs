@@ -1,13 +1,8 @@
 //! What TLS costs on connections that are kept: the same service with and without, taking turns.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
-use super::{
-    CONNECTIONS, Options, fresh,
-    load::{Body, Load, Stop},
-    report::Report,
-    server::Service,
-};
+use super::{Options, fresh, report::Report, server::Service, turns::in_turn};
 
 const GOAL: &str = "at least 0.85";
 
@@ -19,22 +14,7 @@ pub fn measure(options: &Options, report: &mut Report) {
         &[("MESSAGE_WEBHOOK_HTTP_TLS_CERT_FILE", &cert), ("MESSAGE_WEBHOOK_HTTP_TLS_KEY_FILE", &key)];
     let mut encrypted = Service::start_with(&dir, files);
     encrypted.trust(Path::new(&cert));
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for round in 0..options.rounds {
-        // The one that comes first in a round comes second in the next.
-        let mut turns = [(&plain, &mut without), (&encrypted, &mut with)];
-        if round % 2 == 1 {
-            turns.reverse();
-        }
-        for (service, rates) in turns {
-            let load = |body: Body, stop| Load { target: service.target(), connections: CONNECTIONS, body, stop }.run();
-            load(Body::unique(&format!("w{round:02}")), Stop::After(Duration::from_secs(1)));
-            let outcome = load(Body::unique(&format!("t{round:02}")), Stop::After(options.duration));
-            assert_eq!((outcome.wrong, outcome.duplicates), (0, 0), "answers other than accepted");
-            rates.push(outcome.rate());
-        }
-        report.progress(&format!("round {}: plain {:.0}/s, TLS {:.0}/s", round + 1, without[round], with[round]));
-    }
+    let [without, with] = in_turn(options, report, [("plain", &plain), ("TLS", &encrypted)]);
     report.ratio("accepts over TLS / plain", &with, &without, GOAL);
 }
 

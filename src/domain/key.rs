@@ -176,22 +176,7 @@ impl fmt::Debug for SecretHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Environment, NewKey};
-
-    fn new_key(owner: KeyOwner) -> NewKey {
-        NewKey::generate(owner, Scopes::from_iter([Scope::Submit]), Timestamp::EPOCH, None).expect("randomness")
-    }
-
-    fn acme() -> KeyOwner {
-        KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Dev }
-    }
-
-    fn browser_key(owner: KeyOwner, scopes: &[Scope], origins: usize) -> NewKey {
-        let origin = |number| Origin::parse(&format!("https://shop{number}.example")).expect("an origin");
-        let scopes = scopes.iter().copied().collect();
-        NewKey::generate_for((0..origins).map(origin).collect(), owner, scopes, Timestamp::EPOCH, None)
-            .expect("randomness")
-    }
+    use crate::domain::key_text::tests::{acme, browser_key, new_key};
 
     #[test]
     fn a_browser_key_belongs_to_one_organisation_and_does_nothing_but_submit() {

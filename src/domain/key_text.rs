@@ -205,17 +205,17 @@ impl fmt::Debug for PresentedKey {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::domain::{OrgId, Scope};
 
-    fn new_key(owner: KeyOwner) -> NewKey {
+    pub(in crate::domain) fn new_key(owner: KeyOwner) -> NewKey {
         NewKey::generate(owner, Scopes::from_iter([Scope::Submit]), Timestamp::EPOCH, None).expect("randomness")
     }
 
-    fn acme() -> KeyOwner {
+    pub(in crate::domain) fn acme() -> KeyOwner {
         KeyOwner::Org { org: OrgId::new("acme").expect("valid"), env: Environment::Dev }
     }
 
@@ -230,7 +230,7 @@ mod tests {
         assert!(new_key(acme()).text.reveal().starts_with("mw_dev_"));
     }
 
-    fn browser_key(owner: KeyOwner, scopes: &[Scope], origins: usize) -> NewKey {
+    pub(in crate::domain) fn browser_key(owner: KeyOwner, scopes: &[Scope], origins: usize) -> NewKey {
         let origin = |number| Origin::parse(&format!("https://shop{number}.example")).expect("an origin");
         let scopes = scopes.iter().copied().collect();
         NewKey::generate_for((0..origins).map(origin).collect(), owner, scopes, Timestamp::EPOCH, None)

@@ -45,7 +45,7 @@ fn random_lives_lose_nothing_and_accept_nothing_twice() {
 }
 
 #[test]
-#[ignore = "a tool, run by hand: tells the story of SIM_SEED, also of one that ends well"]
+#[ignore = "a tool: scripts/sim story SEED tells the story of a seed, also of one that ends well"]
 fn one_story() {
     println!("{}", lines(number("SIM_SEED").expect("SIM_SEED"), steps()));
 }
